@@ -1,0 +1,29 @@
+"""The exceptions of recbole-margo; every message says what was expected, what was found and what mends it."""
+
+from __future__ import annotations
+
+from dataset_converters.errors import DataError
+
+
+class RecBoleMargoError(Exception):
+    """Base of all errors that recbole-margo raises on purpose."""
+
+
+class ConfigError(RecBoleMargoError):
+    """A configuration key or value is not valid."""
+
+
+class FeatureError(RecBoleMargoError, DataError):
+    """A modality's feature files do not fit the dataset or the manifest."""
+
+
+class DatasetNotFoundError(RecBoleMargoError, DataError):
+    """The files of a dataset are not where they were looked for."""
+
+
+class CheckpointError(RecBoleMargoError):
+    """A checkpoint cannot be read, or does not fit the model it is loaded into."""
+
+
+class TrainingError(RecBoleMargoError):
+    """Training cannot go on, for example because the loss is not a number."""
