@@ -1,0 +1,187 @@
+"""Item features on disk: a matrix and its item tokens per modality, and the manifest of them all."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from dataset_converters.atomic import replacing
+from dataset_converters.errors import DataError
+from dataset_converters.feature_entry import FeatureEntry
+from dataset_converters.feature_manifest import FeatureManifest
+
+MODALITY_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+BLOCK_BYTES = 1 << 24
+
+
+def write_features(
+    folder: Path,
+    dataset_name: str,
+    modality: str,
+    matrix: NDArray[np.floating],
+    tokens: Sequence[str],
+    source: str,
+) -> FeatureEntry:
+    """Write the features of one modality and enter them in the dataset's manifest.
+
+    Args:
+        folder: the dataset's folder; it is made when it does not exist.
+        dataset_name: name of the dataset.
+        modality: name of the modality; an entry of this name is replaced.
+        matrix: [rows, D] of any float type, in memory or memory-mapped. float16 is kept, every other
+            type becomes float32. A row of zeros says that the item misses the modality: it is left out.
+        tokens: [rows] the item token of every row.
+        source: where the matrix came from, for people.
+
+    Returns:
+        The manifest's entry.
+
+    Raises:
+        DataError: the name, the matrix or the tokens are not as described, or a value is not finite.
+    """
+    entry = write_matrix(folder, dataset_name, modality, matrix, tokens, source)
+    modalities: dict[str, FeatureEntry] = {}
+    if FeatureManifest.path(folder, dataset_name).exists():
+        modalities = FeatureManifest.read(folder, dataset_name).modalities
+    FeatureManifest(dataset_name, {**modalities, modality: entry}).write(folder)
+    return entry
+
+
+def write_matrix(
+    folder: Path,
+    dataset_name: str,
+    modality: str,
+    matrix: NDArray[np.floating],
+    tokens: Sequence[str],
+    source: str,
+) -> FeatureEntry:
+    """Write the two files of one modality and leave the manifest alone.
+
+    Args and errors are those of `write_features`.
+
+    Returns:
+        The entry to put into the manifest.
+    """
+    where = f"{source}, modality {modality!r}"
+    _check_arguments(modality, matrix, tokens, where)
+    kept = _rows_with_features(matrix, tokens, where)
+    folder.mkdir(parents=True, exist_ok=True)
+    matrix_path = folder / f"{dataset_name}.{modality}.npy"
+    tokens_path = folder / f"{dataset_name}.{modality}.tokens"
+    dtype = np.dtype(np.float16 if matrix.dtype == np.float16 else np.float32)
+    with replacing(matrix_path) as temporary:
+        shape = (len(kept), matrix.shape[1])
+        target = np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)
+        for rows in row_blocks(len(kept), matrix.shape[1], f"writing {modality}"):
+            target[rows] = matrix[kept[rows]]
+        target.flush()
+        del target
+    with replacing(tokens_path) as temporary:
+        temporary.write_text("".join(f"{tokens[row]}\n" for row in kept), encoding="utf-8")
+    return FeatureEntry(
+        file=matrix_path.name,
+        tokens=tokens_path.name,
+        rows=len(kept),
+        dim=matrix.shape[1],
+        dtype=dtype.name,
+        sha256=file_sha256(matrix_path),
+        tokens_sha256=file_sha256(tokens_path),
+        source=source,
+    )
+
+
+def file_sha256(path: Path) -> str:
+    """Return the hexadecimal SHA-256 of a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def row_blocks(rows: int, columns: int, label: str | None = None) -> Iterator[slice]:
+    """Yield slices that cover `rows` rows, each of a few megabytes.
+
+    Args:
+        rows: number of rows.
+        columns: number of columns, from which the height of a block follows.
+        label: text of a progress bar on a terminal; none by default.
+
+    Returns:
+        The slices, in order.
+    """
+    step = max(1, BLOCK_BYTES // (8 * max(1, columns)))
+    hidden: bool | None = label is None or None  # None: tqdm shows the bar on a terminal only
+    for start in tqdm(range(0, rows, step), desc=label, leave=False, disable=hidden):
+        yield slice(start, min(rows, start + step))
+
+
+def first_duplicate(tokens: Sequence[str]) -> str | None:
+    """Return the first token that occurs a second time, or None."""
+    seen: set[str] = set()
+    for token in tokens:
+        if token in seen:
+            return token
+        seen.add(token)
+    return None
+
+
+def _check_arguments(
+    modality: str, matrix: NDArray[np.floating], tokens: Sequence[str], where: str
+) -> None:
+    if not MODALITY_NAME.fullmatch(modality):
+        raise DataError(
+            f"{where}: expected a name of letters, digits, '_' and '-' that begins with a letter."
+        )
+    if matrix.ndim != 2 or not np.issubdtype(matrix.dtype, np.floating):
+        raise DataError(
+            f"{where}: expected a matrix [rows, D] of floats, found shape {matrix.shape} and type "
+            f"{matrix.dtype}. Reshape it, or cast it with matrix.astype('float32')."
+        )
+    if len(tokens) != matrix.shape[0]:
+        raise DataError(
+            f"{where}: expected one item token a row, found {matrix.shape[0]} rows and "
+            f"{len(tokens)} tokens."
+        )
+    repeated = first_duplicate(tokens)
+    if repeated is not None:
+        raise DataError(
+            f"{where}: expected each item token once, found {repeated!r} twice. Keep one row an item."
+        )
+    unwritable = next(
+        (token for token in tokens if not token or token.splitlines() != [token]), None
+    )
+    if unwritable is not None:
+        raise DataError(
+            f"{where}: expected item tokens of one line each, found {unwritable!r}. Rename the item."
+        )
+
+
+def _rows_with_features(
+    matrix: NDArray[np.floating], tokens: Sequence[str], where: str
+) -> NDArray[np.intp]:
+    """Return the rows that are not all zero, after checking that every value fits its type on disk."""
+    present = np.zeros(len(tokens), dtype=bool)
+    bad: list[str] = []
+    limit = np.finfo(np.float16 if matrix.dtype == np.float16 else np.float32).max
+    for rows in row_blocks(len(tokens), matrix.shape[1], "checking"):
+        block = np.abs(matrix[rows])
+        present[rows] = block.any(axis=1)
+        # Written so that NaN fails too.
+        fits = (block <= limit).all(axis=1)
+        bad.extend(tokens[rows.start + offset] for offset in np.flatnonzero(~fits))
+    if bad:
+        raise DataError(
+            f"{where}: expected finite values, found NaN, infinity or numbers beyond float32 for "
+            f"{len(bad)} items, first {', '.join(bad[:5])}. Repair these rows, or leave the items out: "
+            "they then miss the modality."
+        )
+    if not present.any():
+        raise DataError(f"{where}: expected features, found {len(tokens)} rows of zeros.")
+    return np.flatnonzero(present)

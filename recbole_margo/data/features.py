@@ -1,0 +1,190 @@
+"""Item features in memory: one matrix a modality, aligned to RecBole's internal item ids."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dataset_converters.feature_files import row_blocks
+from dataset_converters.feature_manifest import FeatureManifest
+from recbole_margo.data.normalization import NORMALIZATIONS, normalize_features
+from recbole_margo.data.readers import read_manifest, read_modality
+from recbole_margo.errors import ConfigError, FeatureError
+
+
+@dataclass(frozen=True)
+class ItemFeatures:
+    """The features of all items of a RecBole dataset.
+
+    Attributes:
+        modalities: [M] names.
+        matrices: per modality [I, D_m] float32; the rows of PAD (0) and of missing items are zero.
+        mask: [I, M] bool, true where the item has the modality; false for PAD.
+        checksums: modality -> SHA-256 of its matrix file.
+    """
+
+    modalities: tuple[str, ...]
+    matrices: tuple[Tensor, ...]
+    mask: Tensor
+    checksums: dict[str, str]
+
+
+def load_item_features(config: Any, dataset: Any) -> ItemFeatures:
+    """Load the modalities that the configuration names, aligned by item token.
+
+    Args:
+        config: RecBole's Config, or any object whose `config[key]` is a value or None. Keys used:
+            `modalities`, `feature_normalization`, `feature_path`, `dataset`, `data_path`.
+        dataset: RecBole's Dataset, from which the item tokens by internal id are taken.
+
+    Returns:
+        The features of all I items, PAD included.
+
+    Raises:
+        FeatureError: the files do not exist, are damaged, or do not fit the dataset.
+        ConfigError: a normalisation that does not exist, or is set for an unknown modality.
+    """
+    name = config["dataset"]
+    folder = feature_folder(config)
+    manifest = read_manifest(folder, name)
+    modalities = _chosen_modalities(config["modalities"], manifest, folder)
+    normalizations = _normalizations(config["feature_normalization"], modalities, manifest)
+    item_tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
+    matrices: list[Tensor] = []
+    mask = torch.zeros(len(item_tokens), len(modalities), dtype=torch.bool)
+    for column, modality in enumerate(modalities):
+        entry = manifest.modalities[modality]
+        stored, stored_tokens = read_modality(folder, entry)
+        path = folder / entry.file
+        rows = _rows_by_item(item_tokens, stored_tokens, path, name)
+        matrix, present = _gather(stored, rows, item_tokens, path)
+        normalize_features(matrix, present, normalizations[modality])
+        matrices.append(matrix)
+        mask[:, column] = present
+        having = int(present.sum())
+        logging.getLogger().info(
+            "Features %r: %d dimensions, %d items with it, %d items missing it, normalisation %s.",
+            modality, matrix.shape[1], having, len(item_tokens) - 1 - having, normalizations[modality],
+        )  # fmt: skip
+    checksums = {modality: manifest.modalities[modality].sha256 for modality in modalities}
+    return ItemFeatures(modalities, tuple(matrices), mask, checksums)
+
+
+def feature_folder(config: Any) -> Path:
+    """Return the folder of the feature files: `feature_path`, or else the dataset's own folder."""
+    return Path(config["feature_path"] or config["data_path"])
+
+
+def _chosen_modalities(
+    named: str | Sequence[str] | None, manifest: FeatureManifest, folder: Path
+) -> tuple[str, ...]:
+    available = list(manifest.modalities)
+    if named is None:
+        return tuple(available)
+    chosen = (named,) if isinstance(named, str) else tuple(str(name) for name in named)
+    for modality in chosen:
+        if modality not in available:
+            raise FeatureError(
+                f"{manifest.path(folder, manifest.dataset)}: expected the modality {modality!r} that "
+                f"`modalities` names, found {', '.join(available)}.{_nearest(modality, available)}"
+            )
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise FeatureError(
+            f"`modalities`: expected different names among {', '.join(available)}, or null for all of "
+            f"them, found {list(chosen)}."
+        )
+    return chosen
+
+
+def _normalizations(
+    setting: str | Mapping[str, str] | None, modalities: Sequence[str], manifest: FeatureManifest
+) -> dict[str, str]:
+    if setting is None or isinstance(setting, str):
+        setting = dict.fromkeys(modalities, setting or "none")
+    for modality, normalization in setting.items():
+        if modality not in manifest.modalities:
+            available = list(manifest.modalities)
+            raise ConfigError(
+                f"`feature_normalization`: expected modalities among {', '.join(available)}, found "
+                f"{modality!r}.{_nearest(modality, available)}"
+            )
+        if normalization not in NORMALIZATIONS:
+            raise ConfigError(
+                f"`feature_normalization` of {modality!r}: expected one of "
+                f"{', '.join(NORMALIZATIONS)}, found {normalization!r}."
+            )
+    return {modality: setting.get(modality, "none") for modality in modalities}
+
+
+def _nearest(name: str, available: Sequence[str]) -> str:
+    close = get_close_matches(name, available, n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def _rows_by_item(
+    item_tokens: Sequence[str], stored_tokens: Sequence[str], path: Path, dataset_name: str
+) -> NDArray[np.intp]:
+    """Return [I] the row of each item in the file, -1 for PAD and for items that have none."""
+    row_of = {token: row for row, token in enumerate(stored_tokens)}
+    rows = np.array([row_of.get(token, -1) for token in item_tokens], dtype=np.intp)
+    rows[0] = -1
+    unknown = len(stored_tokens) - int((rows >= 0).sum())
+    if unknown == len(stored_tokens):
+        raise FeatureError(
+            f"{path}: expected the item tokens of the dataset {dataset_name!r}, such as "
+            f"{', '.join(item_tokens[1:4])}; found none of them, but {', '.join(stored_tokens[:3])}. "
+            "Write the features with the tokens of the .inter file (docs/data.md)."
+        )
+    if unknown:
+        logging.getLogger().warning(
+            "%s: %d of %d items are unknown to the dataset %r; their features are not used.",
+            path, unknown, len(stored_tokens), dataset_name,
+        )  # fmt: skip
+    return rows
+
+
+def _gather(
+    stored: NDArray[np.floating], rows: NDArray[np.intp], item_tokens: Sequence[str], path: Path
+) -> tuple[Tensor, Tensor]:
+    """Copy the rows of a memory-mapped matrix to their items, a block at a time.
+
+    Args:
+        stored: [rows, D] memory-mapped.
+        rows: [I] row of each item, -1 for none.
+        item_tokens: [I] for messages.
+        path: for messages.
+
+    Returns:
+        The matrix [I, D] float32, and [I] bool which items have a row that is not all zero.
+    """
+    matrix = np.zeros((len(rows), stored.shape[1]), dtype=np.float32)
+    items = np.flatnonzero(rows >= 0)
+    items = items[np.argsort(rows[items])]  # read the file from front to back
+    bad: list[str] = []
+    for block in row_blocks(len(items), stored.shape[1]):
+        values = stored[rows[items[block]]]
+        matrix[items[block]] = values
+        bad.extend(item_tokens[item] for item in items[block][~np.isfinite(values).all(axis=1)])
+    if bad:
+        raise FeatureError(
+            f"{path}: expected finite numbers, found NaN or infinity for {len(bad)} items, first "
+            f"{', '.join(bad[:5])}. Repair these rows, or leave the items out: they then miss the modality."
+        )
+    present = matrix.any(axis=1)
+    zeros = len(items) - int(present.sum())
+    if zeros == len(items):
+        raise FeatureError(f"{path}: expected features, found only rows of zeros.")
+    if zeros:
+        logging.getLogger().warning(
+            "%s: %d items have a row of zeros; they are taken to miss the modality.", path, zeros
+        )
+    return torch.from_numpy(matrix), torch.from_numpy(present)

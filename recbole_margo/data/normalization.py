@@ -1,0 +1,32 @@
+"""Normalisation of feature matrices."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+NORMALIZATIONS = ("none", "l2", "standard")
+
+
+def normalize_features(matrix: Tensor, present: Tensor, normalization: str) -> None:
+    """Normalise a feature matrix in place; rows of missing items stay zero.
+
+    `l2`: x_i / ||x_i||. `standard`: (x_i - mean) / std per column, over the items that have the
+    modality (population standard deviation); a column that is constant over them becomes zero.
+
+    Args:
+        matrix: [I, D] float32, zero where the item misses the modality.
+        present: [I] bool, the items that have it.
+        normalization: one of `NORMALIZATIONS`.
+    """
+    if normalization == "l2":
+        norms = torch.linalg.vector_norm(matrix, dim=1, keepdim=True)
+        matrix /= torch.where(norms > 0, norms, 1.0)
+    elif normalization == "standard":
+        # Missing rows are zero, so that sums over all rows are sums over the items that have it.
+        count = int(present.sum())
+        matrix -= (matrix.sum(dim=0, dtype=torch.float64) / count).to(matrix.dtype)
+        matrix[~present] = 0.0
+        squared_norms = torch.linalg.vector_norm(matrix, dim=0, dtype=torch.float64)
+        deviation = (squared_norms / count**0.5).to(matrix.dtype)
+        matrix /= torch.where(deviation > 0, deviation, 1.0)

@@ -1,0 +1,110 @@
+"""Reading a modality's files, with every disagreement named before a number is used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dataset_converters.errors import DataError
+from dataset_converters.feature_entry import FeatureEntry
+from dataset_converters.feature_files import file_sha256, first_duplicate
+from dataset_converters.feature_manifest import FeatureManifest
+from recbole_margo.errors import FeatureError
+
+_REWRITE = "Write the features of this modality again (docs/data.md)."
+
+
+def read_manifest(folder: Path, dataset_name: str) -> FeatureManifest:
+    """Read the manifest of a dataset's features.
+
+    Raises:
+        FeatureError: it is missing or damaged.
+    """
+    try:
+        return FeatureManifest.read(folder, dataset_name)
+    except DataError as error:
+        raise FeatureError(str(error)) from error
+
+
+def read_modality(folder: Path, entry: FeatureEntry) -> tuple[NDArray[np.floating], list[str]]:
+    """Open the matrix of one modality and read its item tokens.
+
+    Args:
+        folder: the folder of the manifest.
+        entry: the modality's entry.
+
+    Returns:
+        The memory-mapped matrix [rows, D], float16 or float32, and the [rows] item tokens.
+
+    Raises:
+        FeatureError: a file is missing, is not of this form, or disagrees with the manifest.
+    """
+    matrix = _open_matrix(_existing(folder / entry.file))
+    tokens_path = _existing(folder / entry.tokens)
+    tokens = _read_tokens(tokens_path)
+    if len(tokens) != len(matrix):
+        raise FeatureError(
+            f"{folder / entry.file}: expected one row for each of the {len(tokens)} tokens of "
+            f"{entry.tokens}, found {len(matrix)} rows. {_REWRITE}"
+        )
+    _check_sha256(folder / entry.file, entry.sha256)
+    _check_sha256(tokens_path, entry.tokens_sha256)
+    return matrix, tokens
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise FeatureError(
+            f"{path}: expected the file that the manifest names, found that it does not exist. {_REWRITE}"
+        )
+    return path
+
+
+def _open_matrix(path: Path) -> NDArray[np.floating]:
+    try:
+        # Object arrays are pickles, and a pickle is a program: numpy refuses both here.
+        matrix = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise FeatureError(
+            f"{path}: expected a plain .npy matrix of float16 or float32, found a file that numpy does "
+            f"not open without pickle ({error}). {_REWRITE}"
+        ) from error
+    if not isinstance(matrix, np.ndarray):
+        matrix.close()
+        raise FeatureError(f"{path}: expected one .npy matrix, found an archive. {_REWRITE}")
+    if matrix.ndim != 2:
+        raise FeatureError(
+            f"{path}: expected a matrix [rows, D], found shape {matrix.shape}. {_REWRITE}"
+        )
+    if matrix.dtype not in (np.float16, np.float32):
+        raise FeatureError(
+            f"{path}: expected float16 or float32, found {matrix.dtype}. Write it with "
+            "dataset_converters.feature_files.write_features, which casts float64 (docs/data.md)."
+        )
+    return matrix
+
+
+def _read_tokens(path: Path) -> list[str]:
+    try:
+        # Not splitlines: it also splits at characters that may stand inside a token.
+        tokens = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise FeatureError(f"{path}: expected UTF-8, found {error}. {_REWRITE}") from error
+    repeated = first_duplicate(tokens)
+    if repeated is not None:
+        raise FeatureError(
+            f"{path}: expected each item token once, found {repeated!r} twice. Keep one row an item "
+            "and write the features again (docs/data.md)."
+        )
+    return tokens
+
+
+def _check_sha256(path: Path, expected: str) -> None:
+    found = file_sha256(path)
+    if found != expected:
+        raise FeatureError(
+            f"{path}: expected the SHA-256 {expected} of the manifest, found {found}: the file is "
+            f"damaged, or was changed after it was written. {_REWRITE}"
+        )
