@@ -1,0 +1,170 @@
+"""The command line: `recbole-margo VERB`."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from dataset_converters.errors import DataError
+from recbole_margo.defaults import parse_yaml
+from recbole_margo.errors import ConfigError, RecBoleMargoError
+
+TRAIN_EXAMPLES = """\
+examples:
+  recbole-margo train                                       MARGO on the bundled ml-100k
+  recbole-margo train --model=MARGO,DRAGON,LightGCN,BPR     one table of four models
+  recbole-margo train --dataset=baby --alpha=0.5 --learning_rate=1e-4
+  recbole-margo train --modalities='[text]'                 one modality only
+  recbole-margo train --resume=runs/20260101-120000-ml-100k continue an interrupted run
+
+Every RecBole key and every hyper-parameter of the models can be given as --key=value; values are
+read as YAML. `recbole-margo models` lists the models and their papers.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status.
+
+    Args:
+        arguments: the words after the program's name; none: those of this process.
+
+    Returns:
+        0 on success, 1 if a model failed, 2 on bad input, 130 when interrupted.
+    """
+    parser = _parser()
+    known, rest = parser.parse_known_args(arguments)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        status: int = known.run(known, rest)
+        return status
+    except (RecBoleMargoError, DataError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def _interrupt(signal_number: int, frame: Any) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "recbole-margo", description="Multimodal recommendation in RecBole.", allow_abbrev=False
+    )
+    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
+    train = verbs.add_parser(
+        "train",
+        help="train one or more models on one dataset and compare them",
+        description="Train one or more models on one split of a dataset, test each once, and write "
+        "a table, a result record, checkpoints and figures.",
+        epilog=TRAIN_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    train.add_argument("--model", default="MARGO", help="names, separated by commas (MARGO)")
+    train.add_argument("--dataset", default="ml-100k", help="name of the dataset (ml-100k)")
+    train.add_argument("--config_files", default="", help="YAML files, separated by blanks")
+    train.add_argument("--output_dir", help="folder of the run (runs/<time>-<dataset>)")
+    train.add_argument("--resume", metavar="PATH", help="run folder or ...-last.pth to continue")
+    train.set_defaults(run=_train)
+    models = verbs.add_parser("models", help="list all models", allow_abbrev=False)
+    models.add_argument("--all", action="store_true", help="RecBole's own models too")
+    models.set_defaults(run=_models)
+    return parser
+
+
+def parse_settings(words: Sequence[str]) -> dict[str, Any]:
+    """Read `--key=value` and `--key value` words; values are YAML, never evaluated as code.
+
+    Args:
+        words: the words that argparse did not know.
+
+    Returns:
+        Values by key.
+
+    Raises:
+        ConfigError: if a word has another form, or a key comes twice with different values.
+    """
+    settings: dict[str, Any] = {}
+    remaining = list(words)
+    while remaining:
+        word = remaining.pop(0)
+        if not word.startswith("--") or word == "--":
+            raise ConfigError(f"expected --key=value, found {word!r}")
+        key, equals, text = word[2:].partition("=")
+        if not equals:
+            if not remaining or remaining[0].startswith("--"):
+                raise ConfigError(f"--{key} has no value: write --{key}=value")
+            text = remaining.pop(0)
+        value = parse_yaml(text, origin=f"the value of --{key}")
+        if key in settings and settings[key] != value:
+            raise ConfigError(f"--{key} is given twice: {settings[key]!r} and {value!r}")
+        settings[key] = value
+    return settings
+
+
+def _train(options: argparse.Namespace, rest: Sequence[str]) -> int:
+    settings = parse_settings(rest)
+    # Imported here, because torch and RecBole take seconds that --help need not wait for.
+    from recbole_margo.experiment.compare import compare, resume_comparison
+    from recbole_margo.report.tables import comparison_table
+    from recbole_margo.run import resume_run
+
+    if options.resume and settings:
+        raise ConfigError(
+            f"a resumed run keeps its settings; leave out --{', --'.join(settings)} "
+            "or start a new run"
+        )
+    if options.resume and Path(options.resume).is_dir():
+        records = resume_comparison(options.resume)
+    elif options.resume:
+        records = [resume_run(options.resume)]
+    else:
+        records = compare(
+            [name.strip() for name in options.model.split(",") if name.strip()],
+            options.dataset,
+            options.config_files.split(),
+            settings,
+            options.output_dir,
+        )
+    bold = "\033[1m{}\033[0m" if sys.stdout.isatty() else "**{}**"
+    print(comparison_table(records, style="simple", bold=bold))
+    _say_where(records)
+    return int(any(record["status"] != "finished" for record in records))
+
+
+def _say_where(records: Sequence[dict[str, Any]]) -> None:
+    for record in records:
+        if record["status"] == "finished":
+            print(
+                f"\nTest metrics, best in bold; dataset {record['dataset']}, evaluation protocol "
+                f"{record['eval_protocol']}, seed {record['seed']}, selected by "
+                f"{record['valid_metric']} on validation."
+            )
+            print(f"Files: {Path(record['config']['checkpoint_dir']).parent}")
+            return
+
+
+def _models(options: argparse.Namespace, rest: Sequence[str]) -> int:
+    if rest:
+        raise ConfigError(f"`models` does not take {' '.join(rest)}")
+    from tabulate import tabulate
+
+    from recbole_margo.registry import list_models
+
+    rows = []
+    for entry in list_models():
+        if entry.source == "RecBole":
+            if options.all:
+                rows.append([entry.name, entry.source, "", "", ""])
+            continue
+        paper = entry.load().paper
+        rows.append([entry.name, entry.source, paper.title, f"{paper.venue} {paper.year}", paper.link])
+    print(tabulate(rows, headers=["model", "from", "paper", "venue", "link"]))
+    return 0

@@ -1,0 +1,177 @@
+"""RecBole's configuration, made strict and given the shipped values of this project."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import recbole.config
+import recbole.utils.argument_list
+from recbole.utils import ModelType
+
+from recbole_margo.compat import patch_recbole
+from recbole_margo.defaults import YamlLoader, read_yaml, shipped_values
+from recbole_margo.errors import ConfigError
+from recbole_margo.model.base import MultimodalRecommender
+from recbole_margo.registry import find_model
+from recbole_margo.training.checkpoint import COMPUTED_KEYS
+
+patch_recbole()
+
+PROTOCOLS = ("recbole", "mmrec")
+# Keys that RecBole reads although none of its YAML files names them.
+KEYS_WITHOUT_YAML = frozenset(
+    "model dataset data_path config_files nproc world_size ip port offset group_offset "
+    "neg_sampling training_neg_sample_num numerical_features discretization "
+    "user_inter_num_interval item_inter_num_interval field_separator seq_separator".split()
+)
+
+
+class Config(recbole.config.Config):  # type: ignore[misc]
+    """RecBole's `Config` that refuses what it does not know.
+
+    Values come, the later the stronger, from RecBole's own YAML files, `properties/overall.yaml`,
+    `properties/model/<model>.yaml`, `properties/dataset/<dataset>.yaml`, `<dataset>.yaml` in the
+    dataset's folder, `config_file_list` and `config_dict`. The command line is never read here and
+    no text is ever evaluated as code.
+
+    Args:
+        model: name of a model, ours or RecBole's, or a model class.
+        dataset: name of a dataset.
+        config_file_list: YAML files.
+        config_dict: values by key.
+
+    Raises:
+        ConfigError: if a key is unknown (names the nearest), a value has the wrong kind, or a file
+            cannot be read.
+    """
+
+    def __init__(
+        self,
+        model: str | type[Any],
+        dataset: str,
+        config_file_list: list[str] | None = None,
+        config_dict: dict[str, Any] | None = None,
+    ) -> None:
+        if not isinstance(dataset, str) or not re.fullmatch(r"[\w.+-]+", dataset):
+            raise ConfigError(
+                f"`dataset` must be the name of a folder in data_path, found {dataset!r}"
+            )
+        super().__init__(model, dataset, config_file_list, config_dict)
+        self._check_keys()
+        self._check_values()
+
+    def _build_yaml_loader(self) -> type[YamlLoader]:
+        return YamlLoader
+
+    def _load_config_files(self, file_list: list[str] | None) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for file in file_list or []:
+            values.update(read_yaml(Path(file)))
+        return values
+
+    def _load_variable_config_dict(self, config_dict: dict[str, Any] | None) -> dict[str, Any]:
+        return dict(config_dict or {})
+
+    def _load_cmd_line(self) -> dict[str, Any]:
+        return {}
+
+    def _get_model_and_dataset(
+        self, model: str | type[Any], dataset: str
+    ) -> tuple[str, type[Any], str]:
+        model_class = find_model(model) if isinstance(model, str) else model
+        return model_class.__name__, model_class, dataset
+
+    def _load_internal_config_dict(self, model: str, model_class: type[Any], dataset: str) -> None:
+        super()._load_internal_config_dict(model, model_class, dataset)
+        data_path = self.external_config_dict.get(
+            "data_path", self.internal_config_dict["data_path"]
+        )
+        own_yaml = Path(data_path) / dataset / f"{dataset}.yaml"
+        of_dataset = shipped_values(f"dataset/{dataset}.yaml")
+        if own_yaml.is_file():
+            of_dataset.update(read_yaml(own_yaml))
+        if model_class.type not in (ModelType.GENERAL, ModelType.TRADITIONAL):
+            # RecBole chose the columns that context, sequential and knowledge models need.
+            of_dataset.pop("load_col", None)
+        self.internal_config_dict.update(shipped_values("overall.yaml"))
+        self.internal_config_dict.update(shipped_values(f"model/{model}.yaml"))
+        self.internal_config_dict.update(of_dataset)
+
+    def _check_keys(self) -> None:
+        known = known_keys(self.model_class, self.internal_config_dict)
+        for key in self.external_config_dict:
+            if key in known:
+                continue
+            nearest = difflib.get_close_matches(str(key), known, n=3, cutoff=0.6)
+            hint = f"did you mean {' or '.join(nearest)}?" if nearest else "no key is similar"
+            raise ConfigError(f"unknown key `{key}` for model {self.model}: {hint}")
+
+    def _check_values(self) -> None:
+        for key, value in self.external_config_dict.items():
+            default = self.internal_config_dict.get(key)
+            is_number = isinstance(default, (int, float)) and not isinstance(default, bool)
+            if is_number and (isinstance(value, bool) or not isinstance(value, (int, float))):
+                raise ConfigError(f"`{key}` must be a number such as {default}, found {value!r}")
+            if isinstance(default, bool) and not isinstance(value, bool):
+                raise ConfigError(f"`{key}` must be true or false, found {value!r}")
+        if self.final_config_dict["eval_protocol"] not in PROTOCOLS:
+            raise ConfigError(
+                f"`eval_protocol` must be one of {list(PROTOCOLS)}, "
+                f"found {self.final_config_dict['eval_protocol']!r}"
+            )
+
+    def _set_default_parameters(self) -> None:
+        try:
+            super()._set_default_parameters()
+        except (NotImplementedError, ValueError, TypeError, RuntimeError) as error:
+            raise ConfigError(str(error)) from error
+
+    def _init_device(self) -> None:
+        if not self.final_config_dict["use_gpu"]:
+            self.final_config_dict["gpu_id"] = ""
+        super()._init_device()
+
+
+def known_keys(model_class: type[Any], internal: dict[str, Any]) -> set[str]:
+    """Return every key that means something to a model.
+
+    Args:
+        model_class: class of the model.
+        internal: the defaults that were found for it.
+
+    Returns:
+        Keys of all defaults, of RecBole's argument lists, of the typed hyper-parameters, and for
+        RecBole's models those that the model's own source reads from its config.
+    """
+    lists = vars(recbole.utils.argument_list)
+    keys = set(internal) | KEYS_WITHOUT_YAML
+    for name in ("general_arguments", "training_arguments", "evaluation_arguments"):
+        keys.update(lists[name])
+    keys.update(lists["dataset_arguments"])
+    if issubclass(model_class, MultimodalRecommender):
+        keys.update(model_class.parameters_class.descriptions())
+    else:
+        source = inspect.getsource(sys.modules[model_class.__module__])
+        keys.update(re.findall(r"""config\[["'](\w+)["']\]""", source))
+    return keys - COMPUTED_KEYS
+
+
+def config_from_checkpoint(values: dict[str, Any]) -> Config:
+    """Rebuild the config that `plain_config` stored.
+
+    Args:
+        values: the stored values.
+
+    Returns:
+        The config, on the device that this machine has.
+    """
+    settings = dict(values)
+    model, dataset = settings.pop("model"), settings.pop("dataset")
+    known = known_keys(find_model(model), Config(model, dataset).internal_config_dict)
+    settings = {key: value for key, value in settings.items() if key in known}
+    return Config(model, dataset, config_dict=settings)

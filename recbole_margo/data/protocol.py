@@ -1,0 +1,91 @@
+"""Loading, splitting and masking: what is trained on and what counts as a test."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from recbole.data import create_dataset, data_preparation
+from recbole.data.dataloader import FullSortEvalDataLoader
+from recbole.model.abstract_recommender import AbstractRecommender
+from recbole.sampler import Sampler
+
+from recbole_margo.errors import DatasetNotFoundError
+
+USERS_PER_EVALUATION_BATCH = 1024
+RECBOLE_EVAL_BATCH_SIZE = 4096
+
+
+def load_dataset(config: Any) -> Any:
+    """Load a dataset with RecBole, after a look whether its files are there.
+
+    Args:
+        config: the config.
+
+    Returns:
+        RecBole's `Dataset`, not yet split.
+
+    Raises:
+        DatasetNotFoundError: if the interaction files are missing; says which, where they were
+            looked for and what brings them.
+    """
+    name, folder = config["dataset"], Path(config["data_path"])
+    parts = config["benchmark_filename"]
+    names = [f"{name}.{part}.inter" for part in parts] if parts else [f"{name}.inter"]
+    missing = [file for file in names if not (folder / file).is_file()]
+    if missing:
+        raise DatasetNotFoundError(
+            f"dataset {name!r} is not complete: {', '.join(missing)} not found in "
+            f"{folder.resolve()}; bring it there with `python -m dataset_converters mmrec "
+            f"--source FOLDER --name {name} --output {folder.parent}` from MMRec's files, "
+            "or point `data_path` to the folder that holds it"
+        )
+    return create_dataset(config)
+
+
+def prepare_loaders(config: Any, dataset: Any, model_class: type[Any]) -> tuple[Any, Any, Any]:
+    """Split a dataset and build the loaders of training, validation and test.
+
+    In the protocol `recbole` a user's training and validation items leave the candidates at test;
+    in the protocol `mmrec`, that of the published tables, only the training items do. Validation
+    masks the training items in both.
+
+    Args:
+        config: the config, whose `eval_batch_size` is filled if it has none: RecBole counts
+            user-item cells, and 1,024 users a batch is our default.
+        dataset: RecBole's `Dataset`.
+        model_class: class of the model, which may score only pairs.
+
+    Returns:
+        RecBole's loaders of training, validation and test data.
+    """
+    if config["eval_batch_size"] is None:
+        ranks_all = model_class.full_sort_predict is not AbstractRecommender.full_sort_predict
+        users = USERS_PER_EVALUATION_BATCH * dataset.item_num
+        config["eval_batch_size"] = users if ranks_all else RECBOLE_EVAL_BATCH_SIZE
+    train, valid, test = data_preparation(config, dataset)
+    if config["eval_protocol"] == "mmrec" and isinstance(test, FullSortEvalDataLoader):
+        sampler = Sampler("train", train._dataset).set_phase("train")
+        test = FullSortEvalDataLoader(config, test._dataset, sampler, shuffle=False)
+    return train, valid, test
+
+
+def split_fingerprint(*loaders: Any) -> str:
+    """Return a hash of which interactions are in which part, to show that models share a split.
+
+    Args:
+        loaders: RecBole's loaders, in order.
+
+    Returns:
+        The first 16 hexadecimal digits of a SHA-256 over user and item tokens, by part.
+    """
+    digest = hashlib.sha256()
+    for loader in loaders:
+        part = loader._dataset
+        users = part.field2id_token[part.uid_field][part.inter_feat[part.uid_field].numpy()]
+        items = part.field2id_token[part.iid_field][part.inter_feat[part.iid_field].numpy()]
+        pairs = np.char.add(np.char.add(users.astype(str), "\t"), items.astype(str))
+        digest.update("\n".join(np.sort(pairs).tolist()).encode() + b"\n\n")
+    return digest.hexdigest()[:16]

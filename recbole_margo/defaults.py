@@ -1,0 +1,95 @@
+"""The YAML values that the project ships in `properties/`, and the YAML dialect they are read in."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recbole_margo.errors import ConfigError
+
+
+class YamlLoader(yaml.SafeLoader):
+    """PyYAML's safe loader that also reads `1e-3` as a number, as RecBole's own loader does."""
+
+
+YamlLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?([0-9][0-9_]*)(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
+def parse_yaml(text: str, origin: str = "the given value") -> Any:
+    """Parse YAML text without ever running code.
+
+    Args:
+        text: the YAML text.
+        origin: where it came from, for the error message.
+
+    Returns:
+        The parsed value.
+
+    Raises:
+        ConfigError: if the text is not valid YAML.
+    """
+    try:
+        return yaml.load(text, Loader=YamlLoader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{origin} is not valid YAML: {error}") from error
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping of keys to values.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The mapping; empty if the file is empty.
+
+    Raises:
+        ConfigError: if the file is missing, is not valid YAML or holds no mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot read the config file {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"the config file {path} is not UTF-8 text: {error}") from error
+    values = parse_yaml(text, origin=f"the config file {path}")
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"the config file {path} must hold `key: value` lines, found {type(values).__name__}"
+        )
+    return values
+
+
+def properties_folder() -> Path:
+    """Return the folder of the shipped YAML values, in an installed package or in a checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / "properties"
+    return installed if installed.is_dir() else package.parent / "properties"
+
+
+@lru_cache(maxsize=None)
+def _shipped(relative_path: str) -> dict[str, Any]:
+    path = properties_folder() / relative_path
+    return read_yaml(path) if path.is_file() else {}
+
+
+def shipped_values(relative_path: str) -> dict[str, Any]:
+    """Return the values of one shipped YAML file.
+
+    Args:
+        relative_path: for example `model/MARGO.yaml`.
+
+    Returns:
+        A new mapping; empty if nothing is shipped under that name.
+    """
+    return dict(_shipped(relative_path))

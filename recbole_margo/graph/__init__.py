@@ -1,0 +1,1 @@
+"""Sparse graphs built once from the training interactions and the item features."""

@@ -1,0 +1,120 @@
+"""Item-item k-nearest-neighbour graphs by the cosine of one modality's features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+# Bounds the similarity block at about 128 MB in float32, whatever the size of the catalogue.
+BLOCK_CELLS = 2**25
+
+
+def nearest_neighbors(features: Tensor, present: Tensor, k: int) -> sp.csr_matrix:
+    """Return the k most similar items of every item, itself included.
+
+    Exact and in blocks of rows: no [I, I] matrix is ever held. Items that miss the modality, and
+    items whose features are all zero, have no direction: they get no neighbours and are nobody's
+    neighbour.
+
+    Args:
+        features: the feature matrix [I, D].
+        present: which items have the modality [I], bool.
+        k: number of neighbours, the item itself among them; fewer if the catalogue has fewer.
+
+    Returns:
+        Cosine similarities [I, I], `min(k, number of items with features)` entries a row.
+    """
+    item_count = features.shape[0]
+    norm = features.float().norm(dim=1)
+    items = torch.nonzero(present & (norm > 0)).squeeze(1)
+    k = min(k, len(items))
+    if k == 0:
+        return sp.csr_matrix((item_count, item_count), dtype=np.float32)
+    directions = features[items].float() / norm[items].unsqueeze(1)
+    block = max(1, BLOCK_CELLS // len(items))
+    similarities, neighbors = [], []
+    for start in range(0, len(items), block):
+        best = torch.topk(directions[start : start + block] @ directions.T, k, dim=1)
+        similarities.append(best.values.cpu())
+        neighbors.append(best.indices.cpu())
+    rows = items.cpu().numpy().repeat(k)
+    columns = items.cpu().numpy()[torch.cat(neighbors).flatten().numpy()]
+    values = torch.cat(similarities).flatten().numpy()
+    return sp.csr_matrix((values, (rows, columns)), shape=(item_count, item_count))
+
+
+def binary_knn_graph(features: Tensor, present: Tensor, k: int) -> sp.csr_matrix:
+    """Return the kNN graph whose edges all weigh 1/k, as FREEDOM and DRAGON use it.
+
+    Args:
+        features: the feature matrix [I, D].
+        present: which items have the modality [I], bool.
+        k: number of neighbours, the item itself among them.
+
+    Returns:
+        The graph [I, I]; every row sums to 1, or to 0 for an item without the modality.
+
+    Source: FREEDOM (Zhou and Shen, MM 2023), Eq. 3-5; equal row counts make D^-1/2 S D^-1/2
+    the constant 1/k.
+    """
+    graph = nearest_neighbors(features, present, k)
+    per_row = np.diff(graph.indptr)
+    graph.data = np.repeat(1.0 / np.maximum(per_row, 1), per_row).astype(np.float32)
+    return graph
+
+
+def combined_graph(
+    graphs: Sequence[sp.csr_matrix], weights: Sequence[float], mask: Tensor
+) -> sp.csr_matrix:
+    r"""Return the weighted sum of the modalities' item graphs.
+
+    .. math:: S_i = \sum_m \frac{w_m}{\sum_{m' \in M_i} w_{m'}} S_i^m
+
+    where M_i are the modalities that item i has. With nothing missing this is
+    :math:`\sum_m w_m S^m`; an item that misses a modality spreads its weight over the others.
+
+    Args:
+        graphs: one [I, I] graph per modality.
+        weights: one weight per modality, not negative.
+        mask: presence mask [I, M].
+
+    Returns:
+        The graph [I, I]; rows sum to 1 where any graph has the row.
+    """
+    share = mask.cpu().numpy() * np.asarray(weights, dtype=np.float64)
+    total = share.sum(axis=1, keepdims=True)
+    share = np.divide(share, total, out=np.zeros_like(share), where=total > 0)
+    parts = [sp.diags(share[:, m]) @ graph for m, graph in enumerate(graphs)]
+    return sp.csr_matrix(sum(parts[1:], start=parts[0]), dtype=np.float32)
+
+
+def modality_shares(weights: Mapping[str, float], modalities: Sequence[str]) -> list[float]:
+    """Return the share of each modality in the item graph, summing to 1.
+
+    Args:
+        weights: weight by modality name; `other` stands for every modality not named.
+        modalities: the modalities of the dataset, in order.
+
+    Returns:
+        One share per modality.
+
+    Raises:
+        ValueError: if a weight is missing or negative, or if all are zero.
+    """
+    chosen = []
+    for modality in modalities:
+        weight = weights.get(modality, weights.get("other"))
+        if weight is None or weight < 0:
+            raise ValueError(
+                f"no weight, or a negative one, for modality {modality!r}: "
+                f"name it or give `other`, found {dict(weights)}"
+            )
+        chosen.append(float(weight))
+    total = sum(chosen)
+    if total <= 0:
+        raise ValueError(f"the weights of {list(modalities)} are all zero: {dict(weights)}")
+    return [weight / total for weight in chosen]

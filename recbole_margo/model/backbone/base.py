@@ -1,0 +1,76 @@
+"""The seam between a backbone and what is built on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import scipy.sparse as sp
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from recbole_margo.nn.losses import mean_square
+
+
+class LateFusionBackbone(nn.Module):
+    """Represents users and items separately in each modality.
+
+    Every backbone has one preference table per modality for the users and projects the raw
+    features of the items; how both travel over the graphs is the subclass's own.
+
+    Args:
+        interactions: training interactions R [U, I].
+        features: one matrix [I, D_m] per modality.
+        modalities: names of the modalities.
+        mask: presence mask [I, M], bool.
+        parameters: the hyper-parameters of the model that owns the backbone.
+
+    Source: MARGO (arXiv 2504.16524), Eq. 1.
+    """
+
+    def __init__(
+        self,
+        interactions: sp.csr_matrix,
+        features: Sequence[Tensor],
+        modalities: Sequence[str],
+        mask: Tensor,
+        parameters: Any,
+    ) -> None:
+        super().__init__()
+        self.user_count, self.item_count = interactions.shape
+        self.embedding_size = parameters.embedding_size
+        self.user_preference = nn.ParameterList(
+            nn.init.xavier_normal_(torch.empty(self.user_count, self.embedding_size))
+            for _ in modalities
+        )
+
+    def forward(
+        self, features: Sequence[Tensor], mask: Tensor, user_weights: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Represent every user and item in every modality.
+
+        Args:
+            features: one matrix [I, D_m] per modality.
+            mask: presence mask [I, M], bool.
+            user_weights: factors [U, M] on the users' modalities; none: 1.
+
+        Returns:
+            Users [U, M, d] and items [I, M, d].
+        """
+        raise NotImplementedError
+
+    def regularization(self, users: Tensor) -> Tensor:
+        r"""Return :math:`\sum_m \mathrm{mean}_{b, f} (P_m[u_b]_f)^2`, a scalar.
+
+        Args:
+            users: user ids of the batch [B].
+        """
+        return torch.stack(
+            [mean_square(functional.embedding(users, table)) for table in self.user_preference]
+        ).sum()
+
+    def _by_modality(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
+        """Split [U + I, M * d] into users [U, M, d] and items [I, M, d]."""
+        shaped = nodes.view(len(nodes), -1, self.embedding_size)
+        return shaped[: self.user_count], shaped[self.user_count :]

@@ -1,0 +1,63 @@
+"""LightGCN in each modality as a backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import scipy.sparse as sp
+import torch
+from torch import Tensor, nn
+
+from recbole_margo.graph.bipartite import normalized_adjacency
+from recbole_margo.graph.sparse import SparseMatrix
+from recbole_margo.model.backbone.base import LateFusionBackbone
+from recbole_margo.nn.projection import linear_projection
+from recbole_margo.nn.propagation import mean_of_layers
+
+
+class LightGCNBackbone(LateFusionBackbone):
+    r"""LightGCN over each modality's projected features and a user table of the modality.
+
+    .. math:: [E_u^m ; E_i^m] = \frac{1}{L + 1} \sum_{l=0}^{L} \hat A^l [P_m ; F_m W_m + b_m]
+
+    Args: as in `LateFusionBackbone`; reads `embedding_size` and `interaction_layers`.
+
+    Source: LightGCN (He et al., SIGIR 2020); MARGO (arXiv 2504.16524) calls its backbone
+    exchangeable, this one shows that it is.
+    """
+
+    def __init__(
+        self,
+        interactions: sp.csr_matrix,
+        features: Sequence[Tensor],
+        modalities: Sequence[str],
+        mask: Tensor,
+        parameters: Any,
+    ) -> None:
+        super().__init__(interactions, features, modalities, mask, parameters)
+        self.layers = parameters.interaction_layers
+        self.projections = nn.ModuleList(
+            linear_projection(matrix.shape[1], self.embedding_size) for matrix in features
+        )
+        self.interaction_graph = SparseMatrix(normalized_adjacency(interactions), symmetric=True)
+
+    def forward(
+        self, features: Sequence[Tensor], mask: Tensor, user_weights: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Represent every user and item in every modality; see `LateFusionBackbone`."""
+        users = torch.cat(list(self.user_preference), dim=1)
+        items = torch.cat(
+            [
+                self.projections[m](matrix) * mask[:, m : m + 1]
+                for m, matrix in enumerate(features)
+            ],
+            dim=1,
+        )
+        nodes = mean_of_layers(
+            self.interaction_graph, torch.cat([users, items.to(users.dtype)]), self.layers
+        )
+        user_embeddings, item_embeddings = self._by_modality(nodes)
+        if user_weights is not None:
+            user_embeddings = user_embeddings * user_weights.unsqueeze(-1)
+        return user_embeddings, item_embeddings

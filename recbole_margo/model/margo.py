@@ -1,0 +1,251 @@
+"""MARGO: modality reliability guided multimodal recommendation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from recbole_margo.errors import ConfigError
+from recbole_margo.model.backbone import BACKBONES
+from recbole_margo.model.base import MultimodalRecommender
+from recbole_margo.model.dragon import DRAGONParameters
+from recbole_margo.model.paper import Paper
+from recbole_margo.model.parameters import hyperparameter
+from recbole_margo.model.reliability_statistics import ReliabilityStatistics
+from recbole_margo.nn.fusion import log_modality_weights, modality_scores
+from recbole_margo.nn.losses import (
+    bpr_loss,
+    calibration_loss,
+    confidence,
+    mean_square,
+    reliability_vector,
+)
+
+BACKBONE_STAGE = "stage1"
+RELIABILITY_STAGE = "stage2"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MARGOParameters(DRAGONParameters):
+    """Hyper-parameters of MARGO, beside those of its backbones."""
+
+    backbone: str = hyperparameter(
+        "what represents users and items", choices=tuple(BACKBONES), paper="DRAGON"
+    )
+    interaction_layers: int = hyperparameter(
+        "products with the interaction graph in the LightGCN backbone", low=0
+    )
+    alpha: float = hyperparameter(
+        "weight of the calibration loss; 0 is the ablation w/o L_cal",
+        low=0.0,
+        search=(1e-3, 10.0, "log"),
+    )
+    tau: float = hyperparameter(
+        "sensitivity of the confidence, in units of the score", low=1e-6, search=(0.05, 20.0, "log")
+    )
+    beta: float = hyperparameter("weight of the mean square of the weight logits", low=0.0)
+    weight_learning_rate: float | None = hyperparameter(
+        "learning rate of the weight logits; none: the global one", low=0.0, search=[1e-3, 1e-2]
+    )
+    weight_init_std: float = hyperparameter(
+        "standard deviation of the initial weight logits", low=0.0
+    )
+    item_weights: bool = hyperparameter("false is the ablation w/o weight: stage 1 only")
+    two_stage: bool = hyperparameter("false is the ablation w/o two-stage")
+    stop_gradient: bool = hyperparameter("false is the ablation w/o nograd")
+
+
+class MARGO(MultimodalRecommender):
+    r"""Weighs each item's modalities by how far they can be trusted.
+
+    .. math:: r_{ui} = \sum_m w_i^m \langle e_u^m, e_i^m \rangle, \qquad
+        w_i = \mathrm{softmax}_m(W_i)
+
+    Stage 1 trains the backbone with the plain sum of the modality scores,
+    :math:`L_1 = L_{bpr} + \lambda R`. Stage 2 starts from its best epoch, with new W and a new
+    optimiser, and trains everything with
+
+    .. math:: L_2 = L_{bpr} + \alpha L_{cal} + \lambda R + \beta\, \mathrm{mean}(W^2)
+
+    The calibration loss (`recbole_margo.nn.losses.calibration_loss`) supervises the weights with
+    the modality reliability vector; no gradient flows into that vector or its confidence.
+
+    A trainer that knows no stages (RecBole's plain `Trainer`) trains stage 2's objective from the
+    first epoch, the ablation "w/o two-stage"; a warning says so.
+
+    Args:
+        config: RecBole's `Config`.
+        dataset: RecBole's training `Dataset`.
+
+    Source: Dong, Song, Zheng, Zhao, Ding, "Modality Reliability Guided Multimodal Recommendation",
+    arXiv 2504.16524, 2025; Eq. 1-10 and Algorithm 1.
+
+    Departures from the paper:
+        - L_cal compares with (w_i + w_j) / 2, a distribution: the value shifts by c ln 2, the
+          gradient does not change.
+        - A triplet in which no modality supports the pair has confidence 0; the paper leaves its
+          reliability vector undefined. With it the gradients of the ranking and the calibration
+          loss on the weights never conflict (section III-D), for every triplet.
+        - An item that misses a modality has weight 0 for it, and the modality is left out of the
+          reliability vector of every pair with that item. An item that misses every modality has
+          uniform weights.
+        - The backbone is exchangeable (`backbone`), its departures are listed in its own class.
+        - Natural logarithm in the ranking loss; DRAGON's public code takes log2.
+    """
+
+    parameters_class = MARGOParameters
+    paper = Paper(
+        title="Modality Reliability Guided Multimodal Recommendation",
+        authors="Xue Dong, Xuemeng Song, Na Zheng, Sicheng Zhao, Guiguang Ding",
+        venue="arXiv",
+        year=2025,
+        link="https://arxiv.org/abs/2504.16524",
+    )
+    other_parameter_name = ("stage",)
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        parameters = self.hyperparameters
+        self.backbone = BACKBONES[parameters.backbone](
+            self.interactions, self.features, self.modalities, self.modality_mask, parameters
+        )
+        self.weight_logits = nn.Parameter(torch.empty(self.n_items, len(self.modalities)))
+        self._draw_weight_logits()
+        self.stage = self.training_stages[-1]
+        self._stage_begun = False
+        self._statistics = ReliabilityStatistics()
+        learning_rate = parameters.weight_learning_rate
+        if learning_rate is not None and learning_rate <= 0:
+            raise ConfigError(
+                f"`weight_learning_rate` must be positive or null, found {learning_rate}"
+            )
+
+    @property
+    def training_stages(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The stages that the ablation switches leave."""
+        if not self.hyperparameters.item_weights:
+            return (BACKBONE_STAGE,)
+        if not self.hyperparameters.two_stage:
+            return (RELIABILITY_STAGE,)
+        return (BACKBONE_STAGE, RELIABILITY_STAGE)
+
+    @property
+    def loss_names(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Names of what `calculate_loss` returns in the current stage."""
+        if self.stage == BACKBONE_STAGE:
+            return ("recommendation", "regularization")
+        return ("recommendation", "calibration", "regularization")
+
+    def _draw_weight_logits(self) -> None:
+        nn.init.normal_(self.weight_logits, std=self.hyperparameters.weight_init_std)
+
+    def resume_stage(self, stage: str) -> None:
+        """Go on with a stage that an interrupted run began."""
+        self.stage = stage
+        self._stage_begun = True
+
+    def begin_stage(self, stage: str) -> None:
+        """Start a stage; the second begins with newly drawn weight logits."""
+        self.resume_stage(stage)
+        if stage == RELIABILITY_STAGE:
+            with torch.no_grad():
+                self._draw_weight_logits()
+
+    def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        """Return the backbone's parameters, and from stage 2 on the logits with their own rate."""
+        groups = [{"params": list(self.backbone.parameters()), "lr": learning_rate}]
+        if self.stage == RELIABILITY_STAGE:
+            own_rate = self.hyperparameters.weight_learning_rate
+            rate = learning_rate if own_rate is None else own_rate
+            groups.append({"params": [self.weight_logits], "lr": rate})
+        return groups
+
+    def embeddings(self) -> tuple[Tensor, Tensor]:
+        """Return users [U, M, d] and items [I, M, d]."""
+        users, items = self.backbone(self.features, self.modality_mask)
+        return users, items
+
+    def item_weights(self) -> Tensor:
+        """Return the weight of each modality of each item, w [I, M]; rows sum to 1."""
+        return log_modality_weights(self.weight_logits, self.modality_mask).exp()
+
+    def calculate_loss(self, interaction: Any) -> tuple[Tensor, ...]:
+        """Return the weighted loss terms that `loss_names` names, each a scalar.
+
+        Args:
+            interaction: with user ids [B], item ids [B] and negative item ids [B].
+        """
+        self._warn_without_stages()
+        user = interaction[self.USER_ID]
+        positive, negative = interaction[self.ITEM_ID], interaction[self.NEG_ITEM_ID]
+        users, items = self.embeddings()
+        batch_users = users[user]
+        with torch.autocast(device_type=users.device.type, enabled=False):
+            positive_scores = modality_scores(batch_users, items[positive])
+            negative_scores = modality_scores(batch_users, items[negative])
+            penalty = self.hyperparameters.reg_weight * self.backbone.regularization(user)
+            if self.stage == BACKBONE_STAGE:
+                plain = bpr_loss(positive_scores.sum(dim=-1), negative_scores.sum(dim=-1))
+                return plain, penalty
+            ranking, calibration = self._weighted_losses(
+                positive, negative, positive_scores, negative_scores
+            )
+            penalty = penalty + self.hyperparameters.beta * mean_square(self.weight_logits)
+            return ranking, self.hyperparameters.alpha * calibration, penalty
+
+    def _weighted_losses(
+        self, positive: Tensor, negative: Tensor, positive_scores: Tensor, negative_scores: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return L_rec (Eq. 4 with Eq. 3's scores) and L_cal (Eq. 5-8) of the triplets [B]."""
+        positive_mask, negative_mask = self.modality_mask[positive], self.modality_mask[negative]
+        positive_log_weights = log_modality_weights(
+            functional.embedding(positive, self.weight_logits), positive_mask
+        )
+        negative_log_weights = log_modality_weights(
+            functional.embedding(negative, self.weight_logits), negative_mask
+        )
+        positive_score = (positive_log_weights.exp() * positive_scores).sum(dim=-1)
+        negative_score = (negative_log_weights.exp() * negative_scores).sum(dim=-1)
+        vector, reliable = reliability_vector(
+            positive_scores - negative_scores, positive_mask & negative_mask
+        )
+        trust = confidence(positive_score, negative_score, reliable, self.hyperparameters.tau)
+        if self.hyperparameters.stop_gradient:
+            vector, trust = vector.detach(), trust.detach()
+        self._statistics.add(trust)
+        calibration = calibration_loss(vector, trust, positive_log_weights, negative_log_weights)
+        return bpr_loss(positive_score, negative_score), calibration
+
+    def scoring_tables(self) -> tuple[Tensor, Tensor]:
+        """Return users [U, M * d] and weighted items [I, M * d]; stage 1 scores by the sum."""
+        users, items = self.embeddings()
+        if self.stage == RELIABILITY_STAGE:
+            items = items * self.item_weights().unsqueeze(-1)
+        return users.flatten(1), items.flatten(1)
+
+    def epoch_statistics(self) -> dict[str, float]:
+        """Return mean and spread of the weights and what the confidence was, in stage 2."""
+        if self.stage == BACKBONE_STAGE:
+            return {}
+        with torch.no_grad():
+            weights = self.item_weights()[self.modality_mask.any(dim=1)]
+        return self._statistics.pop(weights, self.modalities)
+
+    def _table_state(self) -> Any:
+        return self.stage, super()._table_state()
+
+    def _warn_without_stages(self) -> None:
+        if self._stage_begun or not self.training:
+            return
+        self._stage_begun = True
+        if len(self.training_stages) > 1:
+            self.logger.warning(
+                "MARGO is trained by a trainer without stages: the weights are learned from the "
+                "first epoch (the ablation 'w/o two-stage'), early stopping compares rounded "
+                "scores and the run cannot be resumed exactly. Call recbole_margo.register() and "
+                "let RecBole's get_trainer choose, or use run_recbole_margo, for both stages."
+            )

@@ -1,0 +1,125 @@
+"""Hyper-parameters as typed, frozen classes that know their bounds, meaning and search range."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from recbole_margo.defaults import shipped_values
+from recbole_margo.errors import ConfigError
+
+SelfParameters = TypeVar("SelfParameters", bound="Parameters")
+
+
+@dataclass(frozen=True)
+class Hyperparameter:
+    """What is known of one hyper-parameter beside its value.
+
+    Args:
+        meaning: one sentence, with the unit where there is one.
+        low: smallest value allowed, inclusive.
+        high: largest value allowed, inclusive.
+        choices: the values allowed, where they can be counted.
+        paper: the value that the paper used, if it says.
+        search: the search range: (low, high, "log" or "linear") or a list of values.
+    """
+
+    meaning: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[Any, ...] | None = None
+    paper: Any = None
+    search: tuple[float, float, str] | list[Any] | None = None
+
+    def check(self, key: str, value: Any) -> None:
+        """Raise `ConfigError` if the value lies outside the bounds or the choices."""
+        if self.choices is not None and value not in self.choices:
+            raise ConfigError(f"`{key}` must be one of {list(self.choices)}, found {value!r}")
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return
+        below = self.low is not None and value < self.low
+        above = self.high is not None and value > self.high
+        if below or above or not math.isfinite(value):
+            low = "-inf" if self.low is None else self.low
+            high = "inf" if self.high is None else self.high
+            raise ConfigError(f"`{key}` must lie in [{low}, {high}], found {value!r}")
+
+
+def hyperparameter(meaning: str, **details: Any) -> Any:
+    """Declare a field of a `Parameters` class; see `Hyperparameter` for the arguments."""
+    return dataclasses.field(metadata={"hyperparameter": Hyperparameter(meaning, **details)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameters:
+    """Base of the hyper-parameter classes: the fields are typed here, the values live in YAML."""
+
+    @classmethod
+    def descriptions(cls) -> dict[str, Hyperparameter]:
+        """Return field name -> description, in the order of declaration."""
+        return {
+            field.name: field.metadata["hyperparameter"] for field in dataclasses.fields(cls)
+        }
+
+    @classmethod
+    def from_config(cls: type[SelfParameters], config: Any, model: str) -> SelfParameters:
+        """Read the fields from a RecBole config and fill the rest from `properties/model`.
+
+        A value that was filled is written back to the config, so that logs, checkpoints and
+        RecBole's trainers see the value that is used.
+
+        Args:
+            config: RecBole's `Config`, or any object with `in`, `[]` and `[] =`.
+            model: name of the model, whose YAML file holds the defaults.
+
+        Returns:
+            The checked parameters.
+
+        Raises:
+            ConfigError: if a value is missing, has the wrong type or is out of bounds.
+        """
+        defaults = shipped_values(f"model/{model}.yaml")
+        types_of_fields = typing.get_type_hints(cls)
+        values: dict[str, Any] = {}
+        for name, description in cls.descriptions().items():
+            if name not in config:
+                if name not in defaults:
+                    raise ConfigError(
+                        f"`{name}` of {model} has no value: set it, "
+                        f"or add it to properties/model/{model}.yaml"
+                    )
+                config[name] = defaults[name]
+            value = _converted(name, config[name], types_of_fields[name])
+            description.check(name, value)
+            values[name] = value
+        return cls(**values)
+
+
+def _converted(key: str, value: Any, wanted: Any) -> Any:
+    options = typing.get_args(wanted) if _is_union(wanted) else (wanted,)
+    for option in options:
+        if option is type(None) and value is None:
+            return None
+        kind = typing.get_origin(option) or option
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        if kind is int and isinstance(value, float) and value.is_integer():
+            return int(value)
+        if kind in (list, dict, Mapping) and isinstance(value, kind):
+            return value
+        if kind in (int, float, bool, str) and type(value) is kind:
+            return value
+    raise ConfigError(f"`{key}` must be {_type_name(wanted)}, found {value!r}")
+
+
+def _is_union(kind: Any) -> bool:
+    return typing.get_origin(kind) in (typing.Union, types.UnionType)
+
+
+def _type_name(kind: Any) -> str:
+    return kind.__name__ if isinstance(kind, type) else str(kind)

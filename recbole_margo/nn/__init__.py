@@ -1,0 +1,1 @@
+"""Small, pure building blocks: tensors in, tensors out."""

@@ -1,0 +1,111 @@
+"""Losses of ranking and of modality reliability."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def bpr_loss(positive: Tensor, negative: Tensor) -> Tensor:
+    r"""Return the pairwise ranking loss, mean softplus of the negative margin.
+
+    .. math:: L = \frac{1}{B} \sum_b \ln(1 + e^{-(r_{ui} - r_{uj})})
+
+    Args:
+        positive: scores r_ui [B].
+        negative: scores r_uj [B].
+
+    Returns:
+        The loss, a scalar. Finite for any finite margin.
+
+    Source: BPR (Rendle et al., UAI 2009).
+    """
+    return functional.softplus(negative - positive).mean()
+
+
+def mean_square(embeddings: Tensor) -> Tensor:
+    """Return the mean of the squared entries, a scalar, of embeddings [B, ...]."""
+    return embeddings.square().mean()
+
+
+def reliability_vector(differences: Tensor, usable: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Return how far each modality supports that the positive item ranks first.
+
+    .. math:: z = \mathrm{softmax}_m(g(d)), \qquad g(x) = x \text{ if } x \ge 0 \text{ else }
+        -\infty
+
+    A modality that contradicts the pair gets exactly 0, and so does one that either item misses.
+
+    Args:
+        differences: d^m = r_ui^m - r_uj^m [B, M].
+        usable: which modalities both items have [B, M], bool.
+
+    Returns:
+        z [B, M], rows summing to 1, or all 0 where no modality is reliable; and whether any
+        modality is reliable [B], bool.
+
+    Source: MARGO (arXiv 2504.16524), Eq. 5-6.
+    """
+    supporting = usable & (differences >= 0)
+    reliable = supporting.any(dim=-1)
+    # Rows without a supporting modality take part with finite values and are zeroed afterwards:
+    # a softmax over nothing but minus infinity would put NaN into the gradient.
+    open_entries = supporting | ~reliable.unsqueeze(-1)
+    vector = torch.softmax(differences.masked_fill(~open_entries, -torch.inf), dim=-1)
+    return vector.masked_fill(~supporting, 0.0), reliable
+
+
+def confidence(positive: Tensor, negative: Tensor, reliable: Tensor, sensitivity: float) -> Tensor:
+    r"""Return how far a triplet is trusted to teach the weights.
+
+    .. math:: c = \tanh((r_{ui} - r_{uj}) / \tau) \text{ if } r_{ui} > r_{uj} \text{ else } 0
+
+    Args:
+        positive: weighted scores r_ui [B].
+        negative: weighted scores r_uj [B].
+        reliable: whether any modality supports the pair [B], bool; c = 0 where none does.
+        sensitivity: tau > 0.
+
+    Returns:
+        c [B] in [0, 1].
+
+    Source: MARGO (arXiv 2504.16524), Eq. 7. The case of no reliable modality is ours: the paper
+    leaves z undefined there, and c = 0 makes its non-conflict argument hold for every triplet.
+    """
+    margin = (positive - negative).masked_fill(~reliable, 0.0)
+    return torch.tanh(margin.clamp(min=0.0) / sensitivity)
+
+
+def calibration_loss(
+    vector: Tensor, weight: Tensor, positive_log_weights: Tensor, negative_log_weights: Tensor
+) -> Tensor:
+    r"""Return the confidence-weighted divergence between reliability and learned weights.
+
+    .. math:: L_{cal} = \frac{1}{B} \sum_b c_b \, \mathrm{KL}\left(z_b \,\|\,
+        \tfrac{1}{2}(w_i + w_j)\right)
+
+    The paper writes w_i + w_j, which sums to 2; halving it shifts the loss by a constant c ln 2,
+    so that the value is a true divergence: not negative, and 0 exactly when the weights agree.
+
+    Args:
+        vector: z [B, M].
+        weight: c [B].
+        positive_log_weights: log w_i [B, M].
+        negative_log_weights: log w_j [B, M].
+
+    Returns:
+        The loss, a scalar in float32; entries with z = 0 count 0, whatever the weights.
+
+    Source: MARGO (arXiv 2504.16524), Eq. 8.
+    """
+    active = vector > 0
+    # log(0) and logaddexp(-inf, -inf) have no gradient: put in harmless values where z = 0.
+    log_sum = torch.logaddexp(
+        positive_log_weights.masked_fill(~active, 0.0),
+        negative_log_weights.masked_fill(~active, 0.0),
+    )
+    log_mean_weights = log_sum - torch.log(torch.tensor(2.0))
+    log_vector = torch.log(vector.masked_fill(~active, 1.0))
+    divergence = (vector * (log_vector - log_mean_weights)).sum(dim=-1)
+    return (weight * divergence).mean()

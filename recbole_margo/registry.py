@@ -1,0 +1,159 @@
+"""Names of models and the classes behind them: ours, RecBole's and third parties'."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.metadata
+import importlib.util
+import pkgutil
+import sys
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from recbole_margo.compat import patch_recbole
+from recbole_margo.errors import ConfigError
+from recbole_margo.model.base import MultimodalRecommender
+
+ENTRY_POINT_GROUP = "recbole_margo.models"
+RECBOLE_MODEL_PACKAGES = (
+    "general_recommender",
+    "context_aware_recommender",
+    "sequential_recommender",
+    "knowledge_aware_recommender",
+    "exlib_recommender",
+)
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A model that can be named on the command line.
+
+    Args:
+        name: what `--model` takes.
+        source: `recbole-margo`, `RecBole` or the distribution that brought the model.
+        module: module that holds the class.
+    """
+
+    name: str
+    source: str
+    module: str
+
+    def load(self) -> type[Any]:
+        """Import the class."""
+        loaded: type[Any] = getattr(importlib.import_module(self.module), self.name)
+        return loaded
+
+
+@lru_cache(maxsize=None)
+def multimodal_models() -> dict[str, ModelEntry]:
+    """Return our models and those that other distributions announce, by name.
+
+    Ours are the `MultimodalRecommender`s found in the files of `recbole_margo.model`; others
+    announce theirs under the entry point group `recbole_margo.models`.
+    """
+    import recbole_margo.model as package
+
+    entries = {}
+    for information in pkgutil.iter_modules(package.__path__):
+        if information.ispkg:
+            continue
+        module = importlib.import_module(f"{package.__name__}.{information.name}")
+        for name, member in vars(module).items():
+            if (
+                isinstance(member, type)
+                and issubclass(member, MultimodalRecommender)
+                and member.__module__ == module.__name__
+                and member is not MultimodalRecommender
+            ):
+                entries[name] = ModelEntry(name, "recbole-margo", module.__name__)
+    for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
+        distribution = point.dist.name if point.dist else point.module
+        entries.setdefault(point.name, ModelEntry(point.name, distribution, point.module))
+    return dict(sorted(entries.items()))
+
+
+@lru_cache(maxsize=None)
+def recbole_models() -> dict[str, ModelEntry]:
+    """Return RecBole's own models by name, read from its files without importing them all."""
+    import recbole.model
+
+    root = Path(recbole.model.__path__[0])
+    entries = {}
+    for package in RECBOLE_MODEL_PACKAGES:
+        for path in sorted((root / package).glob("[a-z]*.py")):
+            for line in path.read_text(encoding="utf-8").splitlines():
+                name = line.removeprefix("class ").split("(")[0].strip()
+                if line.startswith("class ") and name.lower() == path.stem:
+                    module = f"recbole.model.{package}.{path.stem}"
+                    entries[name] = ModelEntry(name, "RecBole", module)
+    return entries
+
+
+def list_models() -> list[ModelEntry]:
+    """Return every model that can be named, the multimodal ones first."""
+    ours = multimodal_models()
+    theirs = (entry for name, entry in sorted(recbole_models().items()) if name not in ours)
+    return [*ours.values(), *theirs]
+
+
+def find_model(name: str) -> type[Any]:
+    """Return the class of a model.
+
+    Args:
+        name: name of a multimodal model or of one of RecBole's.
+
+    Returns:
+        The class, a RecBole `AbstractRecommender`.
+
+    Raises:
+        ConfigError: if no model has that name; names the nearest.
+    """
+    known = {entry.name: entry for entry in list_models()}
+    if name in known:
+        return known[name].load()
+    nearest = difflib.get_close_matches(name.lower(), [key.lower() for key in known], 3, 0.5)
+    names = [key for key in known if key.lower() in nearest]
+    hint = f"did you mean {' or '.join(names)}? " if names else ""
+    raise ConfigError(f"there is no model {name!r}: {hint}`recbole-margo models` lists them all")
+
+
+def find_trainer(model_class: type[Any], name: str) -> type[Any]:
+    """Return the trainer of a model: the multimodal one for ours, RecBole's for its own.
+
+    Args:
+        model_class: class of the model.
+        name: name of the model.
+    """
+    from recbole.utils import get_trainer
+
+    from recbole_margo.training.trainer import MultimodalTrainer
+
+    if issubclass(model_class, MultimodalRecommender):
+        return MultimodalTrainer
+    trainer: type[Any] = get_trainer(model_class.type, name)
+    return trainer
+
+
+def register() -> None:
+    """Make the multimodal models known to RecBole itself.
+
+    Afterwards `recbole.quick_start.run_recbole(model="MARGO")`, `Config(model="MARGO")`,
+    `get_model`, `get_trainer` and `load_data_and_model` work unchanged. RecBole finds a model by
+    the name of a module in its own packages and a trainer by an attribute of `recbole.trainer`, so
+    that is what is added; a model that RecBole has itself is left alone. May be called repeatedly.
+    """
+    import recbole.trainer
+
+    from recbole_margo.training.trainer import MultimodalTrainer
+
+    patch_recbole()
+    for entry in multimodal_models().values():
+        module_name = f"recbole.model.general_recommender.{entry.name.lower()}"
+        module = importlib.import_module(entry.module)
+        known = module_name in sys.modules and sys.modules[module_name] is module
+        if known or importlib.util.find_spec(module_name) is None:
+            sys.modules[module_name] = module
+            setattr(recbole.trainer, f"{entry.name}Trainer", MultimodalTrainer)

@@ -1,0 +1,1 @@
+"""What MARGO learned about the reliability of the modalities."""

@@ -1,0 +1,154 @@
+"""Checkpoints that hold tensors and plain values only."""
+
+from __future__ import annotations
+
+import os
+import random
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from recbole_margo.errors import CheckpointError
+
+CHECKPOINT_FORMAT = 1
+# What RecBole computes from other keys; never stored, because it would not be accepted as input.
+COMPUTED_KEYS = frozenset(
+    "MODEL_TYPE MODEL_INPUT_TYPE eval_type device single_spec local_rank valid_metric_bigger "
+    "valid_neg_sample_args test_neg_sample_args".split()
+)
+
+
+def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint so that the file is either the old or the new one, never half of it.
+
+    Args:
+        path: the file; its folder is made if need be.
+        state: tensors and plain values.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            torch.save(state, file)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read_checkpoint(path: Path, device: Any = "cpu") -> dict[str, Any]:
+    """Read one of our checkpoints with torch's safe loader.
+
+    Args:
+        path: the file.
+        device: where the tensors go.
+
+    Returns:
+        The state.
+
+    Raises:
+        CheckpointError: if the file is missing, damaged, not ours or of a newer format.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint {path}")
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:
+        raise CheckpointError(
+            f"{path} cannot be loaded safely as a checkpoint of recbole-margo: {error}"
+        ) from error
+    if not isinstance(state, dict) or "format" not in state:
+        raise CheckpointError(f"{path} is not a checkpoint of recbole-margo: it names no format")
+    if state["format"] > CHECKPOINT_FORMAT:
+        raise CheckpointError(
+            f"{path} has format {state['format']}, this version reads up to {CHECKPOINT_FORMAT}: "
+            "upgrade recbole-margo"
+        )
+    return state
+
+
+def plain_config(config: Any) -> dict[str, Any]:
+    """Return the values of a RecBole `Config` as plain data, fit for JSON or a safe checkpoint.
+
+    Args:
+        config: RecBole's `Config` or ours.
+
+    Returns:
+        Values by key, from which `recbole_margo.config.config_from_checkpoint` rebuilds an equal
+        config.
+    """
+    values = {**config.internal_config_dict, **config.external_config_dict}
+    for key, value in config.final_config_dict.items():
+        # What a model filled from its defaults stands in the final values alone.
+        if values.get(key) is None:
+            values[key] = value
+    data_path = config.external_config_dict.get(
+        "data_path", config.internal_config_dict["data_path"]
+    )
+    values.update(
+        model=config["model"],
+        dataset=config["dataset"],
+        data_path=str(data_path),
+        checkpoint_dir=str(config["checkpoint_dir"]),
+    )
+    return {
+        key: value for key, value in values.items() if key not in COMPUTED_KEYS and _is_plain(value)
+    }
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(_is_plain(part) for part in value)
+    if isinstance(value, dict):
+        return all(isinstance(key, (str, int)) and _is_plain(part) for key, part in value.items())
+    return value is None or type(value) in (bool, int, float, str)
+
+
+def id_maps(dataset: Any) -> dict[str, list[str]]:
+    """Return the tokens of users and items by internal id, PAD first.
+
+    Args:
+        dataset: RecBole's `Dataset`.
+    """
+    return {
+        "user_tokens": [str(token) for token in dataset.field2id_token[dataset.uid_field]],
+        "item_tokens": [str(token) for token in dataset.field2id_token[dataset.iid_field]],
+    }
+
+
+def random_states(loader: Any) -> dict[str, Any]:
+    """Return the state of every source of randomness that training draws from.
+
+    Args:
+        loader: the training loader, whose generator shuffles.
+    """
+    _, keys, position, has_gauss, cached = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": (torch.tensor(np.asarray(keys, dtype=np.int64)), position, has_gauss, cached),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "loader": loader.generator.get_state(),
+    }
+
+
+def restore_random_states(states: dict[str, Any], loader: Any) -> None:
+    """Put back what `random_states` returned.
+
+    Args:
+        states: the stored states.
+        loader: the training loader.
+    """
+    version, internal, gauss = states["python"]
+    random.setstate((version, tuple(internal), gauss))
+    keys, position, has_gauss, cached = states["numpy"]
+    np.random.set_state(
+        ("MT19937", keys.cpu().numpy().astype(np.uint32), position, has_gauss, cached)
+    )
+    torch.set_rng_state(states["torch"].cpu())
+    if torch.cuda.is_available() and len(states["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])
+    loader.generator.set_state(states["loader"].cpu())
