@@ -17,7 +17,7 @@ def replacing(path: Path) -> Iterator[Path]:
         path: the file to be written or replaced; its folder must exist.
 
     Returns:
-        The temporary path to write to. It is removed when the block raises, and `path` is untouched.
+        The temporary path to write to. When the block raises it is removed and `path` is untouched.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:

@@ -45,7 +45,7 @@ class FeatureEntry:
             The entry.
 
         Raises:
-            DataError: a field is absent or of the wrong type, or a file name leads out of the folder.
+            DataError: a field is absent or of the wrong type, or a file is not in the folder.
         """
         expected = {field.name: int if field.type == "int" else str for field in fields(cls)}
         if not isinstance(record, Mapping):

@@ -1,4 +1,4 @@
-"""Item features on disk: a matrix and its item tokens per modality, and the manifest of them all."""
+"""Item features on disk: a matrix and its item tokens per modality, and one manifest."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ def write_features(
     folder: Path,
     dataset_name: str,
     modality: str,
-    matrix: NDArray[np.floating],
+    matrix: NDArray[Any],
     tokens: Sequence[str],
     source: str,
 ) -> FeatureEntry:
@@ -34,8 +35,9 @@ def write_features(
         folder: the dataset's folder; it is made when it does not exist.
         dataset_name: name of the dataset.
         modality: name of the modality; an entry of this name is replaced.
-        matrix: [rows, D] of any float type, in memory or memory-mapped. float16 is kept, every other
-            type becomes float32. A row of zeros says that the item misses the modality: it is left out.
+        matrix: [rows, D] of any float type, in memory or memory-mapped. float16 is kept, every
+            other type becomes float32. A row of zeros says that the item misses the modality: it
+            is left out.
         tokens: [rows] the item token of every row.
         source: where the matrix came from, for people.
 
@@ -43,7 +45,7 @@ def write_features(
         The manifest's entry.
 
     Raises:
-        DataError: the name, the matrix or the tokens are not as described, or a value is not finite.
+        DataError: the name, the matrix or the tokens are not so, or a value is not finite.
     """
     entry = write_matrix(folder, dataset_name, modality, matrix, tokens, source)
     modalities: dict[str, FeatureEntry] = {}
@@ -57,7 +59,7 @@ def write_matrix(
     folder: Path,
     dataset_name: str,
     modality: str,
-    matrix: NDArray[np.floating],
+    matrix: NDArray[Any],
     tokens: Sequence[str],
     source: str,
 ) -> FeatureEntry:
@@ -94,6 +96,42 @@ def write_matrix(
         tokens_sha256=file_sha256(tokens_path),
         source=source,
     )
+
+
+def open_matrix(path: Path) -> NDArray[Any]:
+    """Open a `.npy` matrix memory-mapped, without executing anything that it may carry.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The matrix [rows, D], of whatever type it has on disk.
+
+    Raises:
+        DataError: the file is missing, is no plain `.npy` array, or the array is not a matrix.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: expected a .npy matrix, found that the file does not exist.")
+    try:
+        # Object arrays are pickles, and a pickle is a program: numpy refuses both here.
+        matrix = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise DataError(
+            f"{path}: expected a plain .npy matrix of floats, found a file that numpy does not "
+            f"open without pickle ({error}). Save it again: numpy.save(path, "
+            "matrix.astype('float32'))."
+        ) from error
+    if not isinstance(matrix, np.ndarray):
+        matrix.close()
+        raise DataError(
+            f"{path}: expected one .npy matrix, found an .npz archive. Save the array alone."
+        )
+    if matrix.ndim != 2:
+        raise DataError(
+            f"{path}: expected a matrix [rows, D], found shape {matrix.shape}. Save it with one "
+            "row an item."
+        )
+    return matrix
 
 
 def file_sha256(path: Path) -> str:
@@ -133,7 +171,7 @@ def first_duplicate(tokens: Sequence[str]) -> str | None:
 
 
 def _check_arguments(
-    modality: str, matrix: NDArray[np.floating], tokens: Sequence[str], where: str
+    modality: str, matrix: NDArray[Any], tokens: Sequence[str], where: str
 ) -> None:
     if not MODALITY_NAME.fullmatch(modality):
         raise DataError(
@@ -152,21 +190,23 @@ def _check_arguments(
     repeated = first_duplicate(tokens)
     if repeated is not None:
         raise DataError(
-            f"{where}: expected each item token once, found {repeated!r} twice. Keep one row an item."
+            f"{where}: expected each item token once, found {repeated!r} twice. Keep one row an "
+            "item."
         )
     unwritable = next(
         (token for token in tokens if not token or token.splitlines() != [token]), None
     )
     if unwritable is not None:
         raise DataError(
-            f"{where}: expected item tokens of one line each, found {unwritable!r}. Rename the item."
+            f"{where}: expected item tokens of one line each, found {unwritable!r}. Rename the "
+            "item."
         )
 
 
 def _rows_with_features(
-    matrix: NDArray[np.floating], tokens: Sequence[str], where: str
+    matrix: NDArray[Any], tokens: Sequence[str], where: str
 ) -> NDArray[np.intp]:
-    """Return the rows that are not all zero, after checking that every value fits its type on disk."""
+    """Return the rows that are not all zero; every value must fit its type on disk."""
     present = np.zeros(len(tokens), dtype=bool)
     bad: list[str] = []
     limit = np.finfo(np.float16 if matrix.dtype == np.float16 else np.float32).max
@@ -179,8 +219,8 @@ def _rows_with_features(
     if bad:
         raise DataError(
             f"{where}: expected finite values, found NaN, infinity or numbers beyond float32 for "
-            f"{len(bad)} items, first {', '.join(bad[:5])}. Repair these rows, or leave the items out: "
-            "they then miss the modality."
+            f"{len(bad)} items, first {', '.join(bad[:5])}. Repair these rows, or leave the items "
+            "out: they then miss the modality."
         )
     if not present.any():
         raise DataError(f"{where}: expected features, found {len(tokens)} rows of zeros.")

@@ -48,10 +48,10 @@ class FeatureManifest:
         if not path.is_file():
             what = "this file" if folder.is_dir() else f"the folder {folder}"
             raise DataError(
-                f"{path}: expected the manifest of the item features of {dataset!r}, found that {what} "
-                "does not exist. Convert the dataset, for example: python -m dataset_converters mmrec "
-                f"--source DIR --name {dataset} --output {folder.parent}; or write the features by "
-                "hand (docs/data.md)."
+                f"{path}: expected the manifest of the item features of {dataset!r}, found that "
+                f"{what} does not exist. Convert the dataset, for example: python -m "
+                f"dataset_converters mmrec --source DIR --name {dataset} --output {folder.parent}; "
+                "or write the features by hand (docs/data.md)."
             )
         try:
             content = json.loads(path.read_text(encoding="utf-8"))

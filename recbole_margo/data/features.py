@@ -73,8 +73,12 @@ def load_item_features(config: Any, dataset: Any) -> ItemFeatures:
         having = int(present.sum())
         logging.getLogger().info(
             "Features %r: %d dimensions, %d items with it, %d items missing it, normalisation %s.",
-            modality, matrix.shape[1], having, len(item_tokens) - 1 - having, normalizations[modality],
-        )  # fmt: skip
+            modality,
+            matrix.shape[1],
+            having,
+            len(item_tokens) - 1 - having,
+            normalizations[modality],
+        )
     checksums = {modality: manifest.modalities[modality].sha256 for modality in modalities}
     return ItemFeatures(modalities, tuple(matrices), mask, checksums)
 
@@ -94,13 +98,14 @@ def _chosen_modalities(
     for modality in chosen:
         if modality not in available:
             raise FeatureError(
-                f"{manifest.path(folder, manifest.dataset)}: expected the modality {modality!r} that "
-                f"`modalities` names, found {', '.join(available)}.{_nearest(modality, available)}"
+                f"{manifest.path(folder, manifest.dataset)}: expected the modality {modality!r} "
+                f"that `modalities` names, found {', '.join(available)}. Change `modalities`, or "
+                f"write its features (docs/data.md).{_nearest(modality, available)}"
             )
     if not chosen or len(set(chosen)) < len(chosen):
         raise FeatureError(
-            f"`modalities`: expected different names among {', '.join(available)}, or null for all of "
-            f"them, found {list(chosen)}."
+            f"`modalities`: expected different names among {', '.join(available)}, or null for all "
+            f"of them, found {list(chosen)}."
         )
     return chosen
 
@@ -141,14 +146,18 @@ def _rows_by_item(
     if unknown == len(stored_tokens):
         raise FeatureError(
             f"{path}: expected the item tokens of the dataset {dataset_name!r}, such as "
-            f"{', '.join(item_tokens[1:4])}; found none of them, but {', '.join(stored_tokens[:3])}. "
-            "Write the features with the tokens of the .inter file (docs/data.md)."
+            f"{', '.join(item_tokens[1:4])}; found none of them, but "
+            f"{', '.join(stored_tokens[:3])}. Write the features with the tokens of the .inter "
+            "file (docs/data.md)."
         )
     if unknown:
         logging.getLogger().warning(
             "%s: %d of %d items are unknown to the dataset %r; their features are not used.",
-            path, unknown, len(stored_tokens), dataset_name,
-        )  # fmt: skip
+            path,
+            unknown,
+            len(stored_tokens),
+            dataset_name,
+        )
     return rows
 
 
@@ -177,7 +186,8 @@ def _gather(
     if bad:
         raise FeatureError(
             f"{path}: expected finite numbers, found NaN or infinity for {len(bad)} items, first "
-            f"{', '.join(bad[:5])}. Repair these rows, or leave the items out: they then miss the modality."
+            f"{', '.join(bad[:5])}. Repair these rows, or leave the items out: they then miss the "
+            "modality."
         )
     present = matrix.any(axis=1)
     zeros = len(items) - int(present.sum())

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dataset_converters.errors import DataError
 from dataset_converters.feature_entry import FeatureEntry
-from dataset_converters.feature_files import file_sha256, first_duplicate
+from dataset_converters.feature_files import file_sha256, first_duplicate, open_matrix
 from dataset_converters.feature_manifest import FeatureManifest
 from recbole_margo.errors import FeatureError
 
@@ -28,7 +29,7 @@ def read_manifest(folder: Path, dataset_name: str) -> FeatureManifest:
         raise FeatureError(str(error)) from error
 
 
-def read_modality(folder: Path, entry: FeatureEntry) -> tuple[NDArray[np.floating], list[str]]:
+def read_modality(folder: Path, entry: FeatureEntry) -> tuple[NDArray[Any], list[str]]:
     """Open the matrix of one modality and read its item tokens.
 
     Args:
@@ -41,7 +42,7 @@ def read_modality(folder: Path, entry: FeatureEntry) -> tuple[NDArray[np.floatin
     Raises:
         FeatureError: a file is missing, is not of this form, or disagrees with the manifest.
     """
-    matrix = _open_matrix(_existing(folder / entry.file))
+    matrix = _open_float_matrix(_existing(folder / entry.file))
     tokens_path = _existing(folder / entry.tokens)
     tokens = _read_tokens(tokens_path)
     if len(tokens) != len(matrix):
@@ -57,27 +58,17 @@ def read_modality(folder: Path, entry: FeatureEntry) -> tuple[NDArray[np.floatin
 def _existing(path: Path) -> Path:
     if not path.is_file():
         raise FeatureError(
-            f"{path}: expected the file that the manifest names, found that it does not exist. {_REWRITE}"
+            f"{path}: expected the file that the manifest names, found that it does not exist. "
+            f"{_REWRITE}"
         )
     return path
 
 
-def _open_matrix(path: Path) -> NDArray[np.floating]:
+def _open_float_matrix(path: Path) -> NDArray[Any]:
     try:
-        # Object arrays are pickles, and a pickle is a program: numpy refuses both here.
-        matrix = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise FeatureError(
-            f"{path}: expected a plain .npy matrix of float16 or float32, found a file that numpy does "
-            f"not open without pickle ({error}). {_REWRITE}"
-        ) from error
-    if not isinstance(matrix, np.ndarray):
-        matrix.close()
-        raise FeatureError(f"{path}: expected one .npy matrix, found an archive. {_REWRITE}")
-    if matrix.ndim != 2:
-        raise FeatureError(
-            f"{path}: expected a matrix [rows, D], found shape {matrix.shape}. {_REWRITE}"
-        )
+        matrix = open_matrix(path)
+    except DataError as error:
+        raise FeatureError(f"{error} {_REWRITE}") from error
     if matrix.dtype not in (np.float16, np.float32):
         raise FeatureError(
             f"{path}: expected float16 or float32, found {matrix.dtype}. Write it with "
@@ -95,8 +86,8 @@ def _read_tokens(path: Path) -> list[str]:
     repeated = first_duplicate(tokens)
     if repeated is not None:
         raise FeatureError(
-            f"{path}: expected each item token once, found {repeated!r} twice. Keep one row an item "
-            "and write the features again (docs/data.md)."
+            f"{path}: expected each item token once, found {repeated!r} twice. Keep one row an "
+            "item and write the features again (docs/data.md)."
         )
     return tokens
 

@@ -1,0 +1,154 @@
+"""What all converters share: one command line, one way to put a dataset in its place."""
+
+from __future__ import annotations
+
+import argparse
+import filecmp
+import os
+import re
+import secrets
+import shutil
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar
+
+import yaml
+
+from dataset_converters.conversion_report import ConversionReport
+from dataset_converters.errors import DataError
+
+DATASET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+# RecBole reads this dataset from its own wheel, whatever lies in the dataset folder.
+RESERVED_NAME = "ml-100k"
+
+
+class Converter(ABC):
+    """One kind of source that becomes a dataset folder.
+
+    Attributes:
+        command: the converter's name on the command line.
+        summary: one line for `--help`.
+    """
+
+    command: ClassVar[str]
+    summary: ClassVar[str]
+
+    def __init__(self, source: Path, name: str) -> None:
+        """Remember what is to be converted.
+
+        Args:
+            source: folder of the source.
+            name: name of the dataset to make.
+
+        Raises:
+            DataError: the source does not exist, or the name cannot name a folder or is reserved.
+        """
+        if not source.is_dir():
+            raise DataError(f"--source: expected a folder, found that {source} is none.")
+        if not DATASET_NAME.fullmatch(name) or name == RESERVED_NAME:
+            raise DataError(
+                "--name: expected letters, digits, '_', '-' and '.', and not "
+                f"{RESERVED_NAME!r}, which RecBole reads from its own package; found {name!r}."
+            )
+        self.source = source
+        self.name = name
+
+    @classmethod
+    def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        """Add the options that every converter has; a converter adds its own to them."""
+        parser.add_argument(
+            "--source", type=Path, required=True, metavar="DIR", help="folder of the raw data"
+        )
+        parser.add_argument("--name", required=True, help="name of the dataset to make")
+        parser.add_argument(
+            "--output",
+            type=Path,
+            default=Path("dataset"),
+            metavar="DIR",
+            help="folder of all datasets; the result is DIR/NAME (default: dataset)",
+        )
+        parser.add_argument(
+            "--overwrite",
+            action="store_true",
+            help="replace a dataset of this name with other content, and everything in its folder",
+        )
+
+    @classmethod
+    @abstractmethod
+    def from_arguments(cls, arguments: argparse.Namespace) -> Converter:
+        """Return the converter that a parsed command line describes."""
+
+    @abstractmethod
+    def build(self, folder: Path) -> ConversionReport:
+        """Write all files of the dataset.
+
+        Args:
+            folder: an empty folder; it becomes the dataset's folder when this returns.
+
+        Returns:
+            The report of what was written.
+
+        Raises:
+            DataError: the source is not as expected.
+        """
+
+    def run(self, output: Path, overwrite: bool = False) -> tuple[ConversionReport, bool]:
+        """Convert, and put the result in place only when it is whole.
+
+        Args:
+            output: the folder of all datasets; the result is `output / name`.
+            overwrite: replace a dataset of this name that has other content.
+
+        Returns:
+            The report, and whether anything changed: converting the same source again does not.
+
+        Raises:
+            DataError: the source is not as expected, or the dataset exists with other content.
+        """
+        target = output / self.name
+        output.mkdir(parents=True, exist_ok=True)
+        building = _unused_sibling(target)
+        building.mkdir()
+        try:
+            report = self.build(building)
+            if not target.exists():
+                building.rename(target)
+                return report, True
+            if _contains(target, building):
+                return report, False
+            self._replace(target, building, overwrite)
+            return report, True
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+
+    def write_config(self, folder: Path, values: dict[str, Any]) -> None:
+        """Write `<name>.yaml`, which makes `--dataset=<name>` enough to train."""
+        text = yaml.safe_dump(values, sort_keys=False, default_flow_style=None)
+        (folder / f"{self.name}.yaml").write_text(text, encoding="utf-8")
+
+    def _replace(self, target: Path, building: Path, overwrite: bool) -> None:
+        if not overwrite:
+            raise DataError(
+                f"{target}: expected no dataset of this name, found one with other content. Choose "
+                "another --name, or give --overwrite to replace the folder and everything in it."
+            )
+        # A mistyped --output must not cost somebody a folder that never was a dataset.
+        if not any(target.glob(f"{self.name}.*")):
+            raise DataError(
+                f"{target}: expected a dataset to overwrite, found no file named {self.name}.*. "
+                "Choose another --output or --name."
+            )
+        old = _unused_sibling(target)
+        target.rename(old)
+        building.rename(target)
+        shutil.rmtree(old)
+
+
+def _unused_sibling(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
+def _contains(folder: Path, part: Path) -> bool:
+    """Tell whether every file of `part` is in `folder` with the same content."""
+    names = [path.name for path in part.iterdir()]
+    return len(filecmp.cmpfiles(folder, part, names, shallow=False)[0]) == len(names)

@@ -1,0 +1,227 @@
+"""MMRec's layout: `<name>.inter` with the column x_label, and a matrix by itemID a modality."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from dataset_converters.base import Converter
+from dataset_converters.conversion_report import ConversionReport
+from dataset_converters.errors import DataError
+from dataset_converters.feature_files import open_matrix, write_features
+from dataset_converters.interactions import SPLITS, write_splits
+
+DEFAULT_FEATURES = {"image": "image_feat.npy", "text": "text_feat.npy"}
+REQUIRED = {"userID": "user_id", "itemID": "item_id", "x_label": "x_label"}
+OPTIONAL = {"rating": "rating", "timestamp": "timestamp"}
+
+
+class MMRecConverter(Converter):
+    """Converts MMRec's layout; its split (x_label 0, 1, 2) is kept exactly.
+
+    Row r of a feature file belongs to itemID r. Users and items keep their numbers as tokens.
+    """
+
+    command = "mmrec"
+    summary = "MMRec's layout: NAME.inter with x_label, image_feat.npy, text_feat.npy, ..."
+
+    def __init__(self, source: Path, name: str, features: Mapping[str, str] | None = None) -> None:
+        """Remember what is to be converted.
+
+        Args:
+            source: folder with one `.inter` file and the feature files.
+            name: name of the dataset to make.
+            features: modality -> file name in the folder; None takes those of `DEFAULT_FEATURES`
+                that exist.
+
+        Raises:
+            DataError: a file is missing, or there is none.
+        """
+        super().__init__(source, name)
+        self.interactions_file = _interactions_file(source, name)
+        self.features = _feature_files(source, features)
+
+    @classmethod
+    def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        """Add `--feature` to the common options."""
+        super().add_arguments(parser)
+        parser.add_argument(
+            "--feature",
+            action="append",
+            metavar="MODALITY=FILE",
+            help="a modality and its matrix in the source, such as audio=audio_feat.npy; once for "
+            "each (default: image=image_feat.npy and text=text_feat.npy, where they exist)",
+        )
+
+    @classmethod
+    def from_arguments(cls, arguments: argparse.Namespace) -> MMRecConverter:
+        """Return the converter that a parsed command line describes."""
+        features: dict[str, str] = {}
+        for given in arguments.feature or []:
+            modality, separator, file_name = given.partition("=")
+            if not (modality and separator and file_name) or modality in features:
+                raise DataError(
+                    "--feature: expected MODALITY=FILE, each modality once, such as "
+                    f"audio=audio_feat.npy; found {given!r}."
+                )
+            features[modality] = file_name
+        return cls(arguments.source, arguments.name, features or None)
+
+    def build(self, folder: Path) -> ConversionReport:
+        """Write the three `.inter` files, the features and the configuration."""
+        interactions = read_interactions(self.interactions_file)
+        item_count = int(interactions["item_id"].max()) + 1
+        columns = interactions.columns.drop("x_label")
+        split_of = interactions["x_label"]
+        write_splits(
+            folder,
+            self.name,
+            {s: interactions.loc[split_of == label, columns] for label, s in enumerate(SPLITS)},
+        )
+        tokens = [str(item) for item in range(item_count)]
+        for modality, file_name in self.features.items():
+            matrix = open_matrix(self.source / file_name)
+            if len(matrix) != item_count:
+                raise DataError(
+                    f"{self.source / file_name}: expected {item_count} rows, row r for itemID r of "
+                    f"{self.interactions_file.name} (largest itemID {item_count - 1}), found "
+                    f"{len(matrix)}. Take features and interactions from the same preparation."
+                )
+            source = f"{self.source.name}/{file_name}"
+            write_features(folder, self.name, modality, matrix, tokens, source)
+        self.write_config(folder, dataset_config(list(self.features)))
+        return ConversionReport.of(folder, self.name, len(interactions), self._notes())
+
+    def _notes(self) -> list[str]:
+        found = {path.name for path in self.source.glob("*_feat.npy")}
+        others = sorted(found.difference(self.features.values()))
+        return [f"{name} is not among the features; name it with --feature" for name in others]
+
+
+def dataset_config(modalities: list[str]) -> dict[str, object]:
+    """Return the settings under which the published tables on MMRec's data sets were made."""
+    return {
+        "benchmark_filename": list(SPLITS),
+        "load_col": {"inter": ["user_id", "item_id"]},
+        "modalities": modalities,
+        "feature_normalization": "none",
+        "metrics": ["Recall", "NDCG"],
+        "topk": [10, 20],
+        "valid_metric": "Recall@20",
+        "epochs": 1000,
+        "stopping_step": 20,
+        "train_batch_size": 2048,
+    }
+
+
+def read_interactions(path: Path) -> pd.DataFrame:
+    """Read and check MMRec's `.inter` file.
+
+    Args:
+        path: tab separated, with the header userID, itemID, x_label and perhaps rating, timestamp.
+
+    Returns:
+        Columns user_id, item_id, x_label (0, 1, 2), and rating and timestamp if the file has them.
+
+    Raises:
+        DataError: the file is empty, a column is missing, or a value is not of the expected kind.
+    """
+    table = _read_table(path)
+    missing = [column for column in REQUIRED if column not in table.columns]
+    if missing:
+        raise DataError(
+            f"{path}: expected a tab-separated header with {', '.join(REQUIRED)} (and perhaps "
+            f"{', '.join(OPTIONAL)}), found {list(table.columns)}: {', '.join(missing)} missing. "
+            "Separate columns by tabs; x_label 0, 1, 2 marks training, validation and test."
+        )
+    if table.empty:
+        raise DataError(f"{path}: expected interactions, found a header only.")
+    names = {**REQUIRED, **{c: field for c, field in OPTIONAL.items() if c in table.columns}}
+    for column in names:
+        _check_numbers(table[column], path, whole=column in REQUIRED)
+    _check_range(table["userID"], path, "ids from 0", low=0)
+    _check_range(table["itemID"], path, "ids from 0", low=0)
+    _check_range(table["x_label"], path, "0 (train), 1 (validation) or 2 (test)", low=0, high=2)
+    ordered = ["userID", "itemID", *(c for c in OPTIONAL if c in names), "x_label"]
+    return table.filter(items=ordered).rename(columns=names)
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    try:
+        with warnings.catch_warnings():
+            # pandas would cut off rows that are longer than the header, with a warning only.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            table: pd.DataFrame = pd.read_csv(
+                path,
+                sep="\t",
+                index_col=False,
+                low_memory=False,
+                quoting=csv.QUOTE_NONE,
+                encoding="utf-8-sig",
+            )
+            return table
+    except pd.errors.EmptyDataError as error:
+        raise DataError(f"{path}: expected interactions, found an empty file.") from error
+    except (pd.errors.ParserError, pd.errors.ParserWarning, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{path}: expected a UTF-8 table with as many fields in every row as in the header, "
+            f"found: {str(error).strip()}."
+        ) from error
+
+
+def _check_numbers(values: pd.Series, path: Path, whole: bool) -> None:
+    accepted = pd.api.types.is_integer_dtype if whole else pd.api.types.is_numeric_dtype
+    if accepted(values.dtype):
+        return
+    numbers = pd.to_numeric(values, errors="coerce")
+    wrong = numbers.isna() if not whole else numbers.isna() | (numbers % 1 != 0)
+    # A column of whole numbers written as 3.0 is not of an integer type, and no row is to blame.
+    row = int(wrong.to_numpy().argmax())
+    raise DataError(
+        f"{path}, column {values.name}, line {row + 2}: expected "
+        f"{'a whole number' if whole else 'a number'}, found {values.iloc[row]!r}."
+    )
+
+
+def _check_range(
+    values: pd.Series, path: Path, expected: str, low: int, high: int | None = None
+) -> None:
+    wrong = ~values.between(low, values.max() if high is None else high).to_numpy()
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise DataError(
+            f"{path}, column {values.name}, line {row + 2}: expected {expected}, found "
+            f"{values.iloc[row]}, and {int(wrong.sum()) - 1} more such rows."
+        )
+
+
+def _interactions_file(source: Path, name: str) -> Path:
+    found = sorted(source.glob("*.inter"))
+    if len(found) > 1:
+        found = [path for path in found if path.stem == name] or found
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found) or "none"
+        raise DataError(
+            f"{source}: expected one .inter file, or one named {name}.inter, found {names}. Keep "
+            "one of them in the folder."
+        )
+    return found[0]
+
+
+def _feature_files(source: Path, features: Mapping[str, str] | None) -> dict[str, str]:
+    if features is None:
+        features = {m: file for m, file in DEFAULT_FEATURES.items() if (source / file).is_file()}
+    missing = [file for file in features.values() if not (source / file).is_file()]
+    if missing or not features:
+        available = ", ".join(sorted(path.name for path in source.glob("*.npy"))) or "none"
+        wanted = ", ".join(missing) or " or ".join(DEFAULT_FEATURES.values())
+        raise DataError(
+            f"{source}: expected the feature file {wanted}, found these .npy files: {available}. "
+            "Name them with --feature MODALITY=FILE."
+        )
+    return dict(features)
