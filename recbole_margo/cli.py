@@ -165,6 +165,7 @@ def _models(options: argparse.Namespace, rest: Sequence[str]) -> int:
                 rows.append([entry.name, entry.source, "", "", ""])
             continue
         paper = entry.load().paper
-        rows.append([entry.name, entry.source, paper.title, f"{paper.venue} {paper.year}", paper.link])
+        venue = f"{paper.venue} {paper.year}"
+        rows.append([entry.name, entry.source, paper.title, venue, paper.link])
     print(tabulate(rows, headers=["model", "from", "paper", "venue", "link"]))
     return 0

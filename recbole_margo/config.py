@@ -25,9 +25,19 @@ patch_recbole()
 PROTOCOLS = ("recbole", "mmrec")
 # Keys that RecBole reads although none of its YAML files names them.
 KEYS_WITHOUT_YAML = frozenset(
-    "model dataset data_path config_files nproc world_size ip port offset group_offset "
-    "neg_sampling training_neg_sample_num numerical_features discretization "
-    "user_inter_num_interval item_inter_num_interval field_separator seq_separator".split()
+    {
+        "data_path",
+        "nproc",
+        "world_size",
+        "ip",
+        "port",
+        "offset",
+        "group_offset",
+        "neg_sampling",
+        "training_neg_sample_num",
+        "numerical_features",
+        "discretization",
+    }
 )
 
 

@@ -1,4 +1,4 @@
-"""The exceptions of recbole-margo; every message says what was expected, what was found and what mends it."""
+"""The exceptions of recbole-margo: what was expected, what was found, what mends it."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import importlib.util
 import pkgutil
 import sys
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ class ModelEntry:
         return loaded
 
 
-@lru_cache(maxsize=None)
+@cache
 def multimodal_models() -> dict[str, ModelEntry]:
     """Return our models and those that other distributions announce, by name.
 
@@ -75,7 +75,7 @@ def multimodal_models() -> dict[str, ModelEntry]:
     return dict(sorted(entries.items()))
 
 
-@lru_cache(maxsize=None)
+@cache
 def recbole_models() -> dict[str, ModelEntry]:
     """Return RecBole's own models by name, read from its files without importing them all."""
     import recbole.model

@@ -76,12 +76,15 @@ class SparseMatrix(nn.Module):
         else:
             transposed = self._csr("transposed_", (self.shape[1], self.shape[0]))
         with torch.autocast(device_type=dense.device.type, enabled=False):
-            product: Tensor = _SparseMatrixProduct.apply(dense.float(), matrix, transposed)
+            product: Tensor = _SparseMatrixProduct.apply(  # type: ignore[no-untyped-call]
+                dense.float(), matrix, transposed
+            )
         return product
 
     def extra_repr(self) -> str:
         """Show shape and number of non-zeros when a model is printed."""
-        return f"{self.shape[0]} x {self.shape[1]}, {self.value.numel()} non-zeros"
+        non_zeros = self.get_buffer("value").numel()
+        return f"{self.shape[0]} x {self.shape[1]}, {non_zeros} non-zeros"
 
 
 class _SparseMatrixProduct(torch.autograd.Function):

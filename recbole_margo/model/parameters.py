@@ -62,9 +62,7 @@ class Parameters:
     @classmethod
     def descriptions(cls) -> dict[str, Hyperparameter]:
         """Return field name -> description, in the order of declaration."""
-        return {
-            field.name: field.metadata["hyperparameter"] for field in dataclasses.fields(cls)
-        }
+        return {field.name: field.metadata["hyperparameter"] for field in dataclasses.fields(cls)}
 
     @classmethod
     def from_config(cls: type[SelfParameters], config: Any, model: str) -> SelfParameters:

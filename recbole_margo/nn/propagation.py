@@ -7,7 +7,9 @@ from collections.abc import Callable
 from torch import Tensor
 
 
-def layer_outputs(adjacency: Callable[[Tensor], Tensor], nodes: Tensor, layers: int) -> list[Tensor]:
+def layer_outputs(
+    adjacency: Callable[[Tensor], Tensor], nodes: Tensor, layers: int
+) -> list[Tensor]:
     r"""Return the embeddings of every layer, :math:`X^{(l)} = \hat A X^{(l-1)}`.
 
     Args:

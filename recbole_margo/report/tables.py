@@ -69,8 +69,8 @@ def comparison_document(records: Sequence[Mapping[str, Any]]) -> str:
         splits = sorted({record["split"] for record in finished})
         same = "all models share it" if len(splits) == 1 else "NOT the same for all models"
         lines += [
-            f"Dataset `{first['dataset']}`, seed {first['seed']}, test metrics, evaluation protocol "
-            f"`{first['eval_protocol']}` ({PROTOCOL_MEANING[first['eval_protocol']]}).",
+            f"Dataset `{first['dataset']}`, seed {first['seed']}, test metrics, evaluation "
+            f"protocol `{first['eval_protocol']}` ({PROTOCOL_MEANING[first['eval_protocol']]}).",
             f"Selected on validation by {first['valid_metric']}; the test set was scored once per "
             "trained model.",
             f"Split {', '.join(splits)}: {same}. Modalities: "

@@ -16,8 +16,17 @@ from recbole_margo.errors import CheckpointError
 CHECKPOINT_FORMAT = 1
 # What RecBole computes from other keys; never stored, because it would not be accepted as input.
 COMPUTED_KEYS = frozenset(
-    "MODEL_TYPE MODEL_INPUT_TYPE eval_type device single_spec local_rank valid_metric_bigger "
-    "valid_neg_sample_args test_neg_sample_args".split()
+    {
+        "MODEL_TYPE",
+        "MODEL_INPUT_TYPE",
+        "eval_type",
+        "device",
+        "single_spec",
+        "local_rank",
+        "valid_metric_bigger",
+        "valid_neg_sample_args",
+        "test_neg_sample_args",
+    }
 )
 
 

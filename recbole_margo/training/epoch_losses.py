@@ -51,6 +51,4 @@ class EpochLosses:
     def means(self) -> dict[str, float]:
         """Return the mean of each term over the batches checked so far."""
         batches = max(self._checked, 1)
-        return {
-            name: total / batches for name, total in zip(self.names, self._totals, strict=True)
-        }
+        return {name: total / batches for name, total in zip(self.names, self._totals, strict=True)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -25,11 +26,23 @@ from recbole_margo.training.checkpoint import (
     restore_random_states,
     write_checkpoint,
 )
+from recbole_margo.training.epoch_log import EpochLog
 from recbole_margo.training.epoch_losses import EpochLosses
 from recbole_margo.training.stages import StageProgress
 
 # RecBole's metrics can only be had rounded; 15 decimals are all that a double in [0, 1] has.
 UNROUNDED = 15
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """What one call of `fit` was asked to do."""
+
+    train_data: Any
+    valid_data: Any
+    saved: bool
+    show_progress: bool
+    callback: Callable[[int, float], None] | None
 
 
 class MultimodalTrainer(Trainer):  # type: ignore[misc]
@@ -63,6 +76,7 @@ class MultimodalTrainer(Trainer):  # type: ignore[misc]
         self._best_state: dict[str, Tensor] = {}
         self._resumed: dict[str, Any] | None = None
         self._last_score = 0.0
+        self._epoch_log = EpochLog(self.logger, self.tensorboard, self.wandblogger)
 
     @property
     def last_model_file(self) -> Path:
@@ -109,12 +123,13 @@ class MultimodalTrainer(Trainer):  # type: ignore[misc]
         self.eval_collector.data_collect(train_data)
         if self.config["train_neg_sample_args"].get("dynamic", False):
             train_data.get_model(self.model)
-        log = self.logger.info if verbose else self.logger.debug
+        self._epoch_log.set_verbose(verbose)
+        fit = _Fit(train_data, valid_data, saved, show_progress, callback_fn)
         try:
             for name in self.model.training_stages[max(len(self.progress) - 1, 0) :]:
-                self._begin_stage(name, train_data, saved)
-                self._fit_stage(train_data, valid_data, log, saved, show_progress, callback_fn)
-                self._end_stage(log)
+                self._begin_stage(name, fit)
+                self._fit_stage(fit)
+                self._end_stage()
         except KeyboardInterrupt:
             if saved and self.last_model_file.is_file():
                 self.logger.warning(
@@ -128,17 +143,17 @@ class MultimodalTrainer(Trainer):  # type: ignore[misc]
         self.tensorboard.flush()
         return (final.best_score, final.best_result) if valid_data else (-1, None)
 
-    def _begin_stage(self, name: str, train_data: Any, saved: bool) -> None:
+    def _begin_stage(self, name: str, fit: _Fit) -> None:
         if self._resumed is not None:
-            self._continue_stage(self._resumed, train_data)
+            self._continue_stage(self._resumed, fit.train_data)
             self._resumed = None
             return
         self.model.begin_stage(name)
         self.optimizer = self._stage_optimizer()
         self.progress.append(StageProgress(name))
         self._best_state = {}
-        if saved:
-            self._save_last(train_data)
+        if fit.saved:
+            self._save_last(fit.train_data)
 
     def _stage_optimizer(self) -> torch.optim.Optimizer:
         optimizer: torch.optim.Optimizer = self._build_optimizer(
@@ -146,32 +161,29 @@ class MultimodalTrainer(Trainer):  # type: ignore[misc]
         )
         return optimizer
 
-    def _fit_stage(
-        self,
-        train_data: Any,
-        valid_data: Any,
-        log: Callable[[str], None],
-        saved: bool,
-        show_progress: bool,
-        callback_fn: Callable[[int, float], None] | None,
-    ) -> None:
+    def _fit_stage(self, fit: _Fit) -> None:
         stage = self.progress[-1]
         while not stage.finished and stage.epochs < self.epochs:
             started = perf_counter()
             self.model.begin_epoch(stage.epochs)
-            losses = self._train_epoch(train_data, stage.epochs, show_progress=show_progress)
+            losses = self._train_epoch(
+                fit.train_data, stage.epochs, show_progress=fit.show_progress
+            )
             stage.figures = self.model.epoch_statistics()
             stage.epochs += 1
-            self._log_epoch(stage, losses, perf_counter() - started, log)
-            if not valid_data:
-                self._keep_best(train_data, saved)
-            elif stage.epochs % self.eval_step == 0:
-                self._validate(stage, valid_data, train_data, log, saved, show_progress)
+            step = sum(each.epochs for each in self.progress)
+            self.train_loss_dict[step - 1] = sum(losses.values())
+            self._epoch_log.trained(stage, losses, perf_counter() - started, step)
+            validated = bool(fit.valid_data) and stage.epochs % self.eval_step == 0
+            if validated:
+                self._validate(stage, fit, step)
+            elif not fit.valid_data:
+                self._keep_best(fit)
             stage.seconds += perf_counter() - started
-            if saved:
-                self._save_last(train_data)
-            if callback_fn and valid_data and stage.epochs % self.eval_step == 0:
-                callback_fn(stage.epochs - 1, self._last_score)
+            if fit.saved:
+                self._save_last(fit.train_data)
+            if validated and fit.callback:
+                fit.callback(step - 1, self._last_score)
         stage.finished = True
 
     def _train_epoch(
@@ -195,7 +207,7 @@ class MultimodalTrainer(Trainer):  # type: ignore[misc]
                 with torch.autocast(self.device.type, enabled=self.enable_amp):
                     terms = loss_func(interaction.to(self.device))
                 terms = terms if isinstance(terms, tuple) else (terms,)
-                scaler.scale(sum(terms[1:], start=terms[0])).backward()
+                scaler.scale(torch.stack(terms).sum()).backward()  # type: ignore[no-untyped-call]
                 if self.clip_grad_norm:
                     scaler.unscale_(self.optimizer)
                     clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
@@ -222,48 +234,28 @@ class MultimodalTrainer(Trainer):  # type: ignore[misc]
             f"is in {self.last_model_file}"
         )
 
-    def _validate(
-        self,
-        stage: StageProgress,
-        valid_data: Any,
-        train_data: Any,
-        log: Callable[[str], None],
-        saved: bool,
-        show_progress: bool,
-    ) -> None:
+    def _validate(self, stage: StageProgress, fit: _Fit, step: int) -> None:
         started = perf_counter()
-        result = self.evaluate_unrounded(valid_data, show_progress=show_progress)
+        result = self.evaluate_unrounded(fit.valid_data, show_progress=False)
         score = self._last_score = result[self.valid_metric]
         if stage.record(score, result, self.valid_metric_bigger, self.stopping_step):
-            self._keep_best(train_data, saved)
+            self._keep_best(fit)
         self.best_valid_score, self.best_valid_result = stage.best_score, stage.best_result
         self.cur_step = stage.waited
-        shown = ", ".join(f"{name} {value:.4f}" for name, value in result.items())
-        log(
-            f"{stage.name} epoch {stage.epochs} valid [{perf_counter() - started:.1f}s]: {shown}"
-            + (" (best so far)" if stage.waited == 0 else f" ({stage.waited} since the best)")
-        )
-        step = self._global_epoch()
-        self.tensorboard.add_scalar("valid_score", score, step)
-        self.wandblogger.log_metrics({**result, "valid_step": step}, head="valid")
+        self._epoch_log.validated(stage, result, perf_counter() - started, step)
 
-    def _keep_best(self, train_data: Any, saved: bool) -> None:
+    def _keep_best(self, fit: _Fit) -> None:
         self._best_state = {
             name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()
         }
-        if saved:
+        if fit.saved:
             path = self.stage_model_file(self.progress[-1].name)
-            write_checkpoint(path, self._state(train_data))
+            write_checkpoint(path, self._state(fit.train_data))
 
-    def _end_stage(self, log: Callable[[str], None]) -> None:
-        stage = self.progress[-1]
+    def _end_stage(self) -> None:
         if self._best_state:
             self.model.load_state_dict(self._best_state)
-        if stage.best_score is not None:
-            log(
-                f"{stage.name} ended after {stage.epochs} epochs; the best, epoch "
-                f"{stage.best_epoch + 1}, had {self.valid_metric} {stage.best_score:.4f}."
-            )
+        self._epoch_log.stage_ended(self.progress[-1], self.valid_metric)
 
     def _compare_stages(self) -> None:
         scores = [stage.best_score for stage in self.progress]
@@ -275,27 +267,6 @@ class MultimodalTrainer(Trainer):  # type: ignore[misc]
                 f"{self.progress[0].name} ({scores[-1]:.4f} against {scores[0]:.4f}); the result "
                 f"is the best epoch of {self.progress[-1].name} all the same."
             )
-
-    def _global_epoch(self) -> int:
-        return sum(stage.epochs for stage in self.progress)
-
-    def _log_epoch(
-        self,
-        stage: StageProgress,
-        losses: dict[str, float],
-        seconds: float,
-        log: Callable[[str], None],
-    ) -> None:
-        step = self._global_epoch()
-        self.train_loss_dict[step] = sum(losses.values())
-        figures = {f"loss/{name}": value for name, value in losses.items()} | stage.figures
-        for name, value in figures.items():
-            self.tensorboard.add_scalar(name, value, step)
-        self.wandblogger.log_metrics(
-            {"epoch": step, "train_step": step, "stage": stage.name, **figures}, head="train"
-        )
-        shown = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
-        log(f"{stage.name} epoch {stage.epochs} train [{seconds:.1f}s]: {shown}")
 
     @torch.no_grad()
     def evaluate_unrounded(

@@ -48,10 +48,7 @@ class LightGCNBackbone(LateFusionBackbone):
         """Represent every user and item in every modality; see `LateFusionBackbone`."""
         users = torch.cat(list(self.user_preference), dim=1)
         items = torch.cat(
-            [
-                self.projections[m](matrix) * mask[:, m : m + 1]
-                for m, matrix in enumerate(features)
-            ],
+            [self.projections[m](matrix) * mask[:, m : m + 1] for m, matrix in enumerate(features)],
             dim=1,
         )
         nodes = mean_of_layers(
