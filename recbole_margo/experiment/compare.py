@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_margo.config import Config, known_keys
+from recbole_margo.defaults import read_yaml
 from recbole_margo.errors import CheckpointError, ConfigError, RecBoleMargoError
 from recbole_margo.report.tables import comparison_document
 from recbole_margo.run import new_run_folder, resume_run, run_config, write_json
@@ -25,7 +26,7 @@ def compare(
 ) -> list[dict[str, Any]]:
     """Train models one after another on the same split and write one table.
 
-    A value in `config_dict` goes to every model that knows its key. A model that fails is
+    A value of the files or of `config_dict` goes to every model that knows its key. A model that fails is
     reported, and the others go on.
 
     Args:
@@ -41,12 +42,11 @@ def compare(
     Raises:
         RecBoleMargoError: on a bad model name or key, before anything is trained.
     """
-    plan = {
-        "models": list(dict.fromkeys(models)),
-        "dataset": dataset,
-        "config_files": [str(file) for file in config_files or []],
-        "config_dict": dict(config_dict or {}),
-    }
+    settings: dict[str, Any] = {}
+    for file in config_files or []:
+        settings.update(read_yaml(Path(file)))
+    settings.update(config_dict or {})
+    plan = {"models": list(dict.fromkeys(models)), "dataset": dataset, "settings": settings}
     configs = _configs(plan)
     folder = Path(output_dir) if output_dir else new_run_folder(dataset)
     if (folder / PLAN).is_file():
@@ -82,12 +82,12 @@ def resume_comparison(folder: str | Path) -> list[dict[str, Any]]:
 
 def _configs(plan: Mapping[str, Any]) -> dict[str, Config]:
     """Build every config before anything is trained, each with the keys that its model knows."""
-    models, settings = plan["models"], plan["config_dict"]
+    models, settings = plan["models"], plan["settings"]
     if not models:
         raise ConfigError("name at least one model")
     keys = {}
     for model in models:
-        defaults = Config(model, plan["dataset"], plan["config_files"])
+        defaults = Config(model, plan["dataset"])
         keys[model] = known_keys(defaults.model_class, defaults.internal_config_dict)
     configs = {}
     for model in models:
@@ -97,7 +97,7 @@ def _configs(plan: Mapping[str, Any]) -> dict[str, Config]:
             for key, value in settings.items()
             if key in keys[model] or key not in of_others
         }
-        configs[model] = Config(model, plan["dataset"], plan["config_files"], taken)
+        configs[model] = Config(model, plan["dataset"], config_dict=taken)
     return configs
 
 
