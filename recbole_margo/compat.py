@@ -1,0 +1,320 @@
+"""What makes RecBole 1.2.1 run on today's Python stack.
+
+This is the only file that knows versions of RecBole, torch, NumPy, SciPy and pandas. Its first part
+prepares imports and is done when `recbole_margo` is imported, without importing torch or RecBole.
+Its second part mends RecBole's modules: those imported already at once, the others as soon as they
+are imported.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import os
+import sys
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from logging import getLogger
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from recbole_margo.errors import CheckpointError, RecBoleMargoError
+
+TRUST_VARIABLE = "RECBOLE_MARGO_TRUST_CHECKPOINT"
+
+QUICK_START = "recbole.quick_start.quick_start"
+# Modules of RecBole that read checkpoints: its trainer and the models that start from a stored one.
+READERS_OF_CHECKPOINTS = (
+    "recbole.trainer.trainer",
+    "recbole.model.context_aware_recommender.kd_dagfm",
+    "recbole.model.general_recommender.convncf",
+    "recbole.model.general_recommender.nais",
+    "recbole.model.general_recommender.neumf",
+    "recbole.model.general_recommender.ract",
+    "recbole.model.sequential_recommender.s3rec",
+)
+
+
+def prepare_imports() -> None:
+    """Make `import recbole` and its submodules work; imports neither torch nor RecBole."""
+    _restore_numpy_names()
+    _restore_dok_update()
+    _silence_recbole()
+    patch_recbole()
+
+
+def patch_recbole() -> None:
+    """Mend RecBole's modules, those not imported yet when they are; may be called repeatedly."""
+    if not any(isinstance(finder, _RecBoleFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _RecBoleFinder())
+    for name in _MENDS:
+        if name in sys.modules:
+            _mend(sys.modules[name])
+
+
+def _restore_numpy_names() -> None:
+    """Give back the names that RecBole's `Config` reads and NumPy 2 has dropped."""
+    import numpy as np
+
+    for name, value in (
+        ("float_", np.float64),
+        ("complex_", np.complex128),
+        ("unicode_", np.str_),
+    ):
+        if not hasattr(np, name):
+            setattr(np, name, value)
+
+
+def _restore_dok_update() -> None:
+    """Give back `dok_matrix._update`, with which RecBole fills matrices and SciPy 1.13 dropped."""
+    from scipy.sparse import dok_matrix
+
+    if not hasattr(dok_matrix, "_update"):
+        dok_matrix._update = lambda matrix, entries: matrix._dict.update(entries)
+
+
+def _silence_recbole() -> None:
+    """Hide warnings about RecBole's own code, which nobody who uses it can act on."""
+    for message, category, module in (
+        ("A value is trying to be set on a copy", FutureWarning, r"recbole\.data\.dataset\."),
+        (r"`torch\.cuda\.amp\.GradScaler", FutureWarning, r"recbole\.trainer\."),
+        (r"The torch\.cuda\.\*DtypeTensor", UserWarning, r"recbole\."),
+    ):
+        warnings.filterwarnings("ignore", message, category, module)
+
+
+# --- mending modules ------------------------------------------------------------------------------
+
+
+class _RecBoleFinder(MetaPathFinder):
+    """Lets the modules of RecBole that need mending be loaded by `_MendingLoader`."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname not in _MENDS:
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is not None and isinstance(spec.loader, SourceFileLoader):
+            spec.loader = _MendingLoader(spec.loader.name, spec.loader.path)
+        return spec
+
+
+class _MendingLoader(SourceFileLoader):
+    """Mends a module as soon as it has run, before anyone takes a name out of it."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        if module.__name__ == QUICK_START:
+            with _ray_on_demand():
+                super().exec_module(module)
+        else:
+            super().exec_module(module)
+        _mend(module)
+
+
+def _mend(module: ModuleType) -> None:
+    """Replace one name of a module, also where RecBole's other modules have imported it."""
+    if hasattr(module, "_mended_by_recbole_margo"):
+        return
+    name, replacement_for = _MENDS[module.__name__]
+    original = getattr(module, name)
+    replacement = replacement_for(original)
+    setattr(module, name, replacement)
+    if callable(original):
+        for other_name, other in list(sys.modules.items()):
+            if other_name.startswith("recbole.") and vars(other).get(name) is original:
+                setattr(other, name, replacement)
+    module._mended_by_recbole_margo = True  # type: ignore[attr-defined]
+
+
+# --- ray and thop, which RecBole needs for tuning and for counting FLOPs --------------------------
+
+
+class _TuneOnDemand(ModuleType):
+    """Stands for `ray.tune` and imports it when it is used, which only RecBole's tuning does."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        try:
+            tune = importlib.import_module("ray.tune")
+        except Exception as error:
+            raise RecBoleMargoError(
+                f"RecBole's tuning needs ray.tune, which cannot be imported ({error!r}): install "
+                "a ray that works with this Python and its packages (RecBole 1.2.1 asks for "
+                "ray<=2.6.3, and that for setuptools<81 and numpy<2)"
+            ) from error
+        return getattr(tune, name)
+
+
+@contextmanager
+def _ray_on_demand() -> Iterator[None]:
+    """Let `from ray import tune` succeed without ray, for as long as the context lasts.
+
+    Outside of it nobody sees the stand-in, so that other libraries are not led to believe that
+    there is a ray.
+    """
+    if "ray" in sys.modules:
+        yield
+        return
+    stand_in = ModuleType("ray")
+    stand_in.tune = _TuneOnDemand("ray.tune")  # type: ignore[attr-defined]
+    sys.modules["ray"] = stand_in
+    try:
+        yield
+    finally:
+        del sys.modules["ray"]
+
+
+def _tolerant_flops(get_flops: Callable[..., float]) -> Callable[..., float]:
+    """Return a `get_flops` that gives nan where thop is missing or cannot handle the model."""
+
+    def get_flops_or_nan(
+        model: Any, dataset: Any, device: Any, logger: Any, transform: Any, verbose: bool = False
+    ) -> float:
+        try:
+            return get_flops(model, dataset, device, logger, transform, verbose)
+        except Exception as error:
+            logger.info(f"FLOPs are not counted: {error!r}")
+            return math.nan
+
+    return get_flops_or_nan
+
+
+# --- checkpoints ----------------------------------------------------------------------------------
+
+
+def load_checkpoint(
+    path: str | os.PathLike[str], map_location: Any = None, trust: bool | None = None
+) -> dict[str, Any]:
+    """Load a checkpoint of RecBole or of recbole-margo without running code that it brings.
+
+    RecBole pickles its `Config` into a checkpoint, in a form that torch's own safe loader cannot
+    read. Here every class and function that the file names is looked up in a list of those that
+    RecBole writes.
+
+    Args:
+        path: the file.
+        map_location: where the tensors go, as in `torch.load`.
+        trust: whether to load any pickle; if not given, whether the environment variable
+            `RECBOLE_MARGO_TRUST_CHECKPOINT` is 1.
+
+    Returns:
+        The checkpoint; `config` is a RecBole `Config` or, in checkpoints of our trainer, a dict.
+
+    Raises:
+        CheckpointError: if the file is missing or damaged, or names anything outside of the list.
+    """
+    import torch
+
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint {path}")
+    if trust is None:
+        trust = os.environ.get(TRUST_VARIABLE) == "1"
+    if trust:
+        trusted: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=False)
+        return trusted
+    from recbole_margo.recbole_unpickler import (
+        ForeignGlobalError,
+        StoredConfig,
+        pickle_module,
+        restored_config,
+    )
+
+    _require_archive(path)
+    try:
+        checkpoint: dict[str, Any] = torch.load(
+            path, map_location=map_location, pickle_module=pickle_module(), weights_only=False
+        )
+    except ForeignGlobalError as error:
+        raise CheckpointError(
+            f"{path} names {error}, which RecBole does not write into a checkpoint: loading it "
+            "could run code. If it is a model of your own, import its module first; if you trust "
+            f"the file altogether, pass trust_checkpoint=True or set {TRUST_VARIABLE}=1"
+        ) from None
+    except Exception as error:
+        raise CheckpointError(f"{path} is damaged or no checkpoint: {error!r}") from error
+    if isinstance(checkpoint, dict) and isinstance(checkpoint.get("config"), StoredConfig):
+        checkpoint["config"] = restored_config(checkpoint["config"])
+    return checkpoint
+
+
+def _require_archive(path: Path) -> None:
+    """Refuse files for which `torch.load` would not ask our unpickler.
+
+    Those are the formats before torch 1.6, and TorchScript, which is code.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {name.rpartition("/")[2] for name in archive.namelist()}
+    except zipfile.BadZipFile:
+        names = set()
+    if "data.pkl" not in names or "constants.pkl" in names:
+        raise CheckpointError(f"{path} is damaged or no checkpoint: it is no archive of torch.save")
+
+
+def _load_data_and_model(_original: Callable[..., Any]) -> Callable[..., Any]:
+    def load_data_and_model(model_file: str, trust_checkpoint: bool | None = None) -> Any:
+        """Load a dataset and the model that was trained on it, as RecBole's function does.
+
+        Args:
+            model_file: a checkpoint of RecBole's trainers or of ours.
+            trust_checkpoint: whether to load any pickle, see `load_checkpoint`.
+
+        Returns:
+            Config, model, dataset, and the loaders of training, validation and test data.
+
+        Raises:
+            CheckpointError: if the file cannot be loaded safely.
+        """
+        from recbole.data import create_dataset, data_preparation
+        from recbole.utils import get_model, init_logger, init_seed
+
+        checkpoint = load_checkpoint(model_file, map_location="cpu", trust=trust_checkpoint)
+        config = checkpoint["config"]
+        if isinstance(config, dict):
+            from recbole_margo.config import config_from_checkpoint
+
+            config = config_from_checkpoint(config)
+        init_seed(config["seed"], config["reproducibility"])
+        init_logger(config)
+        logger = getLogger()
+        logger.info(config)
+        dataset = create_dataset(config)
+        logger.info(dataset)
+        loaders = data_preparation(config, dataset)
+
+        init_seed(config["seed"], config["reproducibility"])
+        model = get_model(config["model"])(config, loaders[0]._dataset).to(config["device"])
+        model.load_state_dict(checkpoint["state_dict"])
+        model.load_other_parameter(checkpoint.get("other_parameter"))
+        return (config, model, dataset, *loaders)
+
+    return load_data_and_model
+
+
+class _TorchWithSafeLoad(ModuleType):
+    """Stands for torch in RecBole's modules, where its `load` is `load_checkpoint`."""
+
+    load = staticmethod(load_checkpoint)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.modules["torch"], name)
+
+
+def _with_safe_load(_torch: ModuleType) -> ModuleType:
+    return _TorchWithSafeLoad("torch")
+
+
+# Module of RecBole -> the name in it that is replaced, and what makes the replacement of it.
+_MENDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "recbole.utils.utils": ("get_flops", _tolerant_flops),
+    QUICK_START: ("load_data_and_model", _load_data_and_model),
+    **dict.fromkeys(READERS_OF_CHECKPOINTS, ("torch", _with_safe_load)),
+}
