@@ -72,6 +72,8 @@ class Config(recbole.config.Config):  # type: ignore[misc]
                 f"`dataset` must be the name of a folder in data_path, found {dataset!r}"
             )
         super().__init__(model, dataset, config_file_list, config_dict)
+        # RecBole pickles its config into checkpoints; a reader of YAML has no business there.
+        del self.yaml_loader
         self._check_keys()
         self._check_values()
 

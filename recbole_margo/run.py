@@ -266,7 +266,8 @@ def logging_to(path: Path) -> Iterator[None]:
     """Log to the terminal and, without colours, to a file."""
     root = logging.getLogger()
     screen = logging.StreamHandler(sys.stderr)
-    screen.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    screen_formatter = logging.Formatter if sys.stderr.isatty() else _PlainFormatter
+    screen.setFormatter(screen_formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     file = logging.FileHandler(path, encoding="utf-8")
     file.setFormatter(_PlainFormatter("%(asctime)s %(levelname)s %(message)s"))
     level, others = root.level, root.handlers[:]

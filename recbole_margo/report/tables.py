@@ -44,7 +44,7 @@ def _row(
     shown: Callable[[Mapping[str, Any], str], str],
 ) -> list[str]:
     if record["status"] != "finished":
-        return [record["model"], f"failed: {record['error']}"[:60]]
+        return [record["model"], "failed"]
     epochs = " + ".join(str(stage["best_epoch"] + 1) for stage in record["stages"])
     peak = record["peak_memory_bytes"]
     return [
@@ -77,12 +77,21 @@ def comparison_document(records: Sequence[Mapping[str, Any]]) -> str:
             f"{', '.join(first['modalities'] or []) or 'none'}.",
         ]
         lines += [line for record in finished for line in _stage_lines(record)]
-    lines += [
-        f"- {record['model']} failed: {record['error']}"
+    lines += [f"\n{line}" for line in failures(records)]
+    return "\n".join(lines) + "\n"
+
+
+def failures(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return one line per model that failed, with the reason.
+
+    Args:
+        records: result records.
+    """
+    return [
+        f"{record['model']} failed: {record['error']}"
         for record in records
         if record["status"] != "finished"
     ]
-    return "\n".join(lines) + "\n"
 
 
 PROTOCOL_MEANING = {
