@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+
+from recbole_margo.graph import item_knn
+from recbole_margo.graph.item_knn import (
+    binary_knn_graph,
+    combined_graph,
+    modality_shares,
+    nearest_neighbors,
+)
+
+ITEMS = 12
+
+
+def catalogue(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return features [I, D] and presence [I]: PAD and two items are missing, one is all zero."""
+    features = np.random.default_rng(seed).normal(size=(ITEMS, 5)).astype(np.float32)
+    present = np.ones(ITEMS, dtype=bool)
+    present[[0, 3, 8]] = False
+    features[[0, 6]] = 0
+    return features, present
+
+
+def brute_force(features: np.ndarray, present: np.ndarray, k: int) -> dict[int, dict[int, float]]:
+    """Return item -> neighbour -> cosine, pair by pair in float64."""
+    norms = np.linalg.norm(features.astype(np.float64), axis=1)
+    items = [item for item in range(len(features)) if present[item] and norms[item] > 0]
+    lists: dict[int, dict[int, float]] = {item: {} for item in range(len(features))}
+    for item in items:
+        cosine = {
+            other: float(features[item].astype(np.float64) @ features[other])
+            / (norms[item] * norms[other])
+            for other in items
+        }
+        best = sorted(cosine, key=lambda other: -cosine[other])[:k]
+        lists[item] = {other: cosine[other] for other in best}
+    return lists
+
+
+def as_lists(graph: sp.csr_matrix) -> dict[int, dict[int, float]]:
+    lists: dict[int, dict[int, float]] = {item: {} for item in range(graph.shape[0])}
+    for row, column, value in zip(*sp.find(graph), strict=True):
+        lists[int(row)][int(column)] = float(value)
+    return lists
+
+
+def knn(function, features, present, k):
+    return function(torch.from_numpy(features), torch.from_numpy(present), k)
+
+
+@pytest.mark.parametrize("block_cells", [1, 25, 10**6], ids=["row by row", "blocks", "one block"])
+@pytest.mark.parametrize("k", [1, 3, 9, 50])
+def test_neighbours_equal_brute_force(monkeypatch, block_cells, k):
+    monkeypatch.setattr(item_knn, "BLOCK_CELLS", block_cells)
+    features, present = catalogue()
+    expected = brute_force(features, present, k)
+
+    found = as_lists(knn(nearest_neighbors, features, present, k))
+
+    for item in range(ITEMS):
+        assert set(found[item]) == set(expected[item])
+        for other, cosine in expected[item].items():
+            assert found[item][other] == pytest.approx(cosine, abs=1e-6)
+
+
+def test_an_item_is_its_own_nearest_neighbour():
+    features, present = catalogue()
+    graph = knn(nearest_neighbors, features, present, 1)
+    usable = [1, 2, 4, 5, 7, 9, 10, 11]
+    assert_array_equal(graph.toarray().argmax(axis=1)[usable], usable)
+    assert_allclose(graph.data, 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("k", [2, 50])
+def test_pad_missing_and_zero_items_have_and_are_no_neighbours(k):
+    features, present = catalogue()
+    features[3] = 100.0  # missing, whatever its row holds
+    graph = knn(binary_knn_graph, features, present, k).toarray()
+    for outside in (0, 3, 6, 8):
+        assert not graph[outside].any()
+        assert not graph[:, outside].any()
+
+
+@pytest.mark.parametrize("k", [1, 4, 50])
+def test_binary_rows_hold_k_equal_values_that_sum_to_one(k):
+    features, present = catalogue()
+    graph = knn(binary_knn_graph, features, present, k)
+    kept = min(k, 8)
+    assert_allclose(graph.data, 1 / kept, rtol=1e-6)
+    row_sums = np.asarray(graph.sum(axis=1)).ravel()
+    assert_allclose(row_sums[[1, 2, 4, 5, 7, 9, 10, 11]], 1, rtol=1e-6)
+    assert_array_equal(row_sums[[0, 3, 6, 8]], 0)
+
+
+def test_a_neighbour_with_cosine_zero_stays_in_the_list():
+    features = np.array([[0, 0], [1, 0], [0, 2]], dtype=np.float32)
+    present = np.array([False, True, True])
+    graph = knn(binary_knn_graph, features, present, 2).toarray()
+    assert_allclose(graph, [[0, 0, 0], [0, 0.5, 0.5], [0, 0.5, 0.5]])
+
+
+def test_nothing_present_gives_an_empty_graph():
+    graph = knn(binary_knn_graph, np.ones((4, 2), dtype=np.float32), np.zeros(4, dtype=bool), 3)
+    assert graph.shape == (4, 4) and graph.nnz == 0
+
+
+def graph_of(lists: dict[int, list[int]], items: int = 5) -> sp.csr_matrix:
+    dense = np.zeros((items, items), dtype=np.float32)
+    for item, neighbors in lists.items():
+        dense[item, neighbors] = 1 / len(neighbors)
+    return sp.csr_matrix(dense)
+
+
+def test_edges_of_two_modalities_weigh_as_published():
+    # k = 2, w = 0.1 on the image: w/k image alone, (1-w)/k text alone, 1/k both.
+    image = graph_of({1: [1, 2], 2: [2, 3], 3: [3, 4], 4: [4, 1]})
+    text = graph_of({1: [1, 3], 2: [2, 1], 3: [3, 4], 4: [4, 2]})
+    mask = torch.tensor([False, True, True, True, True]).repeat(2, 1).T
+
+    combined = combined_graph([image, text], [0.1, 0.9], mask)
+
+    expected = np.zeros((5, 5))
+    expected[1, [1, 2, 3]] = 0.5, 0.05, 0.45
+    expected[2, [1, 2, 3]] = 0.45, 0.5, 0.05
+    expected[3, [3, 4]] = 0.5, 0.5
+    expected[4, [1, 2, 4]] = 0.05, 0.45, 0.5
+    assert combined.dtype == np.float32
+    assert_allclose(combined.toarray(), expected, atol=1e-7)
+
+
+def test_a_missing_modality_gives_its_weight_to_the_others():
+    graphs = [graph_of({1: [1], 2: [2]}), graph_of({1: [2], 3: [3]}), graph_of({1: [3], 3: [1]})]
+    mask = torch.tensor(
+        [
+            [False, False, False],
+            [True, True, True],
+            [True, False, False],
+            [False, True, True],
+            [False, False, False],
+        ]
+    )
+    combined = combined_graph(graphs, [0.2, 0.3, 0.5], mask).toarray()
+    assert_allclose(combined[1], [0, 0.2, 0.3, 0.5, 0], atol=1e-7)
+    assert_allclose(combined[2], [0, 0, 1, 0, 0], atol=1e-7)
+    assert_allclose(combined[3], [0, 0.5 / 0.8, 0, 0.3 / 0.8, 0], atol=1e-7)
+    assert not combined[[0, 4]].any()
+
+
+def test_rows_sum_to_one_where_an_item_has_only_modalities_of_weight_zero():
+    graphs = [graph_of({1: [1]}), graph_of({1: [2], 2: [2]})]
+    mask = torch.tensor(
+        [[False, False], [True, True], [False, True], [False, False], [False, False]]
+    )
+    combined = combined_graph(graphs, [1.0, 0.0], mask).toarray()
+    assert_allclose(combined[1], [0, 1, 0, 0, 0])
+    assert np.isfinite(combined).all()
+
+
+def test_shares_follow_names_and_other():
+    weights = {"text": 0.9, "other": 0.1}
+    assert modality_shares(weights, ["image", "text"]) == pytest.approx([0.1, 0.9])
+    assert modality_shares(weights, ["text"]) == [1.0]
+    assert modality_shares(weights, ["audio", "image", "text"]) == pytest.approx(
+        [0.1 / 1.1, 0.1 / 1.1, 0.9 / 1.1]
+    )
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({"text": 1.0}, "'image'.*name it or give `other`"),
+        ({"image": -0.5, "text": 1.0}, "negative.*'image'"),
+        ({"other": 0.0}, "all zero"),
+    ],
+)
+def test_shares_refuse_what_cannot_be_a_weight(weights, message):
+    with pytest.raises(ValueError, match=message):
+        modality_shares(weights, ["image", "text"])

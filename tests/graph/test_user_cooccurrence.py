@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from numpy.testing import assert_allclose, assert_array_equal
+
+from recbole_margo.graph import user_cooccurrence
+from recbole_margo.graph.user_cooccurrence import softmax_rows, strongest_cooccurrences
+
+
+def random_interactions(seed: int, users: int = 24, items: int = 10) -> np.ndarray:
+    """Return R [U, I] with many equal counts, PAD, a user without items and one without co-users."""
+    R = (np.random.default_rng(seed).random((users, items)) < 0.25).astype(np.float32)
+    R[0], R[:, 0] = 0, 0
+    R[5], R[9], R[:, 9] = 0, 0, 0
+    R[9, 9] = 1
+    return R
+
+
+def double_loop(R: np.ndarray, k: int) -> np.ndarray:
+    """Return the counts [U, U] of each user's k strongest co-users, user by user.
+
+    Ties: more shared items, then fewer interactions, then the lower id.
+    """
+    users = len(R)
+    items_of = [set(np.flatnonzero(row)) for row in R]
+    kept = np.zeros((users, users))
+    for user in range(users):
+        candidates = []
+        for other in range(users):
+            shared = len(items_of[user] & items_of[other])
+            if other != user and shared:
+                candidates.append((-shared, len(items_of[other]), other))
+        for count, _, other in sorted(candidates)[:k]:
+            kept[user, other] = -count
+    return kept
+
+
+@pytest.mark.parametrize("block_users", [1, 7, 4096])
+@pytest.mark.parametrize("k", [1, 3, 40])
+@pytest.mark.parametrize("seed", range(3))
+def test_counts_equal_a_double_loop(monkeypatch, seed, k, block_users):
+    monkeypatch.setattr(user_cooccurrence, "BLOCK_USERS", block_users)
+    R = random_interactions(seed)
+    counts = strongest_cooccurrences(sp.csr_matrix(R), k)
+    assert_array_equal(counts.toarray(), double_loop(R, k))
+
+
+def test_ties_go_to_fewer_interactions_then_to_the_lower_id():
+    R = np.zeros((6, 6), dtype=np.float32)
+    R[1, [1, 2]] = 1
+    R[2, [1, 3, 4]] = 1  # shares one of three
+    R[3, [1, 3]] = 1  # shares one of two
+    R[4, [2, 5]] = 1  # shares one of two, higher id
+    R[5, [1, 2, 3, 4, 5]] = 1  # shares two of five
+    chosen = [set(strongest_cooccurrences(sp.csr_matrix(R), k)[1].indices) for k in (1, 2, 3, 4)]
+    assert chosen == [{5}, {5, 3}, {5, 3, 4}, {5, 3, 4, 2}]
+
+
+def test_no_neighbours_are_kept_for_k_zero():
+    assert strongest_cooccurrences(sp.csr_matrix(random_interactions(0)), 0).nnz == 0
+
+
+def test_users_without_co_users_have_an_empty_row():
+    graph = softmax_rows(strongest_cooccurrences(sp.csr_matrix(random_interactions(0)), 5))
+    for user in (0, 5, 9):
+        assert graph[user].nnz == 0
+        assert graph[:, user].nnz == 0
+
+
+def test_softmax_equals_the_dense_formula_over_stored_entries():
+    R = random_interactions(1)
+    counts = strongest_cooccurrences(sp.csr_matrix(R), 6)
+    expected = np.zeros(counts.shape)
+    for user, row in enumerate(double_loop(R, 6)):
+        stored = np.flatnonzero(row)
+        if len(stored):
+            expected[user, stored] = np.exp(row[stored]) / np.exp(row[stored]).sum()
+
+    graph = softmax_rows(counts)
+
+    assert graph.dtype == np.float32
+    assert_allclose(graph.toarray(), expected, rtol=1e-6)
+
+
+def test_softmax_is_finite_for_large_counts_and_leaves_its_argument_alone():
+    counts = sp.csr_matrix(np.array([[0, 5000.0, 5001.0], [0, 0, 0], [3.0, 0, 0]]))
+    before = counts.toarray()
+    graph = softmax_rows(counts).toarray()
+    assert_allclose(graph[0], [0, 1 / (1 + np.e), np.e / (1 + np.e)], rtol=1e-6)
+    assert_array_equal(graph[1:], [[0, 0, 0], [1, 0, 0]])
+    assert_array_equal(counts.toarray(), before)
+
+
+def test_softmax_of_an_empty_graph_is_empty():
+    assert softmax_rows(sp.csr_matrix((3, 3))).nnz == 0
