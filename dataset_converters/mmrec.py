@@ -148,7 +148,8 @@ def read_interactions(path: Path) -> pd.DataFrame:
     _check_range(table["itemID"], path, "ids from 0", low=0)
     _check_range(table["x_label"], path, "0 (train), 1 (validation) or 2 (test)", low=0, high=2)
     ordered = ["userID", "itemID", *(c for c in OPTIONAL if c in names), "x_label"]
-    return table.filter(items=ordered).rename(columns=names)
+    checked: pd.DataFrame = table.filter(items=ordered).rename(columns=names)
+    return checked
 
 
 def _read_table(path: Path) -> pd.DataFrame:

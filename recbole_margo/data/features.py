@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dataset_converters.feature_files import row_blocks
 from dataset_converters.feature_manifest import FeatureManifest
+from recbole_margo.data.bundled import BUNDLED_DATASET, ensure_bundled_features
 from recbole_margo.data.normalization import NORMALIZATIONS, normalize_features
 from recbole_margo.data.readers import read_manifest, read_modality
 from recbole_margo.errors import ConfigError, FeatureError
@@ -55,6 +56,8 @@ def load_item_features(config: Any, dataset: Any) -> ItemFeatures:
     """
     name = config["dataset"]
     folder = feature_folder(config)
+    if name == BUNDLED_DATASET and not config["feature_path"]:
+        ensure_bundled_features(folder)
     manifest = read_manifest(folder, name)
     modalities = _chosen_modalities(config["modalities"], manifest, folder)
     normalizations = _normalizations(config["feature_normalization"], modalities, manifest)
@@ -84,8 +87,17 @@ def load_item_features(config: Any, dataset: Any) -> ItemFeatures:
 
 
 def feature_folder(config: Any) -> Path:
-    """Return the folder of the feature files: `feature_path`, or else the dataset's own folder."""
-    return Path(config["feature_path"] or config["data_path"])
+    """Return the folder of the feature files: `feature_path`, or else the dataset's own folder.
+
+    RecBole sets `data_path` of the dataset that it ships to a folder of its own package, whatever
+    the user asked for. Features are never written there but below the `data_path` as it was given.
+    """
+    if config["feature_path"]:
+        return Path(config["feature_path"])
+    if config["dataset"] == BUNDLED_DATASET:
+        given = getattr(config, "external_config_dict", None) or {}
+        return Path(given.get("data_path") or "dataset", BUNDLED_DATASET)
+    return Path(config["data_path"])
 
 
 def _chosen_modalities(
