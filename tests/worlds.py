@@ -170,7 +170,7 @@ def block_world(blocks: int = 3, users: int = 7, items: int = 7, seed: int = 0) 
 MISSING: dict[str, dict[str, tuple[str, ...]]] = {
     "nothing missing": {},
     "some items miss one": {"image": ("i1", "i4", "i7"), "text": ("i2", "i4")},
-    "an item misses all": {m: ("i3",) for m in MODALITY_NAMES},
+    "an item misses all": dict.fromkeys(MODALITY_NAMES, ("i3",)),
     "most items miss one": {"image": tuple(f"i{item}" for item in range(13))},
     "only one item has one": {"text": tuple(f"i{item}" for item in range(14))},
     "no item has two": {

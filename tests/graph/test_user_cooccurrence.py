@@ -10,7 +10,7 @@ from recbole_margo.graph.user_cooccurrence import softmax_rows, strongest_cooccu
 
 
 def random_interactions(seed: int, users: int = 24, items: int = 10) -> np.ndarray:
-    """Return R [U, I] with many equal counts, PAD, a user without items and one without co-users."""
+    """Return R [U, I] with many equal counts, a user without items and one without co-users."""
     R = (np.random.default_rng(seed).random((users, items)) < 0.25).astype(np.float32)
     R[0], R[:, 0] = 0, 0
     R[5], R[9], R[:, 9] = 0, 0, 0

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import dense_formulas as dense
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+
+from recbole_margo.nn.fusion import log_modality_weights, modality_scores
+
+
+@pytest.mark.parametrize("modalities", [1, 2, 3])
+def test_scores_equal_the_dot_product_of_each_modality(modalities):
+    random = np.random.default_rng(0)
+    users, items = random.normal(size=(2, 5, modalities, 4))
+    expected = [dense.modality_scores(u, i) for u, i in zip(users, items, strict=True)]
+    assert_allclose(modality_scores(torch.tensor(users), torch.tensor(items)), expected, rtol=1e-6)
+
+
+def test_scores_of_half_precision_are_float32():
+    users = torch.full((1, 1, 64), 60.0, dtype=torch.float16)
+    scores = modality_scores(users, users)  # 230,400 does not fit float16
+    assert scores.dtype == torch.float32
+    assert scores.item() == 64 * 3600
+
+
+@st.composite
+def logits_and_masks(draw, largest=1e4):
+    modalities = draw(st.integers(1, 4))
+    row = st.lists(st.floats(-largest, largest, width=32), min_size=modalities, max_size=modalities)
+    logits = draw(st.lists(row, min_size=1, max_size=4))
+    mask = draw(
+        st.lists(
+            st.lists(st.booleans(), min_size=modalities, max_size=modalities),
+            min_size=len(logits),
+            max_size=len(logits),
+        )
+    )
+    return torch.tensor(logits), torch.tensor(mask)
+
+
+@given(logits_and_masks())
+def test_weights_equal_the_softmax_over_present_modalities(drawn):
+    logits, mask = drawn
+    log_weights = log_modality_weights(logits, mask)
+    for row in range(len(logits)):
+        expected = dense.item_weights(logits[row].double().numpy(), mask[row].numpy())
+        assert_allclose(log_weights[row].exp(), expected, rtol=1e-4, atol=1e-7)
+
+
+@given(logits_and_masks())
+def test_weights_are_finite_and_zero_exactly_where_a_modality_is_missing(drawn):
+    logits, mask = drawn
+    logits.requires_grad_()
+    log_weights = log_modality_weights(logits, mask)
+    weights = log_weights.exp()
+    some = mask.any(dim=1)
+    assert torch.isfinite(log_weights[mask]).all()
+    assert (weights[some][~mask[some]] == 0).all()
+    assert torch.allclose(weights.sum(dim=1), torch.ones(len(weights)))
+    if mask.any():
+        (log_weights[mask].sum() + (weights * torch.arange(weights.shape[1])).sum()).backward()
+        assert torch.isfinite(logits.grad).all()
+        assert (logits.grad[~mask] == 0).all()
+
+
+@pytest.mark.parametrize("modalities", [1, 2, 3])
+def test_an_item_without_any_modality_has_uniform_weights_and_no_gradient(modalities):
+    logits = torch.randn(2, modalities, requires_grad=True)
+    mask = torch.tensor([[False] * modalities, [True] * modalities])
+    weights = log_modality_weights(logits, mask).exp()
+    assert_allclose(weights[0].detach(), [1 / modalities] * modalities, rtol=1e-6)
+    (weights * torch.arange(1.0, modalities + 1)).sum().backward()
+    assert (logits.grad[0] == 0).all()
+
+
+def test_one_modality_has_weight_one():
+    weights = log_modality_weights(torch.tensor([[3.0], [-1e4]]), torch.ones(2, 1).bool()).exp()
+    assert (weights == 1).all()
+
+
+def test_weights_are_computed_in_float32():
+    weights = log_modality_weights(torch.zeros(1, 2, dtype=torch.float16), torch.ones(1, 2).bool())
+    assert weights.dtype == torch.float32
+
+
+def test_gradients_by_finite_differences(double_precision):
+    mask = torch.tensor([[True, True, True], [True, False, True], [False, False, False]])
+
+    def weights(logits):
+        return log_modality_weights(logits, mask).exp()
+
+    def log_weights(logits):
+        return log_modality_weights(logits, mask)[mask]
+
+    logits = torch.randn(3, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(weights, logits)
+    assert torch.autograd.gradcheck(log_weights, logits)
+    users, items = (torch.randn(4, 3, 2, dtype=torch.float64, requires_grad=True) for _ in "ui")
+    assert torch.autograd.gradcheck(modality_scores, (users, items))
