@@ -8,6 +8,8 @@ from pathlib import Path
 
 from dataset_converters.errors import DataError
 
+REWRITE = "Write the features of this modality again (docs/data.md)."
+
 
 @dataclass(frozen=True)
 class FeatureEntry:
@@ -50,19 +52,19 @@ class FeatureEntry:
         expected = {field.name: int if field.type == "int" else str for field in fields(cls)}
         if not isinstance(record, Mapping):
             raise DataError(
-                f"{where}: expected an object with {sorted(expected)}, found {record!r}."
+                f"{where}: expected an object with {sorted(expected)}, found {record!r}. {REWRITE}"
             )
         for name, kind in expected.items():
             if not isinstance(record.get(name), kind):
                 raise DataError(
                     f"{where}: expected the field {name!r} to be of type {kind.__name__}, found "
-                    f"{record.get(name)!r}. Write the features again (docs/data.md)."
+                    f"{record.get(name)!r}. {REWRITE}"
                 )
         for name in ("file", "tokens"):
             if Path(record[name]).name != record[name]:
                 raise DataError(
                     f"{where}: expected {name!r} to be the name of a file beside the manifest, "
-                    f"found {record[name]!r}."
+                    f"found {record[name]!r}. {REWRITE}"
                 )
         return cls(**{name: record[name] for name in expected})
 

@@ -130,10 +130,13 @@ def embed(documents: Sequence[Sequence[str]], dimensions: int) -> NDArray[np.flo
     # scikit-learn takes a second to import, and is needed once for each dataset folder.
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     weights = TfidfVectorizer(analyzer=list, min_df=2).fit_transform(documents)
     svd = TruncatedSVD(dimensions, algorithm="arpack", random_state=0)
-    matrix: NDArray[np.float64] = svd.fit_transform(weights)
+    # One thread: equal sums on every machine load, and faster at this size.
+    with threadpool_limits(1):
+        matrix: NDArray[np.float64] = svd.fit_transform(weights)
     largest = np.abs(svd.components_).argmax(axis=1)
     matrix *= np.sign(svd.components_[np.arange(dimensions), largest])
     # Rows outside the subspace are rounding noise, which a normalisation would blow up.

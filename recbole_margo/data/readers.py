@@ -9,12 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataset_converters.errors import DataError
-from dataset_converters.feature_entry import FeatureEntry
+from dataset_converters.feature_entry import REWRITE, FeatureEntry
 from dataset_converters.feature_files import file_sha256, first_duplicate, open_matrix
 from dataset_converters.feature_manifest import FeatureManifest
 from recbole_margo.errors import FeatureError
-
-_REWRITE = "Write the features of this modality again (docs/data.md)."
 
 
 def read_manifest(folder: Path, dataset_name: str) -> FeatureManifest:
@@ -48,7 +46,7 @@ def read_modality(folder: Path, entry: FeatureEntry) -> tuple[NDArray[Any], list
     if len(tokens) != len(matrix):
         raise FeatureError(
             f"{folder / entry.file}: expected one row for each of the {len(tokens)} tokens of "
-            f"{entry.tokens}, found {len(matrix)} rows. {_REWRITE}"
+            f"{entry.tokens}, found {len(matrix)} rows. {REWRITE}"
         )
     _check_sha256(folder / entry.file, entry.sha256)
     _check_sha256(tokens_path, entry.tokens_sha256)
@@ -59,7 +57,7 @@ def _existing(path: Path) -> Path:
     if not path.is_file():
         raise FeatureError(
             f"{path}: expected the file that the manifest names, found that it does not exist. "
-            f"{_REWRITE}"
+            f"{REWRITE}"
         )
     return path
 
@@ -68,7 +66,7 @@ def _open_float_matrix(path: Path) -> NDArray[Any]:
     try:
         matrix = open_matrix(path)
     except DataError as error:
-        raise FeatureError(f"{error} {_REWRITE}") from error
+        raise FeatureError(f"{error} {REWRITE}") from error
     if matrix.dtype not in (np.float16, np.float32):
         raise FeatureError(
             f"{path}: expected float16 or float32, found {matrix.dtype}. Write it with "
@@ -82,7 +80,7 @@ def _read_tokens(path: Path) -> list[str]:
         # Not splitlines: it also splits at characters that may stand inside a token.
         tokens = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
-        raise FeatureError(f"{path}: expected UTF-8, found {error}. {_REWRITE}") from error
+        raise FeatureError(f"{path}: expected UTF-8, found {error}. {REWRITE}") from error
     repeated = first_duplicate(tokens)
     if repeated is not None:
         raise FeatureError(
@@ -97,5 +95,5 @@ def _check_sha256(path: Path, expected: str) -> None:
     if found != expected:
         raise FeatureError(
             f"{path}: expected the SHA-256 {expected} of the manifest, found {found}: the file is "
-            f"damaged, or was changed after it was written. {_REWRITE}"
+            f"damaged, or was changed after it was written. {REWRITE}"
         )
