@@ -24,9 +24,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parsed = _parser().parse_args(arguments)
     try:
-        report, changed = parsed.converter.from_arguments(parsed).run(
-            parsed.output, parsed.overwrite
-        )
+        converter = parsed.converter.from_arguments(parsed)
+        if parsed.dry_run:
+            sys.stdout.write(f"{converter.preview()}\nnothing written (--dry-run)\n")
+            return 0
+        report, changed = converter.run(parsed.output, parsed.overwrite)
     except (DataError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import shutil
+import tempfile
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar
@@ -28,23 +29,26 @@ class Converter(ABC):
     Attributes:
         command: the converter's name on the command line.
         summary: one line for `--help`.
+        source_is_file: whether the source is one file; else it is a folder.
     """
 
     command: ClassVar[str]
     summary: ClassVar[str]
+    source_is_file: ClassVar[bool] = False
 
     def __init__(self, source: Path, name: str) -> None:
         """Remember what is to be converted.
 
         Args:
-            source: folder of the source.
+            source: folder of the source, or its file.
             name: name of the dataset to make.
 
         Raises:
             DataError: the source does not exist, or the name cannot name a folder or is reserved.
         """
-        if not source.is_dir():
-            raise DataError(f"--source: expected a folder, found that {source} is none.")
+        expected = "file" if self.source_is_file else "folder"
+        if not (source.is_file() if self.source_is_file else source.is_dir()):
+            raise DataError(f"--source: expected a {expected}, found that {source} is none.")
         if not DATASET_NAME.fullmatch(name) or name == RESERVED_NAME:
             raise DataError(
                 "--name: expected letters, digits, '_', '-' and '.', and not "
@@ -56,8 +60,9 @@ class Converter(ABC):
     @classmethod
     def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
         """Add the options that every converter has; a converter adds its own to them."""
+        metavar, kind = ("FILE", "file") if cls.source_is_file else ("DIR", "folder")
         parser.add_argument(
-            "--source", type=Path, required=True, metavar="DIR", help="folder of the raw data"
+            "--source", type=Path, required=True, metavar=metavar, help=f"{kind} of the raw data"
         )
         parser.add_argument("--name", required=True, help="name of the dataset to make")
         parser.add_argument(
@@ -71,6 +76,9 @@ class Converter(ABC):
             "--overwrite",
             action="store_true",
             help="replace a dataset of this name with other content, and everything in its folder",
+        )
+        parser.add_argument(
+            "--dry-run", action="store_true", help="show the report and write no dataset"
         )
 
     @classmethod
@@ -120,6 +128,18 @@ class Converter(ABC):
             return report, True
         finally:
             shutil.rmtree(building, ignore_errors=True)
+
+    def preview(self) -> ConversionReport:
+        """Convert into a folder that is thrown away.
+
+        Returns:
+            The report that `run` would give.
+
+        Raises:
+            DataError: the source is not as expected.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            return self.build(Path(folder))
 
     def write_config(self, folder: Path, values: dict[str, Any]) -> None:
         """Write `<name>.yaml`, which makes `--dataset=<name>` enough to train."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -24,6 +24,7 @@ class ConversionReport:
         items: items that occur in any split.
         modalities: modality -> (columns, items with an interaction that miss it).
         notes: what else the user should know.
+        dropped: reason -> interactions of the source that were not written.
     """
 
     dataset: str
@@ -33,10 +34,16 @@ class ConversionReport:
     items: int
     modalities: dict[str, tuple[int, int]]
     notes: tuple[str, ...]
+    dropped: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, folder: Path, dataset: str, rows_read: int, notes: Sequence[str]
+        cls,
+        folder: Path,
+        dataset: str,
+        rows_read: int,
+        notes: Sequence[str],
+        dropped: Mapping[str, int] | None = None,
     ) -> ConversionReport:
         """Count what lies in a dataset's folder.
 
@@ -45,6 +52,7 @@ class ConversionReport:
             dataset: name of the dataset.
             rows_read: interactions in the source.
             notes: what else the user should know.
+            dropped: reason -> interactions of the source that were not written.
 
         Returns:
             The report.
@@ -60,9 +68,11 @@ class ConversionReport:
         if strangers:
             notes.append(f"{len(strangers)} users have no training interaction")
         modalities = {}
-        for name, entry in FeatureManifest.read(folder, dataset).modalities.items():
-            having = (folder / entry.tokens).read_text(encoding="utf-8").split("\n")
-            modalities[name] = (entry.dim, len(items.difference(having)))
+        # Raw texts and images become features later, with an encoder.
+        if FeatureManifest.path(folder, dataset).exists():
+            for name, entry in FeatureManifest.read(folder, dataset).modalities.items():
+                having = (folder / entry.tokens).read_text(encoding="utf-8").split("\n")
+                modalities[name] = (entry.dim, len(items.difference(having)))
         return cls(
             dataset,
             rows_read,
@@ -71,6 +81,7 @@ class ConversionReport:
             len(items),
             modalities,
             tuple(notes),
+            dict(dropped or {}),
         )
 
     def __str__(self) -> str:
@@ -78,6 +89,7 @@ class ConversionReport:
         written = sum(self.rows.values())
         lines = [
             f"rows read     {self.rows_read:,}",
+            *(f"dropped       {count:,}: {reason}" for reason, count in self.dropped.items()),
             f"users         {self.users:,}",
             f"items         {self.items:,}",
             f"density       {written / (self.users * self.items):.4%}",
