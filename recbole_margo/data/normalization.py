@@ -24,9 +24,13 @@ def normalize_features(matrix: Tensor, present: Tensor, normalization: str) -> N
         matrix /= torch.where(norms > 0, norms, 1.0)
     elif normalization == "standard":
         # Missing rows are zero, so that sums over all rows are sums over the items that have it.
+        # Sums are in float64, a block at a time: the whole matrix in float64 would be the largest
+        # thing in memory.
         count = int(present.sum())
-        matrix -= (matrix.sum(dim=0, dtype=torch.float64) / count).to(matrix.dtype)
+        blocks = matrix.split(1024)
+        mean = torch.stack([block.double().sum(dim=0) for block in blocks]).sum(dim=0) / count
+        matrix -= mean.to(matrix.dtype)
         matrix[~present] = 0.0
-        squared_norms = torch.linalg.vector_norm(matrix, dim=0, dtype=torch.float64)
-        deviation = (squared_norms / count**0.5).to(matrix.dtype)
+        squares = torch.stack([block.double().square().sum(dim=0) for block in blocks]).sum(dim=0)
+        deviation = (squares / count).sqrt().to(matrix.dtype)
         matrix /= torch.where(deviation > 0, deviation, 1.0)
