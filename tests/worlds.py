@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import dense_formulas as dense
 import numpy as np
 import pandas as pd
 import pytest
@@ -171,7 +172,7 @@ MISSING: dict[str, dict[str, tuple[str, ...]]] = {
     "nothing missing": {},
     "some items miss one": {"image": ("i1", "i4", "i7"), "text": ("i2", "i4")},
     "an item misses all": dict.fromkeys(MODALITY_NAMES, ("i3",)),
-    "most items miss one": {"image": tuple(f"i{item}" for item in range(13))},
+    "most items miss one": {"image": tuple(f"i{item}" for item in range(11))},
     "only one item has one": {"text": tuple(f"i{item}" for item in range(14))},
     "no item has two": {
         "image": tuple(f"i{item}" for item in range(0, 15, 2)),
@@ -202,6 +203,63 @@ class Experiment:
     @property
     def user_tokens(self) -> list[str]:
         return [str(token) for token in self.dataset.field2id_token[self.dataset.uid_field]]
+
+    def dense_inputs(self, world: World) -> dense.Inputs:
+        """Return the graph, features and mask of a world by internal ids, found by token."""
+        users, items = zip(*world.splits["train"], strict=True)
+        R = np.zeros((self.dataset.user_num, self.dataset.item_num))
+        R[self.user_ids(users), self.item_ids(items)] = 1
+        mask = np.zeros((self.dataset.item_num, len(world.features)), dtype=bool)
+        features = []
+        for m, rows in enumerate(world.features.values()):
+            ids = self.item_ids(list(rows))
+            # The files hold float32.
+            stored = np.stack(list(rows.values())).astype(np.float32).astype(np.float64)
+            matrix = np.zeros((self.dataset.item_num, stored.shape[1]))
+            matrix[ids], mask[ids, m] = stored, True
+            features.append(matrix)
+        return dense.Inputs(R, features, mask)
+
+    def parameters(self, prefix: str = "") -> dict[str, np.ndarray]:
+        """Return the model's parameters in float64, those under a prefix without it."""
+        return {
+            name.removeprefix(prefix): value.detach().cpu().double().numpy().copy()
+            for name, value in self.model.named_parameters()
+            if name.startswith(prefix)
+        }
+
+    def interaction(self, **columns: Sequence[int]) -> Any:
+        """Return a RecBole interaction of the model's fields `user`, `item` and `negative`."""
+        from recbole.data.interaction import Interaction
+
+        fields = {
+            "user": self.model.USER_ID,
+            "item": self.model.ITEM_ID,
+            "negative": self.model.NEG_ITEM_ID,
+        }
+        tensors = {fields[name]: torch.tensor(ids) for name, ids in columns.items()}
+        return Interaction(tensors).to(self.config["device"])
+
+    def random_triplets(self, count: int = 40, seed: int = 0) -> list[tuple[int, int, int]]:
+        """Return triplets of user, positive and negative item, PAD excluded."""
+        random = np.random.default_rng(seed)
+        users = random.integers(1, self.dataset.user_num, count)
+        items = random.integers(1, self.dataset.item_num, (2, count))
+        return [tuple(int(x) for x in triplet) for triplet in zip(users, *items, strict=True)]
+
+    def batch(self, triplets: Sequence[tuple[int, int, int]]) -> Any:
+        """Return triplets as RecBole's trainer would hand them over."""
+        users, positives, negatives = zip(*triplets, strict=True)
+        return self.interaction(user=users, item=positives, negative=negatives)
+
+    def all_scores(self) -> np.ndarray:
+        """Return the scores of every user and item [U, I], as an evaluation computes them."""
+        self.model.eval()
+        with torch.no_grad():
+            scores = self.model.full_sort_predict(
+                self.interaction(user=range(self.dataset.user_num))
+            )
+        return scores.view(self.dataset.user_num, -1).cpu().numpy()
 
     def trainer(self) -> Any:
         """Return a new trainer of the model, which writes into the config's `checkpoint_dir`."""
