@@ -32,7 +32,9 @@ def test_a_key_of_another_model_is_unknown() -> None:
 
 def test_recbole_keys_without_yaml_are_known_from_the_model_source() -> None:
     # RecBole's YAML of ENMF and its source agree; NeuMF reads keys that its YAML names.
-    assert Config("NeuMF", "ml-100k", config_dict={"mf_embedding_size": 8})["mf_embedding_size"] == 8
+    assert (
+        Config("NeuMF", "ml-100k", config_dict={"mf_embedding_size": 8})["mf_embedding_size"] == 8
+    )
 
 
 @pytest.mark.parametrize(

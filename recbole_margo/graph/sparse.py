@@ -10,8 +10,6 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-
 
 class SparseMatrix(nn.Module):
     r"""A constant sparse matrix A [R, C] in CSR form that multiplies dense matrices.
@@ -46,13 +44,16 @@ class SparseMatrix(nn.Module):
             self.register_buffer(prefix + name, torch.tensor(array, dtype=dtype), persistent=False)
 
     def _csr(self, prefix: str, shape: tuple[int, ...]) -> Tensor:
-        return torch.sparse_csr_tensor(
-            getattr(self, prefix + "row_pointer"),
-            getattr(self, prefix + "column"),
-            getattr(self, prefix + "value"),
-            size=shape,
-            check_invariants=False,
-        )
+        with warnings.catch_warnings():
+            # torch calls the layout a beta, once a process; the products here are tested.
+            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+            return torch.sparse_csr_tensor(
+                getattr(self, prefix + "row_pointer"),
+                getattr(self, prefix + "column"),
+                getattr(self, prefix + "value"),
+                size=shape,
+                check_invariants=False,
+            )
 
     def forward(self, dense: Tensor) -> Tensor:
         """Multiply A with a dense matrix.
