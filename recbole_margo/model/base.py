@@ -112,7 +112,7 @@ class MultimodalRecommender(GeneralRecommender):  # type: ignore[misc]
         return (users[interaction[self.USER_ID]] @ items.T).view(-1)
 
     def _table_state(self) -> Any:
-        return tuple((id(parameter), parameter._version) for parameter in self.parameters())
+        return tuple((parameter.data_ptr(), parameter._version) for parameter in self.parameters())
 
     def _current_tables(self) -> tuple[Tensor, Tensor]:
         """Return the scoring tables, computed once until a parameter or the mode changes."""
