@@ -255,6 +255,10 @@ class Experiment:
     def all_scores(self) -> np.ndarray:
         """Return the scores of every user and item [U, I], as an evaluation computes them."""
         self.model.eval()
+        return self.scores_now()
+
+    def scores_now(self) -> np.ndarray:
+        """Return the scores of every user and item [U, I] in whatever mode the model is."""
         with torch.no_grad():
             scores = self.model.full_sort_predict(
                 self.interaction(user=range(self.dataset.user_num))
