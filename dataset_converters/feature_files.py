@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from dataset_converters.feature_manifest import FeatureManifest
 
 MODALITY_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 BLOCK_BYTES = 1 << 24
+# What numpy raises when it opens a file that is none of its own, or a damaged one.
+NPY_ERRORS = (ValueError, EOFError, OSError, OverflowError, TokenError)
 
 
 def write_features(
@@ -115,7 +118,7 @@ def open_matrix(path: Path) -> NDArray[Any]:
     try:
         # Object arrays are pickles, and a pickle is a program: numpy refuses both here.
         matrix = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+    except NPY_ERRORS as error:
         raise DataError(
             f"{path}: expected a plain .npy matrix of floats, found a file that numpy does not "
             f"open without pickle ({error}). Save it again: numpy.save(path, "
