@@ -120,11 +120,11 @@ def test_features_are_aligned_by_token(experiment, tmp_path):
 
 def test_an_unknown_modality_is_an_error_that_lists_those_there_are(tmp_path):
     root = random_world().write(tmp_path)
-    with pytest.raises(FeatureError, match="'video'.*image, text"):
+    with pytest.raises(FeatureError, match=r"'video'.*image, text"):
         prepare(root, "MARGO", modalities=["video"])
 
 
 def test_an_unknown_key_is_an_error_that_names_the_nearest(tmp_path):
     root = random_world().write(tmp_path)
-    with pytest.raises(ConfigError, match="`alhpa`.*alpha"):
+    with pytest.raises(ConfigError, match=r"`alhpa`.*alpha"):
         prepare(root, "MARGO", alhpa=1.0)
