@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +12,8 @@ import pytest
 from dataset_converters.errors import DataError
 from dataset_converters.feature_files import file_sha256, row_blocks, write_features
 from dataset_converters.feature_manifest import FeatureManifest
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_what_is_written_is_what_the_manifest_says(tmp_path: Path) -> None:
@@ -83,3 +88,14 @@ def test_the_checksum_is_that_of_the_whole_file(tmp_path: Path) -> None:
     content = np.random.default_rng(0).bytes(20_000_000)
     (tmp_path / "file").write_bytes(content)
     assert file_sha256(tmp_path / "file") == hashlib.sha256(content).hexdigest()
+
+
+def test_the_example_of_the_documentation_runs(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    example = page.split("```python\n")[1].split("```")[0]
+
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", example], cwd=tmp_path, env=environment, check=True)
+
+    entry = FeatureManifest.read(tmp_path / "dataset" / "shop", "shop").modalities["audio"]
+    assert (entry.rows, entry.dim) == (3, 512)
