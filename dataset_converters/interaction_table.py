@@ -1,0 +1,209 @@
+"""Reads interactions from any table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dataset_converters.column_guess import INTERACTION_NAMES, guess_column
+from dataset_converters.errors import DataError
+from dataset_converters.raw_interactions import RawInteractions
+from dataset_converters.table_file import TableFile
+from dataset_converters.token_codes import MISSING, TokenCodes
+
+OPTIONS = {
+    "user_id": "--user",
+    "item_id": "--item",
+    "rating": "--rating",
+    "timestamp": "--timestamp",
+}
+REQUIRED = ("user_id", "item_id")
+# Above this, a number is no rating: it counts seconds since 1970.
+LARGEST_RATING = 1e6
+
+
+def choose_columns(
+    table: TableFile, given: Mapping[str, str | None]
+) -> tuple[dict[str, str], list[str]]:
+    """Decide which column of a table holds which field.
+
+    Args:
+        table: the interactions.
+        given: field (user_id, item_id, rating, timestamp) -> the column that the user named; None
+            or absent: to be guessed.
+
+    Returns:
+        Field -> column, and a note on the guesses.
+
+    Raises:
+        DataError: a named column does not exist, or users or items cannot be guessed.
+    """
+    chosen: dict[str, str] = {}
+    guesses: list[str] = []
+    for field, option in OPTIONS.items():
+        column = given.get(field)
+        if column is not None:
+            table.check([column], option)
+            chosen[field] = column
+            continue
+        free = [name for name in table.columns if name not in {*given.values(), *chosen.values()}]
+        guess = guess_column(free, INTERACTION_NAMES[field]) or _by_position(table, field)
+        if guess is None and field in REQUIRED:
+            raise DataError(
+                f"{table.path}: expected a column of {field.removesuffix('_id')}s, found "
+                f"{', '.join(map(repr, table.columns))} ({table.description}), none with a name "
+                f"that says so. Name it with {option}; --no-header and --separator change how the "
+                "file is read."
+            )
+        if guess is not None:
+            table.check([guess], option)
+            chosen[field] = guess
+            guesses.append(f"{option} {guess}")
+    if chosen["user_id"] == chosen["item_id"]:
+        raise DataError(
+            f"{table.path}: expected users and items in two columns, found {chosen['user_id']!r} "
+            "for both. Change --user or --item."
+        )
+    return chosen, [f"guessed {' '.join(guesses)}"] if guesses else []
+
+
+def read_interactions(table: TableFile, columns: Mapping[str, str]) -> RawInteractions:
+    """Read interactions.
+
+    Args:
+        table: the file.
+        columns: field (user_id, item_id and perhaps rating, timestamp) -> its column.
+
+    Returns:
+        The interactions with a user and an item.
+
+    Raises:
+        DataError: a rating or a time is neither empty nor a number or date, or an id is not one.
+    """
+    codes = {field: TokenCodes() for field in REQUIRED}
+    pieces: list[pd.DataFrame] = []
+    rows_read = 0
+    for chunk in table.read(list(dict.fromkeys(columns.values())), "reading interactions"):
+        rows_read += len(chunk)
+        piece = pd.DataFrame(index=chunk.index)
+        for field, column in columns.items():
+            if field in codes:
+                piece[field] = _encode(chunk[column], table, codes[field])
+            else:
+                read = to_numbers if field == "rating" else to_seconds
+                piece[field] = read(chunk[column], table)
+        pieces.append(piece[(piece["user_id"] >= 0) & (piece["item_id"] >= 0)])
+    if not rows_read:
+        raise DataError(f"{table.path}: expected interactions, found a header only.")
+    together = pd.concat(pieces, ignore_index=True)
+    if together.empty:
+        raise DataError(
+            f"{table.path}: expected interactions, found {rows_read} rows without a user or "
+            f"without an item (columns {columns['user_id']!r} and {columns['item_id']!r})."
+        )
+    if "timestamp" in together:
+        together["timestamp"] = _whole_if_possible(together["timestamp"])
+    dropped = rows_read - len(together)
+    raw = RawInteractions(
+        together,
+        codes["user_id"].tokens,
+        codes["item_id"].tokens,
+        rows_read,
+        {"no user or no item": dropped} if dropped else {},
+    )
+    raw.clean_ids({field: f"{table.path}, column {columns[field]!r}" for field in REQUIRED})
+    return raw
+
+
+def to_numbers(values: pd.Series, table: TableFile) -> pd.Series:
+    """Return numbers, NaN where there is no value.
+
+    Args:
+        values: a piece of a column.
+        table: its file, for messages.
+
+    Raises:
+        DataError: a value is no number.
+    """
+    numbers = pd.to_numeric(values, errors="coerce").astype(float)
+    wrong = ~np.isfinite(numbers.to_numpy()) & ~_missing(values)
+    _refuse(wrong, values, table, "a number")
+    return numbers
+
+
+def to_seconds(values: pd.Series, table: TableFile) -> pd.Series:
+    """Return times as numbers: as they are, or the seconds since 1970 of dates.
+
+    Args:
+        values: a piece of a column: numbers, dates, or text in ISO 8601.
+        table: its file, for messages.
+
+    Raises:
+        DataError: a value is neither a number nor a date.
+    """
+    missing = _missing(values)
+    is_date = pd.api.types.is_datetime64_any_dtype(values.dtype)
+    if not is_date:
+        numbers = pd.to_numeric(values, errors="coerce").astype(float)
+        wrong = ~np.isfinite(numbers.to_numpy()) & ~missing
+        if wrong.sum() <= (~missing).sum() / 2:
+            _refuse(wrong, values, table, "a number, as in most rows")
+            return numbers
+    format_ = None if is_date else "ISO8601"
+    dates = pd.to_datetime(values.mask(missing), errors="coerce", utc=True, format=format_)
+    _refuse(
+        dates.isna().to_numpy() & ~missing,
+        values,
+        table,
+        "a number or a date in ISO 8601, such as 2024-05-31 or 2024-05-31T18:00:00",
+    )
+    seconds: pd.Series = (dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
+    return seconds
+
+
+def _by_position(table: TableFile, field: str) -> str | None:
+    """Guess in a table without a header: user, item, then a rating or time by its size."""
+    # Only such a table has columns named 1, 2, ...
+    if table.columns != [str(position + 1) for position in range(len(table.columns))]:
+        return None
+    if field in REQUIRED:
+        return table.columns[REQUIRED.index(field)]
+    rest = table.columns[2:4]
+    first = next(table.read(rest, "looking at the beginning"), None) if rest else None
+    for column in rest:
+        numbers = pd.to_numeric(first[column], errors="coerce") if first is not None else None
+        if numbers is None or numbers.isna().all():
+            continue
+        if (numbers.median() > LARGEST_RATING) == (field == "timestamp"):
+            return column
+    return None
+
+
+def _encode(values: pd.Series, table: TableFile, codes: TokenCodes) -> NDArray[np.int32]:
+    if values.dtype == object:
+        wrong = [not isinstance(value, str | int | float | None) for value in values]
+        _refuse(np.array(wrong), values, table, "an id")
+    return codes.encode(values)
+
+
+def _missing(values: pd.Series) -> NDArray[np.bool_]:
+    return (values.isna() | values.isin(MISSING)).to_numpy()
+
+
+def _refuse(wrong: NDArray[np.bool_], values: pd.Series, table: TableFile, expected: str) -> None:
+    if wrong.any():
+        first = int(wrong.argmax())
+        place = table.place(values.index[first])
+        raise DataError(
+            f"{table.path}, column {values.name!r}, {place}: expected {expected}, found "
+            f"{values.iloc[first]!r}, and {int(wrong.sum()) - 1} more such rows."
+        )
+
+
+def _whole_if_possible(numbers: pd.Series) -> pd.Series:
+    # Beyond 2^53 a float is no longer the number that was read.
+    is_whole = (numbers.abs() < 2**53).all() and (numbers == np.floor(numbers)).all()
+    return numbers.astype(np.int64) if is_whole else numbers

@@ -1,0 +1,183 @@
+"""Ready-made feature matrices whose rows say which item they belong to."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dataset_converters.byte_stream import reading
+from dataset_converters.column_guess import ITEM_NAMES, guess_column
+from dataset_converters.errors import DataError
+from dataset_converters.feature_files import NPY_ERRORS, open_matrix
+from dataset_converters.optional import import_optional
+from dataset_converters.parquet_table import ParquetTable
+from dataset_converters.token_codes import clean_ids
+
+ID_NAMES = f"ids id itemids items tokens keys {ITEM_NAMES}"
+IDS_BESIDE = ("{}.ids", "{}.tokens", "{}.ids.txt", "{}_ids.txt", "{}.ids.npy", "{}_ids.npy")
+ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, AttributeError)
+
+Matrix = NDArray[Any]
+
+
+def read_keyed_matrix(path: Path, ids_file: Path | None = None) -> tuple[Matrix, list[str]]:
+    """Read a feature matrix and the item of every row.
+
+    Args:
+        path: `.npy` with ids in a file beside it; `.npz` with an array of ids; `.safetensors` with
+            a tensor of ids, ids beside it, or one vector an item; parquet with an id and a vector
+            column.
+        ids_file: text with an id a line, or `.npy`; None looks for one of `IDS_BESIDE`.
+
+    Returns:
+        The matrix [rows, D] and the item ids [rows].
+
+    Raises:
+        DataError: the file is not as expected, or rows and ids are not equally many.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: expected a feature matrix, found that it does not exist.")
+    if path.suffix not in READERS:
+        raise DataError(
+            f"{path}: expected a feature matrix in one of {', '.join(READERS)}, found "
+            f"{path.suffix or 'no suffix'!r}. Save it as .npy with a file of ids."
+        )
+    matrix, ids = READERS[path.suffix](path)
+    if ids is None or ids_file is not None:
+        ids_file = ids_file or _ids_beside(path)
+        ids = _read_ids(ids_file)
+    if matrix.ndim != 2 or len(ids) != len(matrix):
+        raise DataError(
+            f"{path}: expected a matrix [rows, D] with an id a row, found shape {matrix.shape} and "
+            f"{len(ids)} ids{f' in {ids_file}' if ids_file else ''}. Take both from the same run."
+        )
+    return matrix, clean_ids(ids, str(ids_file or path))
+
+
+def _ids_beside(path: Path) -> Path:
+    names = [pattern.format(path.stem) for pattern in IDS_BESIDE]
+    for name in names:
+        if (path.parent / name).is_file():
+            return path.parent / name
+    raise DataError(
+        f"{path}: expected the item of every row in a file beside it ({', '.join(names)}), found "
+        "none. Name it with --feature-ids MODALITY=FILE."
+    )
+
+
+def _read_ids(path: Path) -> list[str]:
+    if path.suffix == ".npy":
+        try:
+            return _as_text(np.load(path, allow_pickle=False), path)
+        except NPY_ERRORS as error:
+            raise _unreadable(path, "a .npy array of ids", error) from error
+    with reading(path) as stream:
+        try:
+            text = stream.read().decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise _unreadable(path, "UTF-8 with an id a line", error) from error
+    return [line.strip() for line in text.removesuffix("\n").split("\n")]
+
+
+def _as_text(ids: NDArray[Any], path: Path) -> list[str]:
+    if ids.ndim != 1 or ids.dtype.kind not in "iufSU":
+        raise DataError(
+            f"{path}: expected one row of ids, numbers or text, found shape {ids.shape} and type "
+            f"{ids.dtype}."
+        )
+    texts = np.char.decode(ids, "utf-8") if ids.dtype.kind == "S" else ids.astype(str)
+    return [str(text).strip() for text in texts]
+
+
+def _read_npy(path: Path) -> tuple[Matrix, None]:
+    return open_matrix(path), None
+
+
+def _read_npz(path: Path) -> tuple[Matrix, list[str] | None]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    # A damaged archive may name a method of compression that does not exist, or ask for a password.
+    except (*NPY_ERRORS, *ARCHIVE_ERRORS) as error:
+        raise _unreadable(path, "an .npz archive of plain arrays", error) from error
+    return _matrix_and_ids(arrays, path)
+
+
+def _read_safetensors(path: Path) -> tuple[Matrix, list[str] | None]:
+    library = import_optional("safetensors.numpy", "safetensors", f"{path}: reading safetensors")
+    try:
+        tensors = library.load_file(path)
+    except Exception as error:  # the library's own exceptions share no other base
+        raise _unreadable(path, "a safetensors file of float16 or float32", error) from error
+    if tensors and all(tensor.ndim == 1 for tensor in tensors.values()):
+        lengths = {len(tensor) for tensor in tensors.values()}
+        if len(lengths) > 1:
+            raise DataError(
+                f"{path}: expected one vector an item, all of one length, found the lengths "
+                f"{sorted(lengths)[:5]}."
+            )
+        return np.stack(list(tensors.values())), list(tensors)
+    return _matrix_and_ids(tensors, path)
+
+
+def _matrix_and_ids(arrays: dict[str, NDArray[Any]], path: Path) -> tuple[Matrix, list[str] | None]:
+    matrices = [name for name, array in arrays.items() if array.ndim == 2]
+    if len(matrices) != 1:
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items()) or "none"
+        raise DataError(f"{path}: expected one matrix [rows, D], found the arrays {shapes}.")
+    others = [name for name in arrays if name not in matrices]
+    ids = guess_column(others, ID_NAMES)
+    return arrays[matrices[0]], None if ids is None else _as_text(arrays[ids], path)
+
+
+def _read_parquet(path: Path) -> tuple[Matrix, list[str] | None]:
+    table = ParquetTable(path)
+    ids_column = guess_column(table.columns, ID_NAMES)
+    others = [column for column in table.columns if column != ids_column]
+    if ids_column is None or len(others) != 1:
+        raise DataError(
+            f"{path}: expected a column of ids and a column of vectors, found "
+            f"{', '.join(map(repr, table.columns))}. Write these two columns only."
+        )
+    ids: list[str] = []
+    blocks: list[Matrix] = []
+    for chunk in table.read([ids_column, *others], "reading vectors"):
+        ids.extend(str(value).strip() for value in chunk[ids_column])
+        blocks.append(_stacked(chunk[others[0]].tolist(), path))
+    if not blocks:
+        raise DataError(f"{path}: expected vectors, found no rows.")
+    return np.concatenate(blocks), ids
+
+
+def _stacked(vectors: Sequence[Any], path: Path) -> Matrix:
+    try:
+        block = np.stack([np.asarray(vector) for vector in vectors])
+    except ValueError as error:
+        raise _unreadable(path, "vectors of one length", error) from error
+    if block.ndim != 2 or block.dtype.kind != "f":
+        raise DataError(
+            f"{path}: expected a column of vectors of floats, found values such as {vectors[0]!r}."
+        )
+    return block
+
+
+def _unreadable(path: Path, expected: str, error: Exception) -> DataError:
+    return DataError(
+        f"{path}: expected {expected}, found a file that does not open as such ({error}). Save it "
+        "again, without pickled objects."
+    )
+
+
+READERS: dict[str, Callable[[Path], tuple[Matrix, list[str] | None]]] = {
+    ".npy": _read_npy,
+    ".npz": _read_npz,
+    ".safetensors": _read_safetensors,
+    ".parquet": _read_parquet,
+    ".pq": _read_parquet,
+}

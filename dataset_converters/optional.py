@@ -1,0 +1,31 @@
+"""Libraries that only some sources need."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from dataset_converters.errors import DataError
+
+
+def import_optional(module: str, package: str, purpose: str) -> Any:
+    """Import a module that need not be installed.
+
+    Args:
+        module: its name.
+        package: the name under which pip knows it.
+        purpose: what it is needed for, for the message.
+
+    Returns:
+        The module.
+
+    Raises:
+        DataError: it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise DataError(
+            f"{purpose} needs the library {package}, found that it is not installed: "
+            f"pip install {package}"
+        ) from error

@@ -1,0 +1,60 @@
+"""Tables in parquet files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+from tqdm import tqdm
+
+from dataset_converters.errors import DataError
+from dataset_converters.optional import import_optional
+from dataset_converters.table_file import CHUNK_ROWS, TableFile
+
+
+class ParquetTable(TableFile):
+    """A parquet file, read by pyarrow."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the schema.
+
+        Args:
+            path: the file.
+
+        Raises:
+            DataError: the file is not parquet, or pyarrow is not installed.
+        """
+        self.path = path
+        self.description = "parquet"
+        self._arrow = import_optional("pyarrow", "pyarrow", f"{path}: reading parquet")
+        self._parquet = import_optional("pyarrow.parquet", "pyarrow", f"{path}: reading parquet")
+        try:
+            self.columns = list(self._parquet.ParquetFile(path).schema_arrow.names)
+        except (self._arrow.ArrowException, OSError) as error:
+            raise self._damaged(error) from error
+
+    def read(self, columns: Sequence[str], label: str) -> Iterator[pd.DataFrame]:
+        """Yield the columns in the types that pandas has for them."""
+        start = 0
+        try:
+            file = self._parquet.ParquetFile(self.path)
+            batches = file.iter_batches(batch_size=CHUNK_ROWS, columns=list(columns))
+            total = -(-file.metadata.num_rows // CHUNK_ROWS)
+            for batch in tqdm(batches, desc=label, total=total, leave=False, disable=None):
+                # Whole numbers stay whole where some are missing.
+                chunk: pd.DataFrame = batch.to_pandas(integer_object_nulls=True)
+                yield chunk[list(columns)].set_axis(range(start, start + len(chunk)))
+                start += len(chunk)
+        except (self._arrow.ArrowException, OSError) as error:
+            raise self._damaged(error) from error
+
+    def place(self, row: int) -> str:
+        """Return the number of a row, from 0 as data frames count."""
+        return f"row {row}"
+
+    def _damaged(self, error: Exception) -> DataError:
+        return DataError(
+            f"{self.path}: expected a parquet file, found one that does not open ({error}). "
+            "Write it again."
+        )

@@ -1,0 +1,63 @@
+"""A table on disk, whatever its format, read in pieces that fit into memory."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from dataset_converters.errors import DataError
+
+CHUNK_ROWS = 500_000
+
+
+class TableFile(ABC):
+    """A table with named columns.
+
+    Attributes:
+        path: the file.
+        columns: names of its columns, in order.
+        description: the format as it was recognised, for people.
+    """
+
+    path: Path
+    columns: list[str]
+    description: str
+
+    @abstractmethod
+    def read(self, columns: Sequence[str], label: str) -> Iterator[pd.DataFrame]:
+        """Yield the table in pieces; the index counts the rows from 0.
+
+        Args:
+            columns: the columns to read.
+            label: text of the progress bar.
+
+        Raises:
+            DataError: a column occurs twice, or the file is not what its beginning promised.
+        """
+
+    @abstractmethod
+    def place(self, row: int) -> str:
+        """Return where a row stands in the file, for messages: `line 7`."""
+
+    def check(self, columns: Sequence[str], option: str) -> None:
+        """Check that columns exist and are told apart by their names.
+
+        Args:
+            columns: the names.
+            option: the command-line option that names them.
+
+        Raises:
+            DataError: a column does not exist, or exists twice.
+        """
+        for column in columns:
+            count = self.columns.count(column)
+            if count != 1:
+                found = "no such column" if not count else f"{count} columns of this name"
+                raise DataError(
+                    f"{self.path}: expected one column {column!r}, found {found} among "
+                    f"{', '.join(map(repr, self.columns))} ({self.description}). Name another "
+                    f"with {option}, or rename the columns."
+                )

@@ -1,0 +1,43 @@
+"""Opens a table in whatever format it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dataset_converters.byte_stream import reading
+from dataset_converters.delimited_table import DelimitedTable
+from dataset_converters.json_lines_table import JsonLinesTable
+from dataset_converters.parquet_table import ParquetTable
+from dataset_converters.table_file import TableFile
+
+PARQUET_MAGIC = b"PAR1"
+JSON_SUFFIXES = frozenset({".json", ".jsonl", ".ndjson"})
+
+
+def open_table(
+    path: Path,
+    separator: str | None = None,
+    encoding: str | None = None,
+    header: bool | None = None,
+) -> TableFile:
+    """Open a csv, tsv, JSON lines or parquet file, recognised by content; gzip is read too.
+
+    Args:
+        path: the file.
+        separator: of a delimited table; None: recognised.
+        encoding: of a delimited table; None: UTF-8.
+        header: whether a delimited table has one; None: recognised.
+
+    Returns:
+        The table.
+
+    Raises:
+        DataError: the file is missing, empty or of no such format.
+    """
+    with reading(path) as stream:
+        head = stream.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
+    if head.startswith(PARQUET_MAGIC):
+        return ParquetTable(path)
+    if head.startswith(b"{") or (head.startswith(b"[") and JSON_SUFFIXES & set(path.suffixes)):
+        return JsonLinesTable(path)
+    return DelimitedTable(path, separator, encoding, header)

@@ -1,0 +1,367 @@
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dataset_converters.__main__ import main
+from dataset_converters.errors import DataError
+from dataset_converters.feature_files import open_matrix
+from dataset_converters.item_inputs import ItemInputs
+from dataset_converters.preparation import Preparation
+from dataset_converters.tabular import TabularConverter
+from dataset_converters.text_table import read_item_lines
+
+ITEMS = [f"P-{number:02d} ü" for number in range(12)]
+TOPICS = ("red wool scarf", "steel kitchen knife", "garden rose")
+
+
+def clicks() -> pd.DataFrame:
+    """Every one of 30 customers has bought the items of one topic."""
+    rows = [
+        (f"c{customer}", ITEMS[item], 1 + (customer + item) % 5, 1_700_000_000 + 60 * row)
+        for row, (customer, item) in enumerate(
+            (customer, item) for customer in range(30) for item in range(customer % 3, 12, 3)
+        )
+    ]
+    return pd.DataFrame(rows, columns=["customer_id", "sku", "stars", "created_at"])
+
+
+def products() -> pd.DataFrame:
+    titles = [f"{TOPICS[number % 3]} {number}" for number in range(12)]
+    details = ['5" "wide"\tand\nlong\\', *["plain"] * 10, None]
+    return pd.DataFrame({"sku": ITEMS, "title": titles, "description": details, "price": 1.5})
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    clicks().to_csv(tmp_path / "clicks.csv", index=False)
+    products().to_csv(tmp_path / "products.csv", index=False)
+    (tmp_path / "photos" / "more").mkdir(parents=True)
+    for item in ITEMS[:5]:
+        (tmp_path / "photos" / f"{item}.jpg").write_bytes(b"image")
+    (tmp_path / "photos" / "more" / f"{ITEMS[5]}.PNG").write_bytes(b"image")
+    (tmp_path / "photos" / "stranger.png").write_bytes(b"image")
+    return tmp_path
+
+
+def written(folder: Path, name: str = "shop") -> pd.DataFrame:
+    parts = [
+        pd.read_csv(folder / f"{name}.{split}.inter", sep="\t").assign(split=split)
+        for split in ("train", "valid", "test")
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_one_command_makes_a_dataset_of_tables_and_images(
+    shop: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(shop)
+    command = "tabular --source clicks.csv --items products.csv --images photos --name shop"
+    assert main(command.split()) == 0
+    report = capsys.readouterr().out
+    for line in (
+        "clicks.csv: separator comma, UTF-8, first line names the columns",
+        "guessed --user customer_id --item sku --rating stars --timestamp created_at",
+        "guessed --item-id sku --text-columns title,description",
+        "6 of 12 items have an image",
+        "1 images belong to no item",
+        "12 of 12 items have a text",
+        "0 items miss it",
+    ):
+        assert line in report
+
+    folder = shop / "dataset" / "shop"
+    table = written(folder)
+    original = clicks().set_axis(
+        ["user_id:token", "item_id:token", "rating:float", "timestamp:float"], axis=1
+    )
+    columns = list(original.columns)
+    both = (frame.sort_values(columns).reset_index(drop=True) for frame in (table, original))
+    pd.testing.assert_frame_equal(*(frame[columns] for frame in both), check_dtype=False)
+
+    texts = read_item_lines(folder, "shop", "texts")
+    assert texts[ITEMS[0]] == 'red wool scarf 0 5" "wide"\tand\nlong\\'
+    assert texts[ITEMS[11]] == "garden rose 11"
+    images = read_item_lines(folder, "shop", "images")
+    assert images[ITEMS[5]] == str(shop / "photos" / "more" / f"{ITEMS[5]}.PNG")
+    assert main(command.split()) == 0
+    assert "holds this already" in capsys.readouterr().out
+
+
+def test_text_features_place_items_of_one_topic_together(shop: Path) -> None:
+    converter = TabularConverter(shop / "clicks.csv", "shop", items=shop / "products.csv")
+    converter.run(shop / "out")
+    folder = shop / "out" / "shop"
+    matrix = np.array(open_matrix(folder / "shop.text.npy"))
+    tokens = (folder / "shop.text.tokens").read_text(encoding="utf-8").splitlines()
+    topic = np.array([ITEMS.index(token) % 3 for token in tokens])
+    unit = matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
+    similarity = unit @ unit.T
+    same = topic[:, None] == topic[None, :]
+    assert similarity[same].min() > similarity[~same].max()
+
+
+def test_a_dry_run_reports_and_writes_nothing(
+    shop: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(shop)
+    before = sorted(shop.rglob("*"))
+    assert main(["tabular", "--source", "clicks.csv", "--name", "shop", "--dry-run"]) == 0
+    output = capsys.readouterr().out
+    assert "rows read     120" in output
+    assert "nothing written" in output
+    assert "no features yet" in output
+    assert sorted(shop.rglob("*")) == before
+
+
+def as_csv_of_excel(table: pd.DataFrame, path: Path) -> None:
+    table.to_csv(path, sep=";", index=False, encoding="utf-8-sig", lineterminator="\r\n")
+
+
+def as_headerless_gzip(table: pd.DataFrame, path: Path) -> None:
+    table.to_csv(path, sep="\t", index=False, header=False, compression="gzip")
+
+
+def as_json_lines(table: pd.DataFrame, path: Path) -> None:
+    table.to_json(path, orient="records", lines=True)
+
+
+def as_json_array(table: pd.DataFrame, path: Path) -> None:
+    table.to_json(path, orient="records")
+
+
+def as_double_colons(table: pd.DataFrame, path: Path) -> None:
+    lines = [list(table.columns), *table.astype(str).to_numpy().tolist()]
+    path.write_text("\n".join("::".join(line) for line in lines), encoding="utf-8")
+
+
+def as_utf16(table: pd.DataFrame, path: Path) -> None:
+    table.to_csv(path, index=False, sep="\t", encoding="utf-16")
+
+
+def as_dates(table: pd.DataFrame, path: Path) -> None:
+    dates = pd.to_datetime(table["created_at"], unit="s").dt.strftime("%Y-%m-%dT%H:%M:%SZ")
+    table.assign(created_at=dates).to_csv(path, index=False)
+
+
+def as_parquet(table: pd.DataFrame, path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    table.assign(created_at=pd.to_datetime(table["created_at"], unit="s")).to_parquet(path)
+
+
+@pytest.mark.parametrize(
+    ("write", "name"),
+    [
+        (as_csv_of_excel, "clicks.csv"),
+        (as_headerless_gzip, "clicks.tsv"),
+        (as_json_lines, "clicks.jsonl"),
+        (as_json_array, "clicks.json"),
+        (as_double_colons, "clicks.dat"),
+        (as_utf16, "clicks.txt"),
+        (as_dates, "clicks.csv"),
+        (as_parquet, "clicks.parquet"),
+    ],
+)
+def test_every_format_gives_the_same_dataset(tmp_path: Path, write, name: str) -> None:
+    (tmp_path / "plain").mkdir()
+    clicks().to_csv(tmp_path / "plain" / "clicks.csv", index=False)
+    TabularConverter(tmp_path / "plain" / "clicks.csv", "shop").run(tmp_path / "expected")
+    write(clicks(), tmp_path / name)
+    TabularConverter(tmp_path / name, "shop").run(tmp_path / "found")
+    pd.testing.assert_frame_equal(
+        written(tmp_path / "found" / "shop"), written(tmp_path / "expected" / "shop")
+    )
+
+
+def test_matrices_of_every_form_are_matched_by_item(tmp_path: Path) -> None:
+    clicks().to_csv(tmp_path / "clicks.csv", index=False)
+    ids = [*reversed(ITEMS[:10]), "stranger"]
+    matrix = np.random.default_rng(0).normal(size=(11, 4)).astype(np.float32)
+    np.save(tmp_path / "a.npy", matrix.astype(float))
+    (tmp_path / "a.ids").write_text("\r\n".join(ids) + "\r\n", encoding="utf-8-sig")
+    np.savez(tmp_path / "b.npz", item_ids=np.array(ids), vectors=matrix)
+    np.save(tmp_path / "c.npy", matrix)
+    np.save(tmp_path / "names.npy", np.array(ids))
+    features = {"a": tmp_path / "a.npy", "b": tmp_path / "b.npz", "c": tmp_path / "c.npy"}
+    safetensors = pytest.importorskip("safetensors.numpy")
+    safetensors.save_file(dict(zip(ids, matrix, strict=True)), tmp_path / "d.safetensors")
+    features["d"] = tmp_path / "d.safetensors"
+    inputs = ItemInputs(features=features, feature_ids={"c": tmp_path / "names.npy"})
+    report, _ = TabularConverter(tmp_path / "clicks.csv", "shop", inputs=inputs).run(tmp_path)
+    assert report.modalities == dict.fromkeys("abcd", (4, 2))
+    assert "1 rows of a.npy belong to other items" in report.notes
+    for modality in "abcd":
+        folder = tmp_path / "shop"
+        tokens = (folder / f"shop.{modality}.tokens").read_text(encoding="utf-8").splitlines()
+        found = open_matrix(folder / f"shop.{modality}.npy")
+        expected = matrix[[ids.index(token) for token in tokens]]
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_parquet_column_of_vectors_is_a_matrix(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    clicks().to_csv(tmp_path / "clicks.csv", index=False)
+    matrix = np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32)
+    table = pd.DataFrame({"sku": ITEMS, "vector": list(matrix)})
+    table.to_parquet(tmp_path / "text.parquet")
+    inputs = ItemInputs(features={"text": tmp_path / "text.parquet"})
+    TabularConverter(tmp_path / "clicks.csv", "shop", inputs=inputs).run(tmp_path)
+    np.testing.assert_array_equal(open_matrix(tmp_path / "shop" / "shop.text.npy"), matrix)
+
+
+def test_what_is_dropped_is_counted_by_reason(tmp_path: Path) -> None:
+    table = clicks()
+    extra = pd.DataFrame(
+        {
+            "customer_id": ["c0", None, "c1", "loner"],
+            "sku": [ITEMS[0], ITEMS[1], ITEMS[1], ITEMS[0]],
+            "stars": [5, 5, 0, 5],
+            "created_at": 1_700_009_999,
+        }
+    )
+    pd.concat([table, extra]).to_csv(tmp_path / "clicks.csv", index=False)
+    preparation = Preparation(min_rating=1, k_core=2, repeats="last", split="time")
+    converter = TabularConverter(tmp_path / "clicks.csv", "shop", preparation)
+    report, _ = converter.run(tmp_path)
+    assert report.rows_read == 124
+    assert report.dropped == {
+        "no user or no item": 1,
+        "rating below 1, or none": 1,
+        "repeats a user and item": 1,
+        "user or item with fewer than 2 interactions": 1,
+    }
+    table = written(tmp_path / "shop")
+    assert len(table) == 120
+    # The last of the two rows of c0 and the first item is the one that was kept.
+    latest = table[table["timestamp:float"] == 1_700_009_999]
+    assert latest[["user_id:token", "split"]].to_numpy().tolist() == [["c0", "test"]]
+
+
+def test_ids_that_a_spreadsheet_turned_into_floats_meet_whole_ones(tmp_path: Path) -> None:
+    table = clicks()
+    table["sku"] = table["sku"].map(ITEMS.index).astype(float)
+    table["customer_id"] = " " + table["customer_id"] + " "
+    table.to_csv(tmp_path / "clicks.csv", index=False)
+    items = products().assign(sku=range(12))
+    items.to_csv(tmp_path / "products.csv", index=False)
+    TabularConverter(tmp_path / "clicks.csv", "shop", items=tmp_path / "products.csv").run(tmp_path)
+    folder = tmp_path / "shop"
+    assert set(written(folder)["item_id:token"]) == set(range(12))
+    assert (folder / "shop.text.tokens").read_text(encoding="utf-8").split()[0] == "0"
+    assert set(written(folder)["user_id:token"]) == {f"c{customer}" for customer in range(30)}
+
+
+def test_recbole_reads_the_item_table(shop: Path) -> None:
+    TabularConverter(shop / "clicks.csv", "shop", items=shop / "products.csv").run(shop)
+    item_table = pd.read_csv(shop / "shop" / "shop.item", sep="\t", engine="python", index_col=0)
+    assert list(item_table.columns) == ["title:token_seq", "description:token_seq"]
+    assert item_table.loc[ITEMS[0], "description:token_seq"] == '5" "wide" and long\\'
+
+
+LINES = clicks().to_csv(index=False).encode().splitlines(keepends=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", "empty file"),
+        (b"\n\n", "without text"),
+        (gzip.compress(b""), "without text"),
+        (gzip.compress(b"".join(LINES))[:-20], "gzip file, found one that is cut short"),
+        (LINES[0], "found a header only"),
+        (b"just one column\n1\n", "--separator"),
+        (b"customer_id,sku,sku\nc1,a,b\n", "2 columns of this name"),
+        (b"customer_id,sku\nc1,a\nc2,b,c\n", "line 3"),
+        (b"customer_id,sku\nc1,a,b\n", "2 fields in every line"),
+        (b"customer_id,sku\nc1,a\nc2,caf\xe9\n", "line 3: expected UTF-8, found the byte 0xe9"),
+        (b"customer_id,sku,stars\nc1,a,4\nc2,b,good\n", "'stars', line 3: expected a number"),
+        (b"customer_id,sku,created_at\nc1,a,4\nc2,b,5\nc3,b,soon\n", "line 4: expected a number"),
+        (
+            b"customer_id,sku,time\nc1,a,soon\nc2,b,2024-05-31\n",
+            "line 2: expected a number or a date",
+        ),
+        (b"customer_id,sku\n1.5,a\n2,b\n", "'customer_id': expected ids, found numbers such"),
+        (b'customer_id,sku\nc1,"a\nc2,b"\n', "a quote is opened and not closed"),
+        (b'customer_id,sku\nc1,"a\nc2,b\n', "2 fields in every line"),
+        (b"alpha,beta\nc1,a\n", "Name it with --user"),
+        (b"customer_id,sku\n,a\nnull,b\n", "2 rows without a user"),
+        (b'{"customer_id": "c1", "sku": "a"}\n{"customer_id": "c2"\n', "line 2: expected JSON"),
+        (b'{"customer_id": "c1", "sku": ["a"]}\n', "line 1: expected an id, found ['a']"),
+        (b'{"customer_id": "c1", "sku": "a"}\n[1]\n', "line 2: expected a JSON object"),
+        (b"customer_id,sku\nc1,a\nc1,b\n", "none in valid"),
+        (b"PAR1 but no more", "parquet"),
+    ],
+)
+def test_wrong_tables_are_refused_with_file_place_and_remedy(
+    tmp_path: Path, content: bytes, expected: str
+) -> None:
+    path = tmp_path / "clicks.csv"
+    path.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        TabularConverter(path, "shop").run(tmp_path / "out")
+    assert expected in str(caught.value)
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("--user nobody", "expected one column 'nobody'"),
+        ("--user sku --item sku", "for both"),
+        ("--item sku --rating sku", "expected a number, found"),
+        ("--timestamp created_at --encoding klingon", "--encoding"),
+        ("--min-rating 9", "Choose a milder filter"),
+        ("--k-core 99", "Choose a milder filter"),
+        ("--items missing.csv", "does not exist"),
+        ("--items products.csv --item-id title", "none in common"),
+        ("--items products.csv --text-columns price,colour", "'colour'"),
+        ("--items products.csv --text-dimension 0", "at least 1"),
+        ("--images nowhere", "expected a folder"),
+        ("--images empty", "expected images"),
+        ("--features text", "MODALITY=FILE"),
+        ("--feature-ids text=a.ids", "--features text=FILE"),
+        ("--features text=lonely.npy", "--feature-ids"),
+        ("--features text=pickled.npz", "without pickled objects"),
+        ("--features text=clicks.csv", "expected a feature matrix in one of"),
+        ("--features text=others.npz", "none in common"),
+        ("--features text=short.npz", "12 ids"),
+    ],
+)
+def test_wrong_options_end_in_a_message(
+    shop: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: str,
+    expected: str,
+) -> None:
+    monkeypatch.chdir(shop)
+    (shop / "empty").mkdir()
+    ids, matrix = np.array(ITEMS), np.ones((12, 2), dtype=np.float32)
+    np.save(shop / "lonely.npy", matrix)
+    np.savez(shop / "pickled.npz", ids=ids.astype(object), vectors=matrix)
+    np.savez(shop / "others.npz", ids=np.arange(12), vectors=matrix)
+    np.savez(shop / "short.npz", ids=ids, vectors=matrix[:5])
+    assert main(["tabular", "--source", "clicks.csv", "--name", "shop", *options.split()]) == 1
+    assert expected in capsys.readouterr().err
+    assert not list((shop / "dataset").iterdir()) if (shop / "dataset").exists() else True
+
+
+def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    (tmp_path / "clicks.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match="pip install pyarrow"):
+        TabularConverter(tmp_path / "clicks.parquet", "shop").preview()
+
+
+def test_json_null_and_numbers_are_ids_like_text(tmp_path: Path) -> None:
+    rows = [{"user": user, "item": item} for user in range(4) for item in (1, 2.0, "3", None)]
+    text = "\n".join(json.dumps(row) for row in rows)
+    (tmp_path / "clicks.jsonl").write_text(text, encoding="utf-8")
+    report, _ = TabularConverter(tmp_path / "clicks.jsonl", "shop").run(tmp_path)
+    assert report.dropped == {"no user or no item": 4}
+    assert set(written(tmp_path / "shop")["item_id:token"]) == {1, 2, 3}
