@@ -13,7 +13,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from recbole_margo.compat import patch_recbole
 from recbole_margo.errors import ConfigError
 from recbole_margo.model.base import MultimodalRecommender
 
@@ -149,7 +148,6 @@ def register() -> None:
 
     from recbole_margo.training.trainer import MultimodalTrainer
 
-    patch_recbole()
     for entry in multimodal_models().values():
         module_name = f"recbole.model.general_recommender.{entry.name.lower()}"
         module = importlib.import_module(entry.module)
