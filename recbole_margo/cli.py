@@ -76,6 +76,10 @@ def _parser() -> argparse.ArgumentParser:
     models = verbs.add_parser("models", help="list all models", allow_abbrev=False)
     models.add_argument("--all", action="store_true", help="RecBole's own models too")
     models.set_defaults(run=_models)
+    convert = verbs.add_parser(
+        "convert", help="make a dataset folder from raw data or another toolkit's", add_help=False
+    )
+    convert.set_defaults(run=_convert)
     return parser
 
 
@@ -151,6 +155,12 @@ def _say_where(records: Sequence[dict[str, Any]]) -> None:
             )
             print(f"Files: {Path(record['config']['checkpoint_dir']).parent}")
             return
+
+
+def _convert(options: argparse.Namespace, rest: Sequence[str]) -> int:
+    from dataset_converters.__main__ import main as convert
+
+    return convert(rest)
 
 
 def _models(options: argparse.Namespace, rest: Sequence[str]) -> int:

@@ -26,8 +26,8 @@ def compare(
 ) -> list[dict[str, Any]]:
     """Train models one after another on the same split and write one table.
 
-    A value of the files or of `config_dict` goes to every model that knows its key. A model that fails is
-    reported, and the others go on.
+    A value of the files or of `config_dict` goes to every model that knows its key. A model that
+    fails is reported, and the others go on.
 
     Args:
         models: names of models, ours or RecBole's.
