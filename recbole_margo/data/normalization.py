@@ -27,7 +27,7 @@ def normalize_features(matrix: Tensor, present: Tensor, normalization: str) -> N
         # Sums are in float64, a block at a time: the whole matrix in float64 would be the largest
         # thing in memory.
         count = int(present.sum())
-        blocks = matrix.split(1024)
+        blocks = torch.split(matrix, 1024)
         mean = torch.stack([block.double().sum(dim=0) for block in blocks]).sum(dim=0) / count
         matrix -= mean.to(matrix.dtype)
         matrix[~present] = 0.0
