@@ -104,7 +104,11 @@ def _configs(plan: Mapping[str, Any]) -> dict[str, Config]:
 def _run_all(configs: Mapping[str, Config], root: Path) -> list[dict[str, Any]]:
     records = []
     for name, config in configs.items():
-        records.append(_run_one(name, config, root / name))
+        try:
+            records.append(_run_one(name, config, root / name))
+        except KeyboardInterrupt:
+            logging.getLogger().warning("Continue all models with --resume=%s", root)
+            raise
         write_json(root / "comparison.json", records)
         (root / "comparison.md").write_text(comparison_document(records), encoding="utf-8")
     return records

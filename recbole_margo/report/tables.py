@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from recbole.evaluator.register import smaller_metrics
 from tabulate import tabulate
 
 MEBIBYTE = 2**20
@@ -25,7 +26,10 @@ def comparison_table(
     """
     finished = [record for record in records if record["status"] == "finished"]
     metrics = list(finished[0]["test"]) if finished else []
-    best = {metric: max(record["test"][metric] for record in finished) for metric in metrics}
+    best = {
+        metric: _best_of(metric)(record["test"][metric] for record in finished)
+        for metric in metrics
+    }
 
     def shown(record: Mapping[str, Any], metric: str) -> str:
         value = record["test"][metric]
@@ -36,6 +40,10 @@ def comparison_table(
     rows = [_row(record, metrics, shown) for record in records]
     headers = ["model", *metrics, "best epochs", "seconds", "peak MiB"]
     return tabulate(rows, headers=headers, tablefmt=style, disable_numparse=True)
+
+
+def _best_of(metric: str) -> Callable[[Iterable[float]], float]:
+    return min if metric.split("@")[0] in smaller_metrics else max
 
 
 def _row(

@@ -124,6 +124,8 @@ class MultimodalTrainer(Trainer):  # type: ignore[misc]
         if self.config["train_neg_sample_args"].get("dynamic", False):
             train_data.get_model(self.model)
         self._epoch_log.set_verbose(verbose)
+        if self.eval_step <= 0:  # RecBole's way to switch validation off
+            valid_data = None
         fit = _Fit(train_data, valid_data, saved, show_progress, callback_fn)
         try:
             for name in self.model.training_stages[max(len(self.progress) - 1, 0) :]:

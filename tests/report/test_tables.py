@@ -72,3 +72,12 @@ def test_two_stages_are_told_and_a_worse_last_one_is_admitted() -> None:
     document = comparison_document([record("M", 0.2, stages=stages, last_stage_is_best=False)])
     assert "- stage1: best epoch 2 of 3, recall@20 0.3000 on validation, 0.3000 on test" in document
     assert "No epoch of the last stage reached" in document
+
+
+def test_smaller_is_better_where_recbole_says_so() -> None:
+    records = [
+        record(name, 0.1, test={"giniindex": value}) for name, value in (("A", 0.9), ("B", 0.5))
+    ]
+    rows = {line.split("|")[1].strip(): line for line in comparison_table(records).splitlines()[2:]}
+    assert "**0.5000**" in rows["B"]
+    assert "**" not in rows["A"]
