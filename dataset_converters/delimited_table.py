@@ -9,7 +9,7 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import pandas as pd
 
@@ -32,6 +32,7 @@ class DelimitedTable(TableFile):
         separator: str | None = None,
         encoding: str | None = None,
         header: bool | None = None,
+        quotes: bool = True,
     ) -> None:
         """Look at the beginning of the file.
 
@@ -41,11 +42,13 @@ class DelimitedTable(TableFile):
             encoding: None takes UTF-8, or UTF-16 after its byte order mark.
             header: whether the first line names the columns; None says so when no field of it is a
                 number. Columns without names are called 1, 2, ...
+            quotes: whether a field may stand in quotes.
 
         Raises:
             DataError: the file is missing, empty, not of the encoding, or not a table.
         """
         self.path = path
+        self._quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
         with reading(path) as stream:
             head = stream.read(HEAD_BYTES)
         is_whole = len(head) < HEAD_BYTES
@@ -54,7 +57,7 @@ class DelimitedTable(TableFile):
         if not text.strip():
             raise DataError(f"{path}: expected a table, found a file without text.")
         self.separator = separator or _guess_separator(text, is_whole)
-        first = next(iter(_records(text, self.separator, is_whole)), [])
+        first = next(iter(_records(text, self.separator, is_whole, self._quoting)), [])
         if len(first) < 2:
             raise DataError(
                 f"{path}: expected at least two columns, found {len(first)} in the first line: "
@@ -95,6 +98,7 @@ class DelimitedTable(TableFile):
             names=range(len(self.columns)),
             # usecols would make the parser ignore rows with too many fields.
             index_col=False,
+            quoting=self._quoting,
             dtype=str,
             na_filter=False,
             skip_blank_lines=False,
@@ -149,13 +153,17 @@ def _encoding_of(head: bytes) -> str:
     return "utf-8-sig"
 
 
-def _records(text: str, separator: str, is_whole: bool) -> list[list[str]]:
+def _records(
+    text: str, separator: str, is_whole: bool, quoting: Literal[0, 3] = csv.QUOTE_MINIMAL
+) -> list[list[str]]:
     """Return the first records that are not blank; the last of a piece may be cut and is left."""
     if len(separator) > 1:
         records = [line.split(separator) for line in text.splitlines()]
     else:
         try:
-            records = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator))
+            records = list(
+                csv.reader(io.StringIO(text, newline=""), delimiter=separator, quoting=quoting)
+            )
         except csv.Error:
             return []
     if not is_whole and len(records) > 1:

@@ -29,9 +29,11 @@ class InteractionConverter(Converter):
 
     Attributes:
         preparation: how they are, when the user says nothing else.
+        images_option: what the source calls its images.
     """
 
     preparation: ClassVar[Preparation] = Preparation()
+    images_option: ClassVar[str] = "--images"
 
     def __init__(
         self,
@@ -57,7 +59,7 @@ class InteractionConverter(Converter):
         """Add the options of filters, split and items to the common options."""
         super().add_arguments(parser)
         cls.preparation.add_arguments(parser)
-        ItemInputs.add_arguments(parser)
+        ItemInputs.add_arguments(parser, cls.images_option)
 
     @abstractmethod
     def read_interactions(self) -> RawInteractions:

@@ -46,7 +46,7 @@ def choose_columns(
     for field, option in OPTIONS.items():
         column = given.get(field)
         if column is not None:
-            table.check([column], option)
+            table.check([column], f"Name another with {option}.")
             chosen[field] = column
             continue
         free = [name for name in table.columns if name not in {*given.values(), *chosen.values()}]
@@ -59,7 +59,7 @@ def choose_columns(
                 "file is read."
             )
         if guess is not None:
-            table.check([guess], option)
+            table.check([guess], f"Name another with {option}.")
             chosen[field] = guess
             guesses.append(f"{option} {guess}")
     if chosen["user_id"] == chosen["item_id"]:

@@ -30,11 +30,17 @@ class ItemInputs:
     text_dimension: int = DEFAULT_DIMENSION
 
     @staticmethod
-    def add_arguments(parser: argparse.ArgumentParser) -> None:
-        """Add an option for each attribute."""
+    def add_arguments(parser: argparse.ArgumentParser, images: str = "--images") -> None:
+        """Add an option for each attribute.
+
+        Args:
+            parser: where.
+            images: another name of `--images`, by which the source calls them.
+        """
         group = parser.add_argument_group("items")
         group.add_argument(
-            "--images",
+            *dict.fromkeys(("--images", images)),
+            dest="images",
             type=Path,
             metavar="DIR",
             help="folder of images named by item (17.jpg); they are listed in NAME.images.tsv",

@@ -54,8 +54,8 @@ def choose_item_columns(
                 "says so. Name them with --text-columns title,description."
             )
         guesses.append(f"--text-columns {','.join(text_columns)}")
-    table.check([id_column], "--item-id")
-    table.check(text_columns, "--text-columns")
+    table.check([id_column], "Name another with --item-id.")
+    table.check(text_columns, "Name others with --text-columns.")
     notes = [f"guessed {' '.join(guesses)}"] if guesses else []
     return id_column, list(text_columns), notes
 

@@ -42,12 +42,12 @@ class TableFile(ABC):
     def place(self, row: int) -> str:
         """Return where a row stands in the file, for messages: `line 7`."""
 
-    def check(self, columns: Sequence[str], option: str) -> None:
+    def check(self, columns: Sequence[str], remedy: str) -> None:
         """Check that columns exist and are told apart by their names.
 
         Args:
             columns: the names.
-            option: the command-line option that names them.
+            remedy: what to do otherwise, for the message.
 
         Raises:
             DataError: a column does not exist, or exists twice.
@@ -58,6 +58,5 @@ class TableFile(ABC):
                 found = "no such column" if not count else f"{count} columns of this name"
                 raise DataError(
                     f"{self.path}: expected one column {column!r}, found {found} among "
-                    f"{', '.join(map(repr, self.columns))} ({self.description}). Name another "
-                    f"with {option}, or rename the columns."
+                    f"{', '.join(map(repr, self.columns))} ({self.description}). {remedy}"
                 )
