@@ -22,7 +22,7 @@ examples:
   recbole-margo train --resume=runs/20260101-120000-ml-100k continue an interrupted run
 
 Every RecBole key and every hyper-parameter of the models can be given as --key=value; values are
-read as YAML. `recbole-margo models` lists the models and their papers.
+read as YAML. RecBole's own models can be named too: `recbole-margo models --all`.
 """
 
 
@@ -49,6 +49,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+class _HelpWithModels(argparse.Action):
+    """Prints the help and the models with their papers, which takes the seconds of an import."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> NoReturn:
+        print(f"{parser.format_help()}\nmultimodal models:\n{_model_lines()}")
+        parser.exit()
+
+
+def _model_lines() -> str:
+    from recbole_margo.registry import multimodal_models
+
+    papers = {name: entry.load().paper for name, entry in multimodal_models().items()}
+    return "\n".join(
+        f"  {name:<8} {paper.title}\n           {paper.authors}; {paper.venue} {paper.year}, "
+        f"{paper.link}"
+        for name, paper in papers.items()
+    )
+
+
 def _interrupt(signal_number: int, frame: Any) -> NoReturn:
     raise KeyboardInterrupt
 
@@ -66,7 +91,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog=TRAIN_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
+        add_help=False,
     )
+    train.add_argument("-h", "--help", action=_HelpWithModels, nargs=0, help="show this and exit")
     train.add_argument("--model", default="MARGO", help="names, separated by commas (MARGO)")
     train.add_argument("--dataset", default="ml-100k", help="name of the dataset (ml-100k)")
     train.add_argument("--config_files", default="", help="YAML files, separated by blanks")

@@ -18,14 +18,11 @@ USERS_PER_EVALUATION_BATCH = 1024
 RECBOLE_EVAL_BATCH_SIZE = 4096
 
 
-def load_dataset(config: Any) -> Any:
-    """Load a dataset with RecBole, after a look whether its files are there.
+def check_dataset(config: Any) -> None:
+    """Look whether the interaction files of a dataset are there.
 
     Args:
         config: the config.
-
-    Returns:
-        RecBole's `Dataset`, not yet split.
 
     Raises:
         DatasetNotFoundError: if the interaction files are missing; says which, where they were
@@ -42,6 +39,21 @@ def load_dataset(config: Any) -> Any:
             f"--source FOLDER --name {name} --output {folder.parent}` from MMRec's files, "
             "or point `data_path` to the folder that holds it"
         )
+
+
+def load_dataset(config: Any) -> Any:
+    """Load a dataset with RecBole.
+
+    Args:
+        config: the config.
+
+    Returns:
+        RecBole's `Dataset`, not yet split.
+
+    Raises:
+        DatasetNotFoundError: as `check_dataset` does.
+    """
+    check_dataset(config)
     return create_dataset(config)
 
 

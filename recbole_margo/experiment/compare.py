@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_margo.config import Config, known_keys
+from recbole_margo.data.protocol import check_dataset
 from recbole_margo.defaults import read_yaml
 from recbole_margo.errors import CheckpointError, ConfigError, RecBoleMargoError
 from recbole_margo.report.tables import comparison_document
@@ -40,7 +41,8 @@ def compare(
         One result record per model; `status` is `finished` or `failed`.
 
     Raises:
-        RecBoleMargoError: on a bad model name or key, before anything is trained.
+        RecBoleMargoError: on a bad model name or key or a missing dataset, before anything is
+            trained.
     """
     settings: dict[str, Any] = {}
     for file in config_files or []:
@@ -98,6 +100,7 @@ def _configs(plan: Mapping[str, Any]) -> dict[str, Config]:
             if key in keys[model] or key not in of_others
         }
         configs[model] = Config(model, plan["dataset"], config_dict=taken)
+        check_dataset(configs[model])
     return configs
 
 
