@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from recbole_margo.training.stages import StageProgress
+
+
+def play(scores: list[float], bigger_is_better: bool = True, patience: int = 10) -> StageProgress:
+    stage = StageProgress("stage1")
+    for score in scores:
+        if stage.finished:
+            break
+        stage.epochs += 1
+        stage.record(score, {"recall@5": score}, bigger_is_better, patience)
+    return stage
+
+
+def test_a_tie_is_no_improvement():
+    stage = play([0.2, 0.2, 0.2])
+    assert (stage.best_epoch, stage.waited) == (0, 2)
+
+
+def test_the_last_digit_counts():
+    stage = play([0.2, 0.2 + 1e-15])
+    assert (stage.best_epoch, stage.best_score, stage.waited) == (1, 0.2 + 1e-15, 0)
+
+
+def test_an_improvement_starts_the_waiting_anew():
+    stage = play([0.1, 0.05, 0.05, 0.2, 0.1])
+    assert (stage.best_epoch, stage.waited, stage.best_result) == (3, 1, {"recall@5": 0.2})
+
+
+@pytest.mark.parametrize("patience", [0, 1, 3])
+def test_one_more_than_the_patience_ends_the_stage(patience):
+    stage = play([0.3] + [0.1] * 9, patience=patience)
+    assert stage.finished
+    assert stage.epochs == 1 + patience + 1
+
+
+def test_smaller_may_be_better():
+    stage = play([0.5, 0.4, 0.4, 0.6], bigger_is_better=False)
+    assert (stage.best_epoch, stage.waited) == (1, 2)
+
+
+def test_a_score_that_is_no_number_never_is_the_best():
+    stage = play([float("nan"), 0.1, float("nan")])
+    assert (stage.best_epoch, stage.best_score, stage.waited) == (1, 0.1, 1)
+
+
+def test_it_survives_a_checkpoint():
+    stage = play([0.1, 0.2, 0.1])
+    stage.figures, stage.seconds = {"weight_mean/text": 0.5}, 1.5
+    assert StageProgress(**json.loads(json.dumps(stage.as_plain()))) == stage
