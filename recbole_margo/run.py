@@ -5,10 +5,8 @@ from __future__ import annotations
 import datetime
 import json
 import logging
-import os
 import re
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +17,7 @@ import recbole.trainer.trainer
 from recbole.utils import init_seed
 from torch.utils.tensorboard import SummaryWriter
 
+from dataset_converters.atomic import replacing
 from recbole_margo.config import Config, config_from_checkpoint
 from recbole_margo.data.protocol import load_dataset, prepare_loaders, split_fingerprint
 from recbole_margo.model.base import MultimodalRecommender
@@ -238,15 +237,9 @@ def _write_weights(
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON so that the file is either the old or the new one."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(value, file, indent=2, default=str)
-            file.write("\n")
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(path) as temporary:
+        text = json.dumps(value, indent=2, default=str, ensure_ascii=False)
+        temporary.write_text(f"{text}\n", encoding="utf-8")
 
 
 @contextmanager

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dataset_converters.atomic import replacing
 from recbole_margo.errors import CheckpointError
 
 
@@ -50,20 +49,14 @@ class ItemWeights:
 
     def save(self, path: Path) -> None:
         """Write `weights.npz`, whole or not at all, without pickle."""
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".npz")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez_compressed(
-                    file,
-                    items=self.items,
-                    modalities=np.asarray(self.modalities),
-                    weights=self.weights,
-                    present=self.present,
-                )
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(
+                file,
+                items=self.items,
+                modalities=np.asarray(self.modalities),
+                weights=self.weights,
+                present=self.present,
+            )
 
     @classmethod
     def load(cls, path: Path) -> ItemWeights:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import random
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from dataset_converters.atomic import replacing
 from recbole_margo.errors import CheckpointError
 
 CHECKPOINT_FORMAT = 1
@@ -38,14 +37,8 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
         state: tensors and plain values.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save(state, file)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(path) as temporary:
+        torch.save(state, temporary)
 
 
 def read_checkpoint(path: Path, device: Any = "cpu") -> dict[str, Any]:
