@@ -14,11 +14,11 @@ from recbole.data import create_dataset, data_preparation
 from recbole.trainer import Trainer
 from recbole.utils import get_model, get_trainer, init_seed
 from recbole.utils.case_study import full_sort_topk
+from worlds import NAME, SETTINGS, World, random_world, small_settings
 
 import recbole_margo
 from recbole_margo.model.margo import MARGO
 from recbole_margo.training.trainer import MultimodalTrainer
-from tests.worlds import NAME, SETTINGS, World, random_world, small_settings
 
 MASKED_AT_TEST = 5  # four training items and one validation item a user
 

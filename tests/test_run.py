@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from worlds import NAME, SETTINGS, random_world, small_settings
 
 from recbole_margo import compare, resume_run, run_recbole_margo
 from recbole_margo.errors import CheckpointError, ConfigError, DatasetNotFoundError
@@ -16,7 +17,6 @@ from recbole_margo.experiment.compare import resume_comparison
 from recbole_margo.model.dragon import DRAGON
 from recbole_margo.reliability.weights import ItemWeights
 from recbole_margo.training.trainer import MultimodalTrainer
-from tests.worlds import NAME, SETTINGS, random_world, small_settings
 
 
 def settings(root: Path, **changes: Any) -> dict[str, Any]:

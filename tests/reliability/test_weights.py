@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from worlds import prepare, random_world
 
 from recbole_margo.errors import CheckpointError
 from recbole_margo.reliability.weights import ItemWeights
-from tests.worlds import prepare, random_world
 
 MISSING = {"image": ["i1", "i4"]}
 
