@@ -24,7 +24,7 @@ def test_every_recbole_model_that_is_listed_can_be_loaded() -> None:
 
 
 def test_unknown_names_are_errors() -> None:
-    with pytest.raises(ConfigError, match="did you mean .*LightGCN"):
+    with pytest.raises(ConfigError, match=r"did you mean .*LightGCN"):
         registry.find_model("LigthGCN")
     with pytest.raises(ConfigError, match="recbole-margo models"):
         registry.find_model("qqqqqqqq")
