@@ -5,6 +5,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from recbole_margo.graph import item_knn
 from recbole_margo.graph.item_knn import (
@@ -107,6 +108,29 @@ def test_a_neighbour_with_cosine_zero_stays_in_the_list():
 def test_nothing_present_gives_an_empty_graph():
     graph = knn(binary_knn_graph, np.ones((4, 2), dtype=np.float32), np.zeros(4, dtype=bool), 3)
     assert graph.shape == (4, 4) and graph.nnz == 0
+
+
+class LargestTensor(TorchDispatchMode):
+    """Remembers how many cells the largest tensor has that any operation returns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cells = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), others=None):
+        result = function(*arguments, **(others or {}))
+        parts = result if isinstance(result, (tuple, list)) else [result]
+        tensors = [part for part in parts if isinstance(part, torch.Tensor)]
+        self.cells = max([self.cells, *(tensor.numel() for tensor in tensors)])
+        return result
+
+
+def test_no_matrix_of_all_pairs_is_held(monkeypatch):
+    items, limit = 200, 2000
+    monkeypatch.setattr(item_knn, "BLOCK_CELLS", limit)
+    with LargestTensor() as largest:
+        nearest_neighbors(torch.randn(items, 4), torch.ones(items).bool(), 3)
+    assert 0 < largest.cells <= limit < items**2
 
 
 def graph_of(lists: dict[int, list[int]], items: int = 5) -> sp.csr_matrix:

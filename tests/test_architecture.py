@@ -1,0 +1,221 @@
+"""The one-way order of the packages and the house rules that a machine can read."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# From the bottom to the top: a module may import what stands before its own entry. What is named
+# here is a package of the checkout, or a module or sub-package of recbole_margo. What runs several
+# experiments, or looks into a dataset by its config, stands above the running of one.
+LAYERS = (
+    "dataset_converters",
+    "errors",
+    "defaults",
+    "recbole_unpickler",
+    "compat",
+    "resources",
+    "data",
+    "encode",
+    "graph",
+    "nn",
+    "model",
+    "training",
+    "evaluation",
+    "report",
+    "reliability",
+    "registry",
+    "config",
+    "run",
+    "inspection",
+    "experiment",
+    "serving",
+    "cli",
+    "__init__",  # the public names
+    "__main__",
+)
+# Importer and imported that go against the order, inside a function, with a reason.
+LATE_IMPORTS = {
+    # RecBole's load_data_and_model is mended there, and has to rebuild our config.
+    ("compat", "config"),
+}
+FORBIDDEN = {"torch_sparse", "torch_scatter", "torch_geometric", "ray", "thop"}
+FILE_LINES, FUNCTION_LINES = 400, 60
+# compat.py knows versions; what it hands the reading of checkpoints to belongs to it.
+KNOW_VERSIONS = {"compat.py", "recbole_unpickler.py"}
+LIBRARIES = r"\b(numpy|scipy|pandas|torch|recbole)\b"
+VERSION = re.compile(
+    rf"{LIBRARIES}[\s<>=~!]{{1,4}}(v|version )?\d+(\.\d+)+|\b__version__\s*[<>=!]{{2}}",
+    re.IGNORECASE,
+)
+
+
+def source_files() -> list[Path]:
+    found = [
+        path
+        for package in ("recbole_margo", "dataset_converters")
+        for path in sorted((ROOT / package).rglob("*.py"))
+    ]
+    assert len(found) > 40
+    return found
+
+
+FILES = source_files()
+TEXTS = {path: path.read_text(encoding="utf-8") for path in FILES}
+TREES = {path: ast.parse(text) for path, text in TEXTS.items()}
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def layer_of(parts: tuple[str, ...]) -> str:
+    """Return the layer of a dotted name in parts."""
+    if parts[0] == "dataset_converters":
+        return "dataset_converters"
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+def layer_of_file(path: Path) -> str:
+    return layer_of(path.relative_to(ROOT).with_suffix("").parts)
+
+
+def imports_of(path: Path) -> Iterator[tuple[str, bool]]:
+    """Yield every module that a file imports, and whether it does so inside a function."""
+
+    def visit(node: ast.AST, inside: bool) -> Iterator[tuple[str, bool]]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                yield from ((alias.name, inside) for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                assert child.level == 0, f"{path}: a relative import"
+                assert child.module is not None
+                # `from recbole_margo import run` imports the module recbole_margo.run.
+                of_package = child.module == "recbole_margo"
+                names = [f"recbole_margo.{alias.name}" for alias in child.names]
+                yield from ((name, inside) for name in (names if of_package else [child.module]))
+            function = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef))
+            yield from visit(child, inside or function)
+
+    yield from visit(TREES[path], False)
+
+
+def test_every_part_of_the_package_has_its_place():
+    parts = {layer_of_file(path) for path in FILES}
+    assert parts <= set(LAYERS), f"say in LAYERS where {parts - set(LAYERS)} stands"
+
+
+def test_imports_go_one_way():
+    against = []
+    for path in FILES:
+        own = layer_of_file(path)
+        for name, inside in imports_of(path):
+            parts = tuple(name.split("."))
+            if parts[0] not in ("recbole_margo", "dataset_converters"):
+                continue
+            other = layer_of(parts)
+            late = inside and (own, other) in LATE_IMPORTS
+            if LAYERS.index(other) > LAYERS.index(own) and not late:
+                against.append(f"{name_of(path)} imports {name}")
+    assert against == []
+
+
+def test_no_forbidden_import():
+    forbidden = []
+    for path in FILES:
+        roots = {name.split(".")[0] for name, _ in imports_of(path)}
+        found = roots & FORBIDDEN
+        if layer_of_file(path) == "dataset_converters":
+            found |= roots & {"recbole", "torch", "recbole_margo"}
+        forbidden += [f"{name_of(path)} imports {name}" for name in found]
+    assert forbidden == []
+
+
+def test_converters_load_neither_torch_nor_recbole():
+    code = (
+        "import sys, dataset_converters.__main__\n"
+        "print(sorted({'torch', 'recbole', 'recbole_margo'} & set(sys.modules)))"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert shown.stdout.strip() == "[]"
+
+
+def test_files_and_functions_are_short():
+    long = [
+        f"{name_of(path)}: {text.count(chr(10))} lines"
+        for path, text in TEXTS.items()
+        if text.count("\n") > FILE_LINES
+    ]
+    for path, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                assert node.end_lineno is not None
+                lines = node.end_lineno - node.lineno + 1
+                if lines > FUNCTION_LINES:
+                    long.append(f"{name_of(path)}, {node.name}: {lines} lines")
+    assert long == []
+
+
+def test_only_compat_knows_versions():
+    found = [
+        f"{name_of(path)}: {match.group()}"
+        for path, text in TEXTS.items()
+        if path.name not in KNOW_VERSIONS
+        for match in VERSION.finditer(text)
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [
+        ("# torch >= 2.6 loads safely", True),
+        ("RecBole 1.2.1 counts cells", True),
+        ("scipy<1.13", True),
+        ("if np.__version__ >= x:", True),
+        ("numpy 2", False),
+        ("a RecBole dataset of 1.5 million rows", False),
+    ],
+)
+def test_a_version_is_recognised(text, known):
+    assert bool(VERSION.search(text)) is known
+
+
+def test_one_public_class_a_file():
+    crowded = []
+    for path, tree in TREES.items():
+        if layer_of_file(path) not in ("graph", "nn", "model", "training"):
+            continue
+        classes = [
+            node.name
+            for node in tree.body
+            if isinstance(node, ast.ClassDef)
+            and not node.name.startswith("_")
+            # The hyper-parameters of a model stand beside it.
+            and not node.name.endswith("Parameters")
+        ]
+        if len(classes) > 1:
+            crowded.append(f"{name_of(path)}: {', '.join(classes)}")
+    assert crowded == []
+
+
+def test_modules_say_what_they_are_for_and_defer_annotations():
+    silent = []
+    for path, tree in TREES.items():
+        if path.name == "__init__.py":
+            continue
+        if not ast.get_docstring(tree):
+            silent.append(f"{name_of(path)} has no docstring")
+        if "from __future__ import annotations" not in TEXTS[path]:
+            silent.append(f"{name_of(path)} does not defer annotations")
+    assert silent == []
