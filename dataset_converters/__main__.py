@@ -6,13 +6,19 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from dataset_converters.amazon import AmazonConverter
 from dataset_converters.base import Converter
 from dataset_converters.errors import DataError
 from dataset_converters.mmrec import MMRecConverter
 from dataset_converters.movielens import MovieLensConverter
 from dataset_converters.tabular import TabularConverter
 
-CONVERTERS: tuple[type[Converter], ...] = (MMRecConverter, MovieLensConverter, TabularConverter)
+CONVERTERS: tuple[type[Converter], ...] = (
+    MMRecConverter,
+    AmazonConverter,
+    MovieLensConverter,
+    TabularConverter,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -92,12 +92,11 @@ class InteractionConverter(Converter):
     def build(self, folder: Path) -> ConversionReport:
         """Write splits, texts, images, features and the configuration."""
         raw = self.read_interactions()
-        tables, dropped = self.chosen.apply(raw.table, str(self.source))
-        together = pd.concat(tables.values()).sort_index()
-        items = list(dict.fromkeys(raw.with_tokens(together)["item_id"]))
+        tables = self.chosen.apply(raw, str(self.source))
+        items = raw.item_tokens()
         write_splits(folder, self.name, {s: raw.with_tokens(t) for s, t in tables.items()})
-        rows_read, notes, dropped = raw.rows_read, list(raw.notes), {**raw.dropped, **dropped}
-        del raw, tables, together
+        rows_read, notes, dropped = raw.rows_read, list(raw.notes), raw.dropped
+        del raw, tables
 
         texts, more_notes = self.read_texts(items)
         notes += more_notes + self._write_images(folder, items)

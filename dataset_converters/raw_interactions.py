@@ -43,6 +43,10 @@ class RawInteractions:
             self.table[column] = codes[self.table[column].to_numpy()]
             tokens[:] = unique
 
+    def item_tokens(self) -> list[str]:
+        """Return the items of the table, in the order of their first appearance."""
+        return [self.items[code] for code in self.table["item_id"].unique()]
+
     def with_tokens(self, table: pd.DataFrame) -> pd.DataFrame:
         """Return rows of the table with tokens in the place of numbers."""
         decoded: pd.DataFrame = table.assign(

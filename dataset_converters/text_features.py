@@ -47,7 +47,9 @@ def text_features(texts: Sequence[str], dimension: int, where: str) -> NDArray[n
     try:
         weights = vectorizer.fit_transform(texts)
         svd = TruncatedSVD(min(dimension, *weights.shape), random_state=SEED)
-        features: NDArray[np.float32] = svd.fit_transform(weights).astype(np.float32)
+        # Texts that are all the same have no variance to explain, and need none.
+        with np.errstate(invalid="ignore"):
+            features: NDArray[np.float32] = svd.fit_transform(weights).astype(np.float32)
     except ValueError as error:
         raise DataError(
             f"{where}: expected texts that share two words or more, found {len(texts)} that do "
