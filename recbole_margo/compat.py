@@ -232,6 +232,8 @@ def load_checkpoint(
         checkpoint: dict[str, Any] = torch.load(
             path, map_location=map_location, pickle_module=pickle_module(), weights_only=False
         )
+        if isinstance(checkpoint.get("config"), StoredConfig):
+            checkpoint["config"] = restored_config(checkpoint["config"])
     except ForeignGlobalError as error:
         raise CheckpointError(
             f"{path} names {error}, which RecBole does not write into a checkpoint: loading it "
@@ -240,8 +242,6 @@ def load_checkpoint(
         ) from None
     except Exception as error:
         raise CheckpointError(f"{path} is damaged or no checkpoint: {error!r}") from error
-    if isinstance(checkpoint, dict) and isinstance(checkpoint.get("config"), StoredConfig):
-        checkpoint["config"] = restored_config(checkpoint["config"])
     return checkpoint
 
 
@@ -250,11 +250,12 @@ def _require_archive(path: Path) -> None:
 
     Those are the formats before torch 1.6, and TorchScript, which is code.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = {name.rpartition("/")[2] for name in archive.namelist()}
-    except zipfile.BadZipFile:
-        names = set()
+    names = set()
+    with path.open("rb") as file:
+        # torch takes for an archive what begins like one, zipfile what ends like one.
+        if file.read(4) == b"PK\x03\x04" and zipfile.is_zipfile(file):
+            with zipfile.ZipFile(file) as archive:
+                names = {name.rpartition("/")[2] for name in archive.namelist()}
     if "data.pkl" not in names or "constants.pkl" in names:
         raise CheckpointError(f"{path} is damaged or no checkpoint: it is no archive of torch.save")
 

@@ -291,7 +291,10 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     bare.write_bytes(pickle.dumps(Attack(tmp_path / "ran")))
     script = tmp_path / "script.pth"
     torch.jit.script(torch.nn.Linear(1, 1)).save(script)
-    for path in (text, bare, script):
+    prefixed = tmp_path / "prefixed.pth"
+    torch.save({}, prefixed)
+    prefixed.write_bytes(bare.read_bytes() + prefixed.read_bytes())
+    for path in (text, bare, script, prefixed):
         with pytest.raises(CheckpointError, match="damaged or no checkpoint"):
             load_checkpoint(path)
     assert not (tmp_path / "ran").exists()
