@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,17 @@ from dataset_converters.feature_manifest import FeatureManifest
 MODALITY_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 BLOCK_BYTES = 1 << 24
 # What numpy raises when it opens a file that is none of its own, or a damaged one.
-NPY_ERRORS = (ValueError, EOFError, OSError, OverflowError, TokenError)
+NPY_ERRORS = (
+    ValueError,
+    TypeError,
+    EOFError,
+    OSError,
+    OverflowError,
+    MemoryError,
+    RecursionError,
+    TokenError,
+    BadZipFile,
+)
 
 
 def write_features(

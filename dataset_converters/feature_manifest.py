@@ -55,7 +55,8 @@ class FeatureManifest:
             )
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        # ValueError: no JSON, no UTF-8, or a number of thousands of digits.
+        except (ValueError, RecursionError) as error:
             raise DataError(
                 f"{path}: expected JSON, found a file that does not parse ({error}). "
                 "Convert the dataset again, or write the features again (docs/data.md)."

@@ -54,7 +54,11 @@ def read_splits(folder: Path, dataset_name: str) -> dict[str, pd.DataFrame]:
     columns = ["user_id:token", "item_id:token"]
     return {
         split: pd.read_csv(
-            folder / f"{dataset_name}.{split}.inter", sep="\t", usecols=columns, dtype=str
+            folder / f"{dataset_name}.{split}.inter",
+            sep="\t",
+            usecols=columns,
+            dtype=str,
+            na_filter=False,  # an item may be called NA
         ).rename(columns=lambda column: column.partition(":")[0])
         for split in SPLITS
     }

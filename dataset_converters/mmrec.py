@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from dataset_converters.base import Converter
@@ -15,6 +14,7 @@ from dataset_converters.conversion_report import ConversionReport
 from dataset_converters.errors import DataError
 from dataset_converters.feature_files import open_matrix, write_features
 from dataset_converters.interactions import SPLITS, write_splits
+from dataset_converters.tab_separated import read_tab_separated
 
 DEFAULT_FEATURES = {"image": "image_feat.npy", "text": "text_feat.npy"}
 REQUIRED = {"userID": "user_id", "itemID": "item_id", "x_label": "x_label"}
@@ -83,7 +83,6 @@ class MMRecConverter(Converter):
             self.name,
             {s: interactions.loc[split_of == label, columns] for label, s in enumerate(SPLITS)},
         )
-        tokens = [str(item) for item in range(item_count)]
         for modality, file_name in self.features.items():
             matrix = open_matrix(self.source / file_name)
             if len(matrix) != item_count:
@@ -92,10 +91,15 @@ class MMRecConverter(Converter):
                     f"{self.interactions_file.name} (largest itemID {item_count - 1}), found "
                     f"{len(matrix)}. Take features and interactions from the same preparation."
                 )
-            source = f"{self.source.name}/{file_name}"
+            tokens = [str(item) for item in range(item_count)]
+            source = f"{self.source.resolve().name}/{file_name}"
             write_features(folder, self.name, modality, matrix, tokens, source)
         self.write_config(folder, dataset_config(list(self.features)))
-        return ConversionReport.of(folder, self.name, len(interactions), self._notes())
+        notes = self._notes()
+        unused = item_count - interactions["item_id"].nunique()
+        if unused:
+            notes.append(f"{unused} of the itemIDs from 0 to {item_count - 1} have no interaction")
+        return ConversionReport.of(folder, self.name, len(interactions), notes)
 
     def _notes(self) -> list[str]:
         found = {path.name for path in self.source.glob("*_feat.npy")}
@@ -131,7 +135,7 @@ def read_interactions(path: Path) -> pd.DataFrame:
     Raises:
         DataError: the file is empty, a column is missing, or a value is not of the expected kind.
     """
-    table = _read_table(path)
+    table = read_tab_separated(path)
     missing = [column for column in REQUIRED if column not in table.columns]
     if missing:
         raise DataError(
@@ -139,53 +143,32 @@ def read_interactions(path: Path) -> pd.DataFrame:
             f"{', '.join(OPTIONAL)}), found {list(table.columns)}: {', '.join(missing)} missing. "
             "Separate columns by tabs; x_label 0, 1, 2 marks training, validation and test."
         )
-    if table.empty:
-        raise DataError(f"{path}: expected interactions, found a header only.")
     names = {**REQUIRED, **{c: field for c, field in OPTIONAL.items() if c in table.columns}}
     for column in names:
         _check_numbers(table[column], path, whole=column in REQUIRED)
     _check_range(table["userID"], path, "ids from 0", low=0)
     _check_range(table["itemID"], path, "ids from 0", low=0)
     _check_range(table["x_label"], path, "0 (train), 1 (validation) or 2 (test)", low=0, high=2)
+    _check_labels(table["x_label"], path)
     ordered = ["userID", "itemID", *(c for c in OPTIONAL if c in names), "x_label"]
     checked: pd.DataFrame = table.filter(items=ordered).rename(columns=names)
     return checked
 
 
-def _read_table(path: Path) -> pd.DataFrame:
-    try:
-        with warnings.catch_warnings():
-            # pandas would cut off rows that are longer than the header, with a warning only.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            table: pd.DataFrame = pd.read_csv(
-                path,
-                sep="\t",
-                index_col=False,
-                low_memory=False,
-                quoting=csv.QUOTE_NONE,
-                encoding="utf-8-sig",
-            )
-            return table
-    except pd.errors.EmptyDataError as error:
-        raise DataError(f"{path}: expected interactions, found an empty file.") from error
-    except (pd.errors.ParserError, pd.errors.ParserWarning, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path}: expected a UTF-8 table with as many fields in every row as in the header, "
-            f"found: {str(error).strip()}."
-        ) from error
-
-
 def _check_numbers(values: pd.Series, path: Path, whole: bool) -> None:
-    accepted = pd.api.types.is_integer_dtype if whole else pd.api.types.is_numeric_dtype
-    if accepted(values.dtype):
+    if pd.api.types.is_integer_dtype(values.dtype):
         return
-    numbers = pd.to_numeric(values, errors="coerce")
-    wrong = numbers.isna() if not whole else numbers.isna() | (numbers % 1 != 0)
+    numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=float)
+    wrong = ~np.isfinite(numbers)
+    if whole:
+        wrong |= numbers % 1 != 0
+    if not whole and not wrong.any() and pd.api.types.is_float_dtype(values.dtype):
+        return
     # A column of whole numbers written as 3.0 is not of an integer type, and no row is to blame.
-    row = int(wrong.to_numpy().argmax())
+    row = int(wrong.argmax())
     raise DataError(
         f"{path}, column {values.name}, line {row + 2}: expected "
-        f"{'a whole number' if whole else 'a number'}, found {values.iloc[row]!r}."
+        f"{'a whole number' if whole else 'a number'}, found {str(values.iloc[row])!r}."
     )
 
 
@@ -201,8 +184,18 @@ def _check_range(
         )
 
 
+def _check_labels(labels: pd.Series, path: Path) -> None:
+    counts = [int((labels == label).sum()) for label in range(len(SPLITS))]
+    if 0 in counts:
+        found = ", ".join(f"{count} rows of {label}" for label, count in enumerate(counts))
+        raise DataError(
+            f"{path}, column x_label: expected rows of each of 0 (train), 1 (validation) and 2 "
+            f"(test), found {found}. Split the interactions so that each part has some."
+        )
+
+
 def _interactions_file(source: Path, name: str) -> Path:
-    found = sorted(source.glob("*.inter"))
+    found = sorted(path for path in source.glob("*.inter") if path.is_file())
     if len(found) > 1:
         found = [path for path in found if path.stem == name] or found
     if len(found) != 1:

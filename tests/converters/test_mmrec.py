@@ -101,6 +101,7 @@ def test_the_report_notes_what_one_should_know(source: Path) -> None:
 
     assert report.notes == (
         "audio_feat.npy is not among the features; name it with --feature",
+        "1 of the itemIDs from 0 to 4 have no interaction",
         "1 interactions repeat a user and item that occurred before",
         "1 users have no training interaction",
     )
@@ -133,7 +134,17 @@ def test_the_source_may_have_another_name(source: Path) -> None:
         ("userID\titemID\tx_label\n0\t1\t0\n0\t1\t3\n", r"x_label, line 3: .*found 3, and 0 more"),
         ("userID\titemID\tx_label\n0\t1\t0\t7\n", r"as many fields in every row"),
         ("userID\titemID\trating\tx_label\n0\t1\tgood\t0\n", r"rating, line 2: .*found 'good'"),
-        ("userID\titemID\tx_label\n0\t1\t0\n0\t4\t1\n", r"expected interactions in each .*in test"),
+        (
+            "userID\titemID\tx_label\n0\t1\t0\n0\t4\t1\n1\t4\t0\n",
+            r"x_label: .*each of 0 \(train\), 1 .*, found 2 rows of 0, 1 rows of 1, 0 rows of 2",
+        ),
+        ("userID\titemID\trating\tx_label\n0\t1\t\t0\n", r"rating, line 2: .*found 'nan'"),
+        ("userID\titemID\trating\tx_label\n0\t1\t2\t0\n0\t1\tinf\t1\n", r"rating, line 3: .*'inf'"),
+        ("userID\titemID\trating\tx_label\n0\t1\tTrue\t0\n", r"rating, line 2: .*found 'True'"),
+        ("userID\titemID\titemID\tx_label\n0\t1\t2\t0\n", r"each column once, found 'itemID' tw"),
+        ('userID\titemID\tx_label\n0\t"1"\t0\n', r"itemID, line 2: .*found '\"1\"'"),
+        ("userID\titemID\tx_label\n0\t1.0\t0\n", r"itemID, line 2: .*whole number, found '1\.0'"),
+        ("userID\titemID\tx_label\n0\t%s\t0\n" % ("9" * 20), r"itemID, line 2: .*whole .*'9999"),
     ],
 )
 def test_interactions_of_another_form_are_refused(source: Path, content: str, message: str) -> None:
@@ -141,6 +152,27 @@ def test_interactions_of_another_form_are_refused(source: Path, content: str, me
     with pytest.raises(DataError, match=message):
         convert(source)
     assert not list((source.parent / "dataset").iterdir())
+
+
+def test_interactions_may_come_from_windows(source: Path) -> None:
+    expected, _ = convert(source)
+    content = (source / "toy.inter").read_bytes().replace(b"\n", b"\r\n")
+    (source / "toy.inter").write_bytes(b"\xef\xbb\xbf" + content)
+    folder, _ = convert(source, name="windows")
+    for split in SPLIT_OF_LABEL.values():
+        assert read_inter(folder, "windows", split) == read_inter(expected, "toy", split)
+
+
+def test_ratings_are_kept_to_the_last_digit(source: Path) -> None:
+    write_inter(source, [(0, 4, 0.1 + 0.2, 3e-7, 0), (0, 1, 1e17, 2, 1), (0, 0, 0.1, 3, 2)])
+    folder, _ = convert(source)
+    assert read_inter(folder, "toy", "train")[1] == "0\t4\t0.30000000000000004\t3e-07"
+
+
+def test_a_gigantic_item_id_is_refused_before_it_costs_memory(source: Path) -> None:
+    write_inter(source, [*ROWS, (0, 10**17, 1.0, 0, 0)])
+    with pytest.raises(DataError, match=r"expected 100000000000000001 rows, .*found 5\."):
+        convert(source)
 
 
 @pytest.mark.parametrize("rows", [ITEM_COUNT - 1, ITEM_COUNT + 1])

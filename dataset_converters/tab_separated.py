@@ -1,0 +1,66 @@
+"""Tab-separated tables with a header, read strictly: no row is cut, no column overwritten."""
+
+from __future__ import annotations
+
+import csv
+import warnings
+from pathlib import Path
+
+import pandas as pd
+
+from dataset_converters.errors import DataError
+from dataset_converters.feature_files import first_duplicate
+
+HEADER_CHARACTERS = 1 << 16
+
+
+def read_tab_separated(path: Path, as_text: bool = False) -> pd.DataFrame:
+    """Read a table of interactions.
+
+    Args:
+        path: a UTF-8 file with a header, perhaps with a byte order mark.
+        as_text: keep every value as the text it is, and take a field in quotes as one field;
+            else whole columns become numbers where they can, and quotes have no meaning.
+
+    Returns:
+        The table, with at least one row.
+
+    Raises:
+        DataError: the file cannot be read, is no such table, or has no rows.
+    """
+    options = {"dtype": str, "na_filter": False} if as_text else {"quoting": csv.QUOTE_NONE}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            columns = file.readline(HEADER_CHARACTERS).rstrip("\r\n").split("\t")
+        repeated = first_duplicate(columns)
+        if repeated is not None:
+            raise DataError(
+                f"{path}: expected each column once, found {repeated!r} twice in the header. "
+                "Rename or remove one of them."
+            )
+        with warnings.catch_warnings():
+            # pandas would cut off rows that are longer than the header, with a warning only.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            table: pd.DataFrame = pd.read_csv(
+                path,
+                sep="\t",
+                index_col=False,
+                low_memory=False,
+                float_precision="round_trip",
+                encoding="utf-8-sig",
+                **options,
+            )
+    except DataError:
+        raise
+    except OSError as error:
+        raise DataError(f"{path}: expected a file to read, found: {error.strerror}.") from error
+    except pd.errors.EmptyDataError as error:
+        raise DataError(f"{path}: expected interactions, found an empty file.") from error
+    except (ValueError, OverflowError, pd.errors.ParserWarning) as error:
+        raise DataError(
+            f"{path}: expected a UTF-8 table with as many fields in every row as in the header, "
+            f"found: {str(error).strip()}."
+        ) from error
+    if table.empty:
+        raise DataError(f"{path}: expected interactions, found a header only.")
+    return table
