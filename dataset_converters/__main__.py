@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataset_converters.amazon import AmazonConverter
 from dataset_converters.base import Converter
 from dataset_converters.errors import DataError
+from dataset_converters.microlens import MicroLensConverter
 from dataset_converters.mmrec import MMRecConverter
 from dataset_converters.movielens import MovieLensConverter
 from dataset_converters.tabular import TabularConverter
@@ -17,6 +18,7 @@ CONVERTERS: tuple[type[Converter], ...] = (
     MMRecConverter,
     AmazonConverter,
     MovieLensConverter,
+    MicroLensConverter,
     TabularConverter,
 )
 

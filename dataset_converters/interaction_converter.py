@@ -89,6 +89,14 @@ class InteractionConverter(Converter):
         """
         return []
 
+    def ids_of_rows(self, rows: int) -> list[str] | None:
+        """Return the items of a `.npy` without ids, if the source has a rule for them.
+
+        Args:
+            rows: of the matrix.
+        """
+        return None
+
     def build(self, folder: Path) -> ConversionReport:
         """Write splits, texts, images, features and the configuration."""
         raw = self.read_interactions()
@@ -121,7 +129,9 @@ class InteractionConverter(Converter):
     ) -> list[str]:
         wanted = set(items)
         for modality, path in self.inputs.features.items():
-            matrix, ids = read_keyed_matrix(path, self.inputs.feature_ids.get(modality))
+            matrix, ids = read_keyed_matrix(
+                path, self.inputs.feature_ids.get(modality), self.ids_of_rows
+            )
             check_overlap(ids, items, path)
             rows = [row for row, item in enumerate(ids) if item in wanted]
             if len(rows) < len(ids):

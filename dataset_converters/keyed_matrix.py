@@ -26,7 +26,11 @@ ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeEr
 Matrix = NDArray[Any]
 
 
-def read_keyed_matrix(path: Path, ids_file: Path | None = None) -> tuple[Matrix, list[str]]:
+def read_keyed_matrix(
+    path: Path,
+    ids_file: Path | None = None,
+    ids_of_rows: Callable[[int], list[str] | None] | None = None,
+) -> tuple[Matrix, list[str]]:
     """Read a feature matrix and the item of every row.
 
     Args:
@@ -34,6 +38,7 @@ def read_keyed_matrix(path: Path, ids_file: Path | None = None) -> tuple[Matrix,
             a tensor of ids, ids beside it, or one vector an item; parquet with an id and a vector
             column.
         ids_file: text with an id a line, or `.npy`; None looks for one of `IDS_BESIDE`.
+        ids_of_rows: number of rows -> their ids, or None, where the source has a rule and no file.
 
     Returns:
         The matrix [rows, D] and the item ids [rows].
@@ -49,9 +54,17 @@ def read_keyed_matrix(path: Path, ids_file: Path | None = None) -> tuple[Matrix,
             f"{path.suffix or 'no suffix'!r}. Save it as .npy with a file of ids."
         )
     matrix, ids = READERS[path.suffix](path)
-    if ids is None or ids_file is not None:
-        ids_file = ids_file or _ids_beside(path)
+    ids_file = ids_file or (_ids_beside(path) if ids is None else None)
+    if ids_file is not None:
         ids = _read_ids(ids_file)
+    elif ids is None and ids_of_rows is not None:
+        ids = ids_of_rows(len(matrix))
+    if ids is None:
+        names = ", ".join(pattern.format(path.stem) for pattern in IDS_BESIDE)
+        raise DataError(
+            f"{path}: expected the item of every row in a file beside it ({names}), found none. "
+            "Name it with --feature-ids MODALITY=FILE."
+        )
     if matrix.ndim != 2 or len(ids) != len(matrix):
         raise DataError(
             f"{path}: expected a matrix [rows, D] with an id a row, found shape {matrix.shape} and "
@@ -60,15 +73,9 @@ def read_keyed_matrix(path: Path, ids_file: Path | None = None) -> tuple[Matrix,
     return matrix, clean_ids(ids, str(ids_file or path))
 
 
-def _ids_beside(path: Path) -> Path:
-    names = [pattern.format(path.stem) for pattern in IDS_BESIDE]
-    for name in names:
-        if (path.parent / name).is_file():
-            return path.parent / name
-    raise DataError(
-        f"{path}: expected the item of every row in a file beside it ({', '.join(names)}), found "
-        "none. Name it with --feature-ids MODALITY=FILE."
-    )
+def _ids_beside(path: Path) -> Path | None:
+    files = (path.parent / pattern.format(path.stem) for pattern in IDS_BESIDE)
+    return next((file for file in files if file.is_file()), None)
 
 
 def _read_ids(path: Path) -> list[str]:
