@@ -185,6 +185,14 @@ def test_rows_sum_to_one_where_an_item_has_only_modalities_of_weight_zero():
     assert np.isfinite(combined).all()
 
 
+def test_a_modality_that_gives_no_neighbours_leaves_its_weight_to_the_others():
+    """Features may be zero although the item has them: standardised, they may equal the mean."""
+    graphs = [graph_of({2: [2]}), graph_of({1: [1, 2], 2: [2]})]
+    mask = torch.tensor([False, True, True, False, False]).repeat(2, 1).T
+    combined = combined_graph(graphs, [0.1, 0.9], mask).toarray()
+    assert_allclose(combined[1], [0, 0.5, 0.5, 0, 0], atol=1e-7)
+
+
 def test_shares_follow_names_and_other():
     weights = {"text": 0.9, "other": 0.1}
     assert modality_shares(weights, ["image", "text"]) == pytest.approx([0.1, 0.9])

@@ -91,7 +91,7 @@ def triplets(draw, modalities=None):
 def test_reliability_equals_the_formula_and_is_zero_where_a_modality_contradicts(drawn):
     r_i, r_j, _, _, mask_i, mask_j = drawn
     usable = mask_i & mask_j
-    vector, reliable = reliability_vector(*tensors([r_i - r_j]), torch.tensor([usable]))
+    vector, reliable = reliability_vector(*tensors([r_i - r_j]), torch.from_numpy(usable)[None])
     expected = dense.reliability(r_i - r_j, usable)
     vector = vector[0].numpy()
     assert reliable.item() is (expected is not None)
@@ -216,7 +216,7 @@ def simplex_gradients(r_i, r_j, w_i, w_j, usable, tau):
     r_i, r_j = tensors(r_i, r_j)
     w = torch.tensor(np.stack([w_i, w_j]), requires_grad=True)
     positive, negative = (w[0] * r_i).sum(), (w[1] * r_j).sum()
-    z, reliable = reliability_vector((r_i - r_j)[None], torch.tensor([usable]))
+    z, reliable = reliability_vector((r_i - r_j)[None], torch.from_numpy(usable)[None])
     c = confidence(positive[None], negative[None], reliable, tau).detach()
     # A weight of exactly 0 belongs to a missing modality and has no logarithm.
     log_w = torch.where(w > 0, w, 1.0).log().masked_fill(w == 0, -torch.inf)
