@@ -31,8 +31,10 @@ def weight_histograms(
         title: title of the figure.
     """
     count = len(modalities)
-    figure = Figure(figsize=(1.0 + 3.2 * count, 3.4), layout="constrained")
+    figure = Figure(figsize=(1.0 + 3.2 * count, 3.4))
     FigureCanvasAgg(figure)
+    # The tick labels 1.0 and 0.0 of neighbouring panels must not run into each other.
+    figure.set_layout_engine("constrained", wspace=0.08)
     panels = figure.subplots(1, count, sharey=True, squeeze=False)[0]
     bins = np.linspace(0.0, 1.0, 41)
     # With a single modality an item's weight is 1 by definition; so it is where the others miss.
