@@ -6,7 +6,7 @@ import itertools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pandas as pd
 
@@ -15,6 +15,8 @@ from dataset_converters.errors import DataError
 from dataset_converters.table_file import CHUNK_ROWS, TableFile
 
 HEAD_RECORDS = 100
+# An array is parsed as a whole.
+ARRAY_BYTES = 1 << 30
 
 
 class JsonLinesTable(TableFile):
@@ -56,7 +58,7 @@ class JsonLinesTable(TableFile):
     def _records(self, label: str | None) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield the number (from 0) of the line or object and its content."""
         with reading(self.path, label) as stream:
-            texts = [(1, stream.read())] if self._is_array else lines(stream, self.path)
+            texts = self._whole(stream) if self._is_array else lines(stream, self.path)
             parsed = (
                 (number - 1, parse_json(text_of(text, self.path, number), self.path, number))
                 for number, text in texts
@@ -68,6 +70,15 @@ class JsonLinesTable(TableFile):
                         f"{str(value)[:80]!r}."
                     )
                 yield row, value
+
+    def _whole(self, stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
+        content = stream.read(ARRAY_BYTES + 1)
+        if len(content) > ARRAY_BYTES:
+            raise DataError(
+                f"{self.path}: expected a JSON array of at most {ARRAY_BYTES >> 20} MiB, found "
+                "more. Write JSON lines, an object a line, which may be of any size."
+            )
+        yield 1, content
 
 
 def parse_json(text: str, path: Path, number: int) -> Any:

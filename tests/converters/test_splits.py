@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dataset_converters.k_core import k_core
 from dataset_converters.splits import (
     SPLIT_RULES,
     TEST,
@@ -90,6 +94,19 @@ def test_the_seed_decides_the_random_split_alone() -> None:
     assert (first != split_labels(users, None, "random", 2)).any()
     times = np.tile(np.arange(12), 50)
     assert (split_labels(users, times, "time", 1) == split_labels(users, times, "time", 2)).all()
+
+
+def test_published_baby_is_a_five_core_split_by_this_rule(shared_data: Path) -> None:
+    table = pd.read_csv(shared_data / "baby" / "baby.inter", sep="\t")
+    users, items = table["userID"].to_numpy(), table["itemID"].to_numpy()
+    assert k_core(users, items, 5).all()
+    found = pd.crosstab(users, split_labels(users, None, "random", 0)).to_numpy()
+    published = pd.crosstab(users, table["x_label"].to_numpy()).to_numpy()
+    np.testing.assert_array_equal(found[:, TRAIN], published[:, TRAIN])
+    # Copies of the file differ in which half of the held-out rows they call validation.
+    np.testing.assert_array_equal(
+        np.sort(found[:, [VALID, TEST]], axis=1), np.sort(published[:, [VALID, TEST]], axis=1)
+    )
 
 
 def test_random_places_are_drawn_evenly() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dataset_converters import json_lines_table
 from dataset_converters.__main__ import main
 from dataset_converters.errors import DataError
 from dataset_converters.feature_files import open_matrix
@@ -15,6 +16,7 @@ from dataset_converters.item_inputs import ItemInputs
 from dataset_converters.preparation import Preparation
 from dataset_converters.tabular import TabularConverter
 from dataset_converters.text_table import read_item_lines
+from dataset_converters.token_codes import MISSING
 
 ITEMS = [f"P-{number:02d} ü" for number in range(12)]
 TOPICS = ("red wool scarf", "steel kitchen knife", "garden rose")
@@ -356,6 +358,25 @@ def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "clicks.parquet").write_bytes(b"PAR1")
     with pytest.raises(DataError, match="pip install pyarrow"):
         TabularConverter(tmp_path / "clicks.parquet", "shop").preview()
+
+
+def test_no_token_is_one_that_pandas_reads_as_missing() -> None:
+    # RecBole reads the files with pandas' defaults, which have no other public name.
+    from pandas._libs.parsers import STR_NA_VALUES
+
+    assert MISSING == STR_NA_VALUES
+
+
+def test_json_arrays_are_checked_object_by_object_and_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "clicks.json"
+    path.write_bytes(b'[{"customer_id": "c1", "sku": "a"}, 7]')
+    with pytest.raises(DataError, match="object 2: expected a JSON object"):
+        TabularConverter(path, "shop").preview()
+    monkeypatch.setattr(json_lines_table, "ARRAY_BYTES", 20)
+    with pytest.raises(DataError, match="Write JSON lines"):
+        TabularConverter(path, "shop").preview()
 
 
 def test_json_null_and_numbers_are_ids_like_text(tmp_path: Path) -> None:
