@@ -14,8 +14,10 @@ from dataset_converters.conversion_report import ConversionReport
 from dataset_converters.errors import DataError
 from dataset_converters.feature_files import open_matrix, write_features
 from dataset_converters.interactions import SPLITS, write_splits
+from dataset_converters.mmrec_downloads import URLS, mmrec_files
 from dataset_converters.tab_separated import read_tab_separated
 
+LOCK_FILE = "downloads.lock.json"
 DEFAULT_FEATURES = {"image": "image_feat.npy", "text": "text_feat.npy"}
 REQUIRED = {"userID": "user_id", "itemID": "item_id", "x_label": "x_label"}
 OPTIONAL = {"rating": "rating", "timestamp": "timestamp"}
@@ -48,7 +50,7 @@ class MMRecConverter(Converter):
 
     @classmethod
     def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
-        """Add `--feature` to the common options."""
+        """Add `--feature` and the options of downloads to the common options."""
         super().add_arguments(parser)
         parser.add_argument(
             "--feature",
@@ -57,10 +59,21 @@ class MMRecConverter(Converter):
             help="a modality and its matrix in the source, such as audio=audio_feat.npy; once for "
             "each (default: image=image_feat.npy and text=text_feat.npy, where they exist)",
         )
+        parser.add_argument(
+            "--download",
+            choices=URLS,
+            help="first fetch this published data set into --source (needs gdown), or go on with "
+            f"it; checksums are pinned in {LOCK_FILE} in --output",
+        )
+        parser.add_argument(
+            "--mirror",
+            metavar="URL",
+            help="with --download: another address, which holds DATASET/FILE",
+        )
 
     @classmethod
     def from_arguments(cls, arguments: argparse.Namespace) -> MMRecConverter:
-        """Return the converter that a parsed command line describes."""
+        """Return the converter that a parsed command line describes, after fetching its source."""
         features: dict[str, str] = {}
         for given in arguments.feature or []:
             modality, separator, file_name = given.partition("=")
@@ -70,6 +83,11 @@ class MMRecConverter(Converter):
                     f"audio=audio_feat.npy; found {given!r}."
                 )
             features[modality] = file_name
+        if arguments.download:
+            files = mmrec_files(arguments.download, arguments.mirror)
+            files.fetch(arguments.source, arguments.output / LOCK_FILE)
+        elif arguments.mirror:
+            raise DataError("--mirror: expected --download DATASET with it, found none.")
         return cls(arguments.source, arguments.name, features or None)
 
     def build(self, folder: Path) -> ConversionReport:

@@ -199,7 +199,7 @@ def _read_interactions(folder: Path, name: str) -> pd.DataFrame:
             "Convert its source with a converter that splits, such as python -m "
             "dataset_converters tabular."
         )
-    tables = []
+    tables: list[pd.DataFrame] = []
     for label, split in LABELS:
         table = read_tab_separated(paths[split], as_text=True)
         wanted = [f"{field}:{kind}" for field, kind in FIELD_TYPES.items()]
@@ -217,8 +217,10 @@ def _read_interactions(folder: Path, name: str) -> pd.DataFrame:
                 "found an empty field."
             )
         tables.append(table)
-    together = pd.concat(tables, ignore_index=True)
-    return together.rename(columns=lambda column: column.partition(":")[0])
+    together: pd.DataFrame = pd.concat(tables, ignore_index=True)
+    return together.rename(
+        columns={f"{field}:{kind}": field for field, kind in FIELD_TYPES.items()}
+    )
 
 
 def _numbers(tokens: Iterable[str], known: Collection[str]) -> dict[str, int]:

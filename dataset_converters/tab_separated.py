@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -28,7 +29,9 @@ def read_tab_separated(path: Path, as_text: bool = False) -> pd.DataFrame:
     Raises:
         DataError: the file cannot be read, is no such table, or has no rows.
     """
-    options = {"dtype": str, "na_filter": False} if as_text else {"quoting": csv.QUOTE_NONE}
+    options: dict[str, Any] = (
+        {"dtype": str, "na_filter": False} if as_text else {"quoting": csv.QUOTE_NONE}
+    )
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             columns = file.readline(HEADER_CHARACTERS).rstrip("\r\n").split("\t")

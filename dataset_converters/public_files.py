@@ -1,0 +1,136 @@
+"""Files in a public folder: fetched once, resumed when interrupted, pinned by checksum."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dataset_converters.download_lock import DownloadLock
+from dataset_converters.errors import DataError
+from dataset_converters.optional import import_optional
+
+GOOGLE_DRIVE = "https://drive.google.com/"
+SECONDS_OF_SILENCE = 60
+RETRIES = 3
+NPY_MAGIC = b"\x93NUMPY"
+# What a server shows instead of a file begins so, whatever the file is called.
+PAGE_BEGINNINGS = (b"<!doctype", b"<html", b"<?xml")
+
+
+@dataclass(frozen=True)
+class PublicFiles:
+    """The files of one data set in a public folder.
+
+    Attributes:
+        name: the data set; files that several data sets have are taken from the folder of its name.
+        url: a folder of Google Drive, or any address that followed by `/<file>` is the file.
+        files: their names.
+    """
+
+    name: str
+    url: str
+    files: tuple[str, ...]
+
+    def fetch(self, folder: Path, lock_file: Path) -> None:
+        """Put all files into a folder; those that are there already are only checked.
+
+        Args:
+            folder: where they go; what is fetched in part is kept there too, and gone on with.
+            lock_file: where the checksum of each is pinned when it is fetched first.
+
+        Raises:
+            DataError: a file cannot be fetched, or is not the one that was pinned.
+        """
+        lock = DownloadLock.read(lock_file)
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in self.files:
+            if (folder / file).is_file():
+                remedy = "Delete the file to fetch it again."
+                lock.check(f"{self.name}/{file}", folder / file, remedy)
+        absent = [file for file in self.files if not (folder / file).is_file()]
+        if absent:
+            self._fetch(absent, folder, lock)
+
+    def _fetch(self, files: Sequence[str], folder: Path, lock: DownloadLock) -> None:
+        try:
+            gdown = import_optional("gdown", "gdown", f"fetching {self.name}")
+        except DataError as error:
+            raise DataError(f"{error}. {self._by_hand(files, folder)}") from error
+        try:
+            locations = self._locations(gdown, files)
+            for file in files:
+                # gdown keeps what it has of an unfinished file beside this name.
+                arrived = folder / f"{file}.download"
+                gdown.download(
+                    **locations[file],
+                    output=str(arrived),
+                    quiet=not sys.stderr.isatty(),
+                    use_cookies=False,
+                    resume=True,
+                    timeout=SECONDS_OF_SILENCE,
+                    retries=RETRIES,
+                )
+                self._accept(arrived, folder / file, lock)
+        # requests' exceptions are OSErrors; gdown's own share this base.
+        except (gdown.DownloadError, OSError) as error:
+            reason = str(error).partition("\n")[0].rstrip(".")
+            raise DataError(
+                f"{self.url}: expected to fetch {', '.join(files)}, found: {reason}. What has "
+                "arrived is kept: run the same command again to go on (if the server cannot go on, "
+                f"delete {folder / '*.part'} first). {self._by_hand(files, folder)}"
+            ) from error
+
+    def _locations(self, gdown: Any, files: Sequence[str]) -> dict[str, dict[str, str]]:
+        if not self.url.startswith(GOOGLE_DRIVE):
+            return {file: {"url": f"{self.url.rstrip('/')}/{file}"} for file in files}
+        listing = gdown.download_folder(
+            url=self.url,
+            skip_download=True,
+            quiet=True,
+            use_cookies=False,
+            timeout=SECONDS_OF_SILENCE,
+            retries=RETRIES,
+        )
+        locations = {}
+        for file in files:
+            found = [entry for entry in listing if Path(entry.path).name == file]
+            if len(found) > 1:
+                found = [e for e in found if Path(e.path).parent.name.lower() == self.name]
+            if len(found) != 1:
+                raise DataError(
+                    f"{self.url}: expected one file {file} for {self.name}, found {len(found)} "
+                    f"among {', '.join(sorted(entry.path for entry in listing))}."
+                )
+            locations[file] = {"id": found[0].id}
+        return locations
+
+    def _accept(self, arrived: Path, target: Path, lock: DownloadLock) -> None:
+        """Give a file its name if it is what it should be; else delete it."""
+        try:
+            with arrived.open("rb") as file:
+                beginning = file.read(64).lstrip().lower()
+            is_page = beginning.startswith(PAGE_BEGINNINGS)
+            if is_page or (target.suffix == ".npy" and not beginning.startswith(NPY_MAGIC.lower())):
+                raise DataError(
+                    f"{self.url}: expected the file {target.name}, found "
+                    f"{'a web page' if is_page else 'a file of another kind'} in its place. "
+                    f"{self._by_hand([target.name], target.parent)}"
+                )
+            remedy = (
+                f"It was not kept. The file at {self.url} is not what it was, or the transfer was "
+                f"disturbed: try again, or remove the entry from {lock.path} to accept a new file."
+            )
+            lock.check(f"{self.name}/{target.name}", arrived, remedy)
+            os.replace(arrived, target)
+        finally:
+            arrived.unlink(missing_ok=True)
+
+    def _by_hand(self, files: Sequence[str], folder: Path) -> str:
+        return (
+            f"Or fetch {', '.join(files)} of {self.name} from {self.url} with a browser, put them "
+            f"into {folder}, and run the same command again."
+        )
