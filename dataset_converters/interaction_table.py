@@ -91,7 +91,8 @@ def read_interactions(table: TableFile, columns: Mapping[str, str]) -> RawIntera
         piece = pd.DataFrame(index=chunk.index)
         for field, column in columns.items():
             if field in codes:
-                piece[field] = _encode(chunk[column], table, codes[field])
+                table.check_scalars(chunk[column])
+                piece[field] = codes[field].encode(chunk[column])
             else:
                 read = to_numbers if field == "rating" else to_seconds
                 piece[field] = read(chunk[column], table)
@@ -128,9 +129,9 @@ def to_numbers(values: pd.Series, table: TableFile) -> pd.Series:
     Raises:
         DataError: a value is no number.
     """
+    table.check_scalars(values)
     numbers = pd.to_numeric(values, errors="coerce").astype(float)
-    wrong = ~np.isfinite(numbers.to_numpy()) & ~_missing(values)
-    _refuse(wrong, values, table, "a number")
+    table.refuse(~np.isfinite(numbers.to_numpy()) & ~_missing(values), values, "a number")
     return numbers
 
 
@@ -144,20 +145,20 @@ def to_seconds(values: pd.Series, table: TableFile) -> pd.Series:
     Raises:
         DataError: a value is neither a number nor a date.
     """
+    table.check_scalars(values)
     missing = _missing(values)
     is_date = pd.api.types.is_datetime64_any_dtype(values.dtype)
     if not is_date:
         numbers = pd.to_numeric(values, errors="coerce").astype(float)
         wrong = ~np.isfinite(numbers.to_numpy()) & ~missing
         if wrong.sum() <= (~missing).sum() / 2:
-            _refuse(wrong, values, table, "a number, as in most rows")
+            table.refuse(wrong, values, "a number, as in most rows")
             return numbers
     format_ = None if is_date else "ISO8601"
     dates = pd.to_datetime(values.mask(missing), errors="coerce", utc=True, format=format_)
-    _refuse(
+    table.refuse(
         dates.isna().to_numpy() & ~missing,
         values,
-        table,
         "a number or a date in ISO 8601, such as 2024-05-31 or 2024-05-31T18:00:00",
     )
     seconds: pd.Series = (dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
@@ -182,25 +183,8 @@ def _by_position(table: TableFile, field: str) -> str | None:
     return None
 
 
-def _encode(values: pd.Series, table: TableFile, codes: TokenCodes) -> NDArray[np.int32]:
-    if values.dtype == object:
-        wrong = [not isinstance(value, str | int | float | None) for value in values]
-        _refuse(np.array(wrong), values, table, "an id")
-    return codes.encode(values)
-
-
 def _missing(values: pd.Series) -> NDArray[np.bool_]:
     return (values.isna() | values.isin(MISSING)).to_numpy()
-
-
-def _refuse(wrong: NDArray[np.bool_], values: pd.Series, table: TableFile, expected: str) -> None:
-    if wrong.any():
-        first = int(wrong.argmax())
-        place = table.place(values.index[first])
-        raise DataError(
-            f"{table.path}, column {values.name!r}, {place}: expected {expected}, found "
-            f"{values.iloc[first]!r}, and {int(wrong.sum()) - 1} more such rows."
-        )
 
 
 def _whole_if_possible(numbers: pd.Series) -> pd.Series:

@@ -6,7 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from dataset_converters.errors import DataError
 
@@ -60,3 +62,35 @@ class TableFile(ABC):
                     f"{self.path}: expected one column {column!r}, found {found} among "
                     f"{', '.join(map(repr, self.columns))} ({self.description}). {remedy}"
                 )
+
+    def check_scalars(self, values: pd.Series) -> None:
+        """Check that a piece of a column has no lists and objects, as JSON and parquet allow.
+
+        Args:
+            values: the piece; its index counts the rows.
+
+        Raises:
+            DataError: a value is one.
+        """
+        if values.dtype == object:
+            nested = [isinstance(value, list | dict | np.ndarray) for value in values]
+            self.refuse(np.array(nested, dtype=bool), values, "a single value")
+
+    def refuse(self, wrong: NDArray[np.bool_], values: pd.Series, expected: str) -> None:
+        """Raise if any value is wrong.
+
+        Args:
+            wrong: [rows] where.
+            values: [rows] a piece of a column; its index counts the rows.
+            expected: what they should be.
+
+        Raises:
+            DataError: any is; the message names the first.
+        """
+        if wrong.any():
+            first = int(wrong.argmax())
+            raise DataError(
+                f"{self.path}, column {values.name!r}, {self.place(values.index[first])}: expected "
+                f"{expected}, found {values.iloc[first]!r}, and {int(wrong.sum()) - 1} more such "
+                "rows."
+            )

@@ -216,6 +216,15 @@ def test_a_parquet_column_of_vectors_is_a_matrix(tmp_path: Path) -> None:
     np.testing.assert_array_equal(open_matrix(tmp_path / "shop" / "shop.text.npy"), matrix)
 
 
+@pytest.mark.parametrize("nested", [[1], {"a": 1}])
+def test_nested_item_ids_are_refused(tmp_path: Path, nested: object) -> None:
+    clicks().to_csv(tmp_path / "clicks.csv", index=False)
+    row = json.dumps({"sku": nested, "title": "a title"})
+    (tmp_path / "items.jsonl").write_text(row, encoding="utf-8")
+    with pytest.raises(DataError, match="line 1: expected a single value"):
+        TabularConverter(tmp_path / "clicks.csv", "s", items=tmp_path / "items.jsonl").preview()
+
+
 def test_what_is_dropped_is_counted_by_reason(tmp_path: Path) -> None:
     table = clicks()
     extra = pd.DataFrame(
@@ -293,7 +302,9 @@ LINES = clicks().to_csv(index=False).encode().splitlines(keepends=True)
         (b"alpha,beta\nc1,a\n", "Name it with --user"),
         (b"customer_id,sku\n,a\nnull,b\n", "2 rows without a user"),
         (b'{"customer_id": "c1", "sku": "a"}\n{"customer_id": "c2"\n', "line 2: expected JSON"),
-        (b'{"customer_id": "c1", "sku": ["a"]}\n', "line 1: expected an id, found ['a']"),
+        (b'{"customer_id": "c1", "sku": ["a"]}\n', "line 1: expected a single value, found ['a']"),
+        (b'{"customer_id": "c1", "sku": "a", "stars": {}}\n', "'stars', line 1: expected a single"),
+        (b'{"customer_id": "c1", "sku": "a", "time": [1]}\n', "'time', line 1: expected a single"),
         (b'{"customer_id": "c1", "sku": "a"}\n[1]\n', "line 2: expected a JSON object"),
         (b"customer_id,sku\nc1,a\nc1,b\n", "none in valid"),
         (b"PAR1 but no more", "parquet"),
