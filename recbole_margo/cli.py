@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import signal
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,12 @@ from dataset_converters.errors import DataError
 from recbole_margo.defaults import parse_yaml
 from recbole_margo.errors import ConfigError, RecBoleMargoError
 
+# Verbs that read their own options, imported when they are called.
+VERBS_WITH_A_MODULE = {
+    "convert": ("dataset_converters.__main__", "make a dataset folder from raw data"),
+    "export": ("dataset_converters.export", "write a dataset in MMRec's layout"),
+    "inspect": ("recbole_margo.inspection", "look whether a dataset's features fit its items"),
+}
 TRAIN_EXAMPLES = """\
 examples:
   recbole-margo train                                       MARGO on the bundled ml-100k
@@ -103,10 +110,8 @@ def _parser() -> argparse.ArgumentParser:
     models = verbs.add_parser("models", help="list all models", allow_abbrev=False)
     models.add_argument("--all", action="store_true", help="RecBole's own models too")
     models.set_defaults(run=_models)
-    convert = verbs.add_parser(
-        "convert", help="make a dataset folder from raw data or another toolkit's", add_help=False
-    )
-    convert.set_defaults(run=_convert)
+    for verb, (_, summary) in VERBS_WITH_A_MODULE.items():
+        verbs.add_parser(verb, help=summary, add_help=False).set_defaults(run=_delegate, verb=verb)
     return parser
 
 
@@ -184,10 +189,10 @@ def _say_where(records: Sequence[dict[str, Any]]) -> None:
             return
 
 
-def _convert(options: argparse.Namespace, rest: Sequence[str]) -> int:
-    from dataset_converters.__main__ import main as convert
-
-    return convert(rest)
+def _delegate(options: argparse.Namespace, rest: Sequence[str]) -> int:
+    module, _ = VERBS_WITH_A_MODULE[options.verb]
+    status: int = importlib.import_module(module).main(rest)
+    return status
 
 
 def _models(options: argparse.Namespace, rest: Sequence[str]) -> int:
