@@ -217,10 +217,9 @@ def _read_interactions(folder: Path, name: str) -> pd.DataFrame:
                 "found an empty field."
             )
         tables.append(table)
-    together: pd.DataFrame = pd.concat(tables, ignore_index=True)
-    return together.rename(
-        columns={f"{field}:{kind}": field for field, kind in FIELD_TYPES.items()}
-    )
+    names = {f"{field}:{kind}": field for field, kind in FIELD_TYPES.items()}
+    together: pd.DataFrame = pd.concat(tables, ignore_index=True).rename(columns=names)
+    return together
 
 
 def _numbers(tokens: Iterable[str], known: Collection[str]) -> dict[str, int]:
