@@ -1,0 +1,122 @@
+"""`recbole-margo encode`: its options, and what it prints."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from dataset_converters.errors import DataError
+from recbole_margo.encode.encoding_request import KINDS, EncodingRequest
+from recbole_margo.errors import RecBoleMargoError
+
+EPILOG = """\
+encoders:
+  tfidf            texts: TF-IDF and truncated SVD; needs no download (the default for text)
+  color-texture    images: colour and texture histograms; needs no download (the default for image)
+  NAME or FOLDER   a pretrained model, by its name on the Hugging Face hub or its folder:
+                   text   sentence-transformers, such as sentence-transformers/all-MiniLM-L6-v2
+                   image  transformers, such as openai/clip-vit-base-patch32,
+                          google/siglip-base-patch16-224, facebook/dinov2-base
+                   audio  transformers, such as laion/clap-htsat-unfused
+
+sources:
+  a folder of files named by item (42.jpg, 42.txt), or a table (csv, tsv, JSON lines, parquet) with
+  item ids and texts, or item ids and file names. Without --source: NAME.texts.tsv or
+  NAME.images.tsv that the converter left in the dataset's folder, or for texts RecBole's NAME.item.
+
+examples:
+  recbole-margo encode --dataset shop --modality image --source photos/
+  recbole-margo encode --dataset shop --modality text --encoder models/all-MiniLM-L6-v2
+  recbole-margo encode --dataset ml-100k --modality titles --kind text --text-columns movie_title
+
+A run that was interrupted goes on where it stopped when the same command is given again; after a
+change of some files only these are encoded. Items that cannot be read miss the modality.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Encode one modality of one dataset and print the report.
+
+    Args:
+        arguments: the words after `encode`; None takes those of the process.
+
+    Returns:
+        0 when the modality is written, 2 on bad input, 130 when interrupted.
+    """
+    options = _parser().parse_args(arguments)
+    # Imported here, because pandas takes a second that --help need not wait for.
+    from recbole_margo.encode.encode_modality import encode_modality
+
+    columns = options.text_columns or ([options.path_column] if options.path_column else None)
+    try:
+        request = EncodingRequest(
+            dataset=options.dataset,
+            modality=options.modality,
+            source=options.source,
+            encoder=options.encoder,
+            kind=options.kind,
+            data_path=options.data_path,
+            batch_size=options.batch_size,
+            device=options.device,
+            dimension=options.dimension,
+            item_id=options.item_id,
+            columns=tuple(columns) if columns else None,
+            overwrite=options.overwrite,
+        )
+        report = encode_modality(request)
+    except (RecBoleMargoError, DataError, OSError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; what was encoded is kept: give the same command again\n")
+        return 130
+    folder = options.data_path / options.dataset
+    sys.stdout.write(
+        f"{report}\nwritten to     {folder}\n"
+        f"next           recbole-margo inspect --dataset={options.dataset}, then train with "
+        f"--modalities='[..., {options.modality}]'\n"
+    )
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="recbole-margo encode",
+        description="Turn the raw texts, images or sounds of a dataset's items into the feature "
+        "matrix of one modality.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--dataset", required=True, help="name of the dataset")
+    add("--modality", required=True, help="name of the modality to write, such as image")
+    add("--source", type=Path, metavar="PATH", help="folder or table with the raw content")
+    add("--encoder", metavar="NAME", help="encoder, see below (tfidf or color-texture)")
+    add("--kind", choices=KINDS, help="kind of the content (follows from encoder or modality)")
+    add(
+        "--data_path",
+        type=Path,
+        default=Path("dataset"),
+        metavar="DIR",
+        help="folder of all datasets (dataset)",
+    )
+    add("--item-id", metavar="COLUMN", help="column of item ids in a table (guessed)")
+    add(
+        "--text-columns",
+        type=lambda text: text.split(","),
+        metavar="A,B",
+        help="columns of text in a table (guessed)",
+    )
+    add("--path-column", metavar="COLUMN", help="column of file names in a table (guessed)")
+    add("--batch_size", type=int, metavar="N", help="items a batch (the encoder's own)")
+    add("--device", help="device of torch, such as cpu or cuda:0 (a GPU where there is one)")
+    add("--dimension", type=int, default=128, metavar="D", help="most columns of tfidf (128)")
+    add(
+        "--overwrite",
+        action="store_true",
+        help="replace a modality that was not made by this command",
+    )
+    return parser

@@ -1,0 +1,50 @@
+"""What every encoder of single items offers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Encoder(ABC):
+    """Turns the content of one item into one vector, whatever the other items are.
+
+    Attributes:
+        identity: hash of all that decides on the vectors: weights, preparation, pooling. Vectors of
+            encoders with the same identity are interchangeable.
+        description: what the encoder is, for people.
+        batch_size: items a batch unless the user says otherwise.
+    """
+
+    identity: str
+    description: str
+    batch_size: int = 32
+
+    @abstractmethod
+    def prepare(self, content: bytes) -> Any:
+        """Decode one item's content; called from several threads.
+
+        Args:
+            content: the bytes of the file, or the text in UTF-8.
+
+        Returns:
+            What `encode` takes.
+
+        Raises:
+            UnreadableContentError: the content is damaged, empty or of another kind.
+        """
+
+    @abstractmethod
+    def encode(self, batch: Sequence[Any]) -> NDArray[np.float32]:
+        """Encode prepared items.
+
+        Args:
+            batch: [B] what `prepare` returned.
+
+        Returns:
+            [B, D].
+        """

@@ -1,0 +1,101 @@
+"""What a user asks an encoding run for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dataset_converters.feature_files import MODALITY_NAME
+from recbole_margo.errors import ConfigError
+
+KINDS = ("text", "image", "audio")
+TFIDF, COLOR_TEXTURE = "tfidf", "color-texture"
+KIND_OF_ENCODER = {TFIDF: "text", COLOR_TEXTURE: "image"}
+DEFAULT_ENCODERS = {"text": TFIDF, "image": COLOR_TEXTURE}
+
+
+@dataclass(frozen=True)
+class EncodingRequest:
+    """One modality of one dataset, and what it is made of.
+
+    Attributes:
+        dataset: name of the dataset.
+        modality: name of the modality to write.
+        source: folder or table with the raw content; None takes what the converter left.
+        encoder: `tfidf`, `color-texture`, or the name or folder of a pretrained model; None takes
+            the one that needs no download.
+        kind: `text`, `image` or `audio`; None follows from the encoder or the modality.
+        data_path: the folder of all datasets.
+        batch_size: items a batch; None takes the encoder's own.
+        device: of torch; None takes a GPU where there is one.
+        dimension: the most columns of `tfidf`.
+        item_id: column of item ids, where the source is a table; None guesses.
+        columns: columns of text, or one of file names; None guesses.
+        overwrite: replace a modality that was not made by encoding.
+    """
+
+    dataset: str
+    modality: str
+    source: Path | None = None
+    encoder: str | None = None
+    kind: str | None = None
+    data_path: Path = Path("dataset")
+    batch_size: int | None = None
+    device: str | None = None
+    dimension: int = 128
+    item_id: str | None = None
+    columns: tuple[str, ...] | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without reading anything.
+
+        Raises:
+            ConfigError: a value is not possible, or values contradict each other.
+        """
+        if not MODALITY_NAME.fullmatch(self.modality):
+            raise ConfigError(
+                "--modality: expected letters, digits, '_' and '-', the first a letter, found "
+                f"{self.modality!r}."
+            )
+        for option, value in (("--batch_size", self.batch_size), ("--dimension", self.dimension)):
+            if value is not None and value < 1:
+                raise ConfigError(f"{option}: expected at least 1, found {value}.")
+        wanted = KIND_OF_ENCODER.get(self.encoder or "")
+        if wanted and self.kind not in (None, wanted):
+            raise ConfigError(
+                f"--encoder {self.encoder}: expected --kind {wanted}, found {self.kind}."
+            )
+        if self.source is not None and not self.source.exists():
+            raise ConfigError(
+                f"--source: expected a folder or a table, found that {self.source} does not exist."
+            )
+
+    def chosen_kind(self) -> str:
+        """Return the kind of the raw content.
+
+        Raises:
+            ConfigError: it is not given and follows from nothing.
+        """
+        kind = self.kind or KIND_OF_ENCODER.get(self.encoder or "") or self.modality
+        if kind not in KINDS:
+            raise ConfigError(
+                f"--kind: expected one of {', '.join(KINDS)}, which the modality "
+                f"{self.modality!r} does not say. Give --kind."
+            )
+        return kind
+
+    def chosen_encoder(self) -> str:
+        """Return the name of the encoder.
+
+        Raises:
+            ConfigError: it is not given, and there is none that needs no download.
+        """
+        kind = self.chosen_kind()
+        encoder = self.encoder or DEFAULT_ENCODERS.get(kind)
+        if encoder is None:
+            raise ConfigError(
+                f"--encoder: expected the name or folder of a model for {kind}, found none. For "
+                "example: --encoder laion/clap-htsat-unfused"
+            )
+        return encoder

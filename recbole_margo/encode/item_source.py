@@ -1,0 +1,181 @@
+"""Where the raw content of each item is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dataset_converters.column_guess import guess_column
+from dataset_converters.errors import DataError
+from dataset_converters.item_images import SUFFIXES as IMAGE_SUFFIXES
+from dataset_converters.item_table import check_overlap, choose_item_columns, text_of_cell
+from dataset_converters.table_file import TableFile
+from dataset_converters.tables import open_table
+from dataset_converters.text_table import read_item_lines
+from dataset_converters.token_codes import MISSING
+from recbole_margo.encode.unreadable_content_error import UnreadableContentError
+
+SUFFIXES = {
+    "text": frozenset({".txt"}),
+    "image": IMAGE_SUFFIXES,
+    "audio": frozenset({".wav", ".flac", ".ogg", ".mp3"}),
+}
+PATH_NAMES = "path file filename imagepath imagefile image audiopath audiofile audio poster cover"
+# Files of one item; what is larger is taken for a mistake rather than read into memory.
+LARGEST_FILE_BYTES = 1 << 28
+
+
+@dataclass(frozen=True)
+class ItemSource:
+    """The raw content of items.
+
+    Attributes:
+        contents: item token -> its text, or the file that holds its content.
+        origin: where the contents were found, for people.
+        unknown: how many items the source has that the dataset has not.
+    """
+
+    contents: dict[str, str | Path]
+    origin: str
+    unknown: int
+
+    @classmethod
+    def find(
+        cls,
+        kind: str,
+        given: Path | None,
+        folders: tuple[Path, Path],
+        dataset: str,
+        items: Sequence[str],
+        id_column: str | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> ItemSource:
+        """Find the contents of a dataset's items.
+
+        Args:
+            kind: `text`, `image` or `audio`.
+            given: a folder of files named by item, or a table; None takes the converter's table
+                `<name>.texts.tsv` or `<name>.images.tsv`, or for texts RecBole's `<name>.item`.
+            folders: of the dataset's features and of its interactions.
+            dataset: name of the dataset.
+            items: its item tokens.
+            id_column: of a table; None guesses.
+            columns: of a table, with the texts, or one with the paths; None guesses.
+
+        Raises:
+            DataError: there is no source, it is damaged, or it knows none of the items.
+        """
+        if given is not None and given.is_dir():
+            contents, origin = _files_of(given, kind), given.name
+        elif given is not None:
+            contents, origin = _rows_of(given, kind, id_column, columns), given.name
+        else:
+            contents, origin = _default(kind, folders, dataset, columns)
+        where = given or Path(origin)
+        check_overlap(list(contents), items, where)
+        known = {item: contents[item] for item in items if item in contents}
+        return cls(known, origin, len(contents) - len(known))
+
+
+def read_content(content: str | Path) -> bytes:
+    """Return the bytes of an item's content, texts in UTF-8.
+
+    Raises:
+        UnreadableContentError: the file is missing, unreadable or too large.
+    """
+    if isinstance(content, str):
+        return content.encode("utf-8", errors="replace")
+    try:
+        size = content.stat().st_size
+        if size > LARGEST_FILE_BYTES:
+            raise UnreadableContentError(
+                f"expected at most {LARGEST_FILE_BYTES >> 20} MiB, found {size >> 20} MiB"
+            )
+        return content.read_bytes()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UnreadableContentError(f"expected a file, found: {reason}") from error
+
+
+def _default(
+    kind: str, folders: tuple[Path, Path], dataset: str, columns: Sequence[str] | None
+) -> tuple[dict[str, str | Path], str]:
+    features, interactions = folders
+    table = {"text": "texts", "image": "images"}.get(kind, "")
+    lines = features / f"{dataset}.{table}.tsv"
+    if table and lines.is_file():
+        found = read_item_lines(features, dataset, table)
+        return {i: Path(c) if kind == "image" else c for i, c in found.items()}, lines.name
+    items_file = interactions / f"{dataset}.item"
+    if kind == "text" and items_file.is_file():
+        return _rows_of_recbole(items_file, columns), items_file.name
+    looked = [str(lines)] * bool(table) + [str(items_file)] * (kind == "text")
+    found_none = f"found neither it nor {looked[1]}" if looked[1:] else "found no such file"
+    expected = f"{looked[0]}, {found_none}" if looked else "--source, found none"
+    raise DataError(
+        f"{dataset}: expected raw content of kind {kind} in {expected}. Give --source: a folder of "
+        f"files named by item ({', '.join(sorted(SUFFIXES[kind]))}), or a table."
+    )
+
+
+def _files_of(folder: Path, kind: str) -> dict[str, str | Path]:
+    suffixes = SUFFIXES[kind]
+    found: dict[str, str | Path] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in suffixes and path.is_file():
+            found.setdefault(path.stem, path)
+    if not found:
+        raise DataError(
+            f"{folder}: expected files named by item ({', '.join(sorted(suffixes))}), found none."
+        )
+    return found
+
+
+def _rows_of(
+    path: Path, kind: str, id_column: str | None, columns: Sequence[str] | None
+) -> dict[str, str | Path]:
+    table = open_table(path)
+    if kind == "text":
+        chosen, texts, _ = choose_item_columns(table, id_column, columns, "item_id")
+        return dict(_joined(table, chosen, texts))
+    column = columns[0] if columns else guess_column(table.columns, PATH_NAMES)
+    if column is None:
+        raise DataError(
+            f"{path}: expected a column of file names, found {', '.join(table.columns)} "
+            f"({table.description}). Name it with --path-column."
+        )
+    chosen, files, _ = choose_item_columns(table, id_column, [column], "item_id")
+    rows = _joined(table, chosen, files)
+    # A path in a table is meant from where the table is.
+    return {item: path.parent / name for item, name in rows.items()}
+
+
+def _rows_of_recbole(path: Path, columns: Sequence[str] | None) -> dict[str, str | Path]:
+    """Read RecBole's table of items, whose columns are named `title:token_seq`."""
+    table = open_table(path, separator="\t", header=True)
+    by_name = {column.partition(":")[0]: column for column in table.columns}
+    if columns:
+        texts = [by_name.get(column, column) for column in columns]
+    else:
+        texts = [column for column in table.columns if column.endswith(":token_seq")]
+    if not texts:
+        raise DataError(
+            f"{path}: expected columns of the type token_seq, found {', '.join(table.columns)}. "
+            "Name the columns of text with --text-columns."
+        )
+    table.check([by_name.get("item_id", "item_id")], "--item-id")
+    table.check(texts, "--text-columns")
+    return dict(_joined(table, by_name["item_id"], texts))
+
+
+def _joined(table: TableFile, id_column: str, columns: Sequence[str]) -> dict[str, str]:
+    """Return item -> its cells joined by spaces; the first row of an item counts."""
+    joined: dict[str, str] = {}
+    for piece in table.read(list(dict.fromkeys([id_column, *columns])), "reading items"):
+        cells = piece[list(columns)].map(text_of_cell).to_numpy()
+        for item, row in zip(piece[id_column], cells, strict=True):
+            token = str(item).strip()
+            if token not in MISSING:
+                joined.setdefault(token, " ".join(filter(None, row)))
+    return joined
