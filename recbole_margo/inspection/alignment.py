@@ -9,6 +9,7 @@ import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from tqdm import tqdm
 
 from recbole_margo.graph.item_knn import nearest_neighbors
 
@@ -16,6 +17,7 @@ CUTOFF = 20
 NEIGHBORS = 20
 SHUFFLES = 10
 SHIFTS = (-1, 1)
+SAMPLED_USERS = 5_000
 # How many times the noise of shuffled rows, real rows must be above their mean.
 CLEARLY = 4.0
 # A block of scores takes at most 64 MB.
@@ -33,7 +35,7 @@ class Alignment:
         recall: with the rows as they are.
         shuffled: with the rows of the items permuted, once a seed.
         shifted: number of rows -> with every row given to the item so many rows later.
-        users: users with a validation interaction.
+        users: users with a validation interaction, `SAMPLED_USERS` of them at most.
     """
 
     recall: float
@@ -81,6 +83,7 @@ class Alignment:
         order: NDArray[np.intp],
         train: sp.csr_matrix,
         valid: sp.csr_matrix,
+        label: str | None = None,
     ) -> Alignment | None:
         r"""Recommend by content alone and count the hits.
 
@@ -93,6 +96,7 @@ class Alignment:
             order: [n] the items that have the modality, in the order of the file's rows.
             train: training interactions [U, I].
             valid: validation interactions [U, I].
+            label: text of a progress bar on a terminal.
 
         Returns:
             The measurement, or None when there are no validation interactions.
@@ -100,29 +104,32 @@ class Alignment:
         users = np.flatnonzero(np.diff(valid.indptr))
         if not len(users):
             return None
+        if len(users) > SAMPLED_USERS:
+            users = np.sort(np.random.default_rng(0).choice(users, SAMPLED_USERS, replace=False))
         seen, wanted = _binary(train)[users], _binary(valid)[users]
         present = torch.zeros(len(features), dtype=torch.bool)
         present[torch.from_numpy(order)] = True
         graph = nearest_neighbors(features, present, NEIGHBORS + 1)
-        graph.setdiag(0.0)
+        graph = sp.csr_matrix(graph - sp.diags(graph.diagonal()))
         graph.eliminate_zeros()
+        bar = tqdm(total=1 + SHUFFLES + len(SHIFTS), desc=label, leave=False, disable=None)
 
         def recall_of(rows: NDArray[np.intp]) -> float:
             """Return the recall when the item order[r] has the features of the item rows[r]."""
             owner = np.arange(len(features))
             owner[order] = rows
+            bar.update()
             # Other rows mean other neighbours, but no other cosines.
             return knn_recall(graph[owner][:, owner], seen, wanted)
 
-        return cls(
-            recall=recall_of(order),
-            shuffled=[
-                recall_of(np.random.default_rng(seed).permutation(order))
-                for seed in range(SHUFFLES)
-            ],
-            shifted={shift: recall_of(np.roll(order, shift)) for shift in SHIFTS},
-            users=len(users),
-        )
+        with bar:
+            generators = map(np.random.default_rng, range(SHUFFLES))
+            return cls(
+                recall=recall_of(order),
+                shuffled=[recall_of(generator.permutation(order)) for generator in generators],
+                shifted={shift: recall_of(np.roll(order, shift)) for shift in SHIFTS},
+                users=len(users),
+            )
 
 
 def knn_recall(graph: sp.csr_matrix, seen: sp.csr_matrix, wanted: sp.csr_matrix) -> float:

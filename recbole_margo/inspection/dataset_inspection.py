@@ -64,7 +64,7 @@ class DatasetInspection:
             for modality, matrix in zip(features.modalities, features.matrices, strict=True):
                 order = orders[modality]
                 modalities[modality] = ModalityStatistics.of(
-                    matrix, order, tokens, splits["train"], splits["valid"]
+                    matrix, order, tokens, splits["train"], splits["valid"], f"testing {modality}"
                 )
                 norms[modality] = row_norms(matrix[torch.from_numpy(order)])
         user_degrees, item_degrees = degrees(splits["train"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ NEAR_COSINE = 0.999
 # A block of similarities takes at most 64 MB.
 BLOCK_CELLS = 1 << 24
 # With more items than this, the neighbours of a sample are counted.
-LARGEST_EXACT = 20_000
+LARGEST_EXACT = 10_000
 SAMPLED_ITEMS = 5_000
 SEED = 0
 SHOWN = 5
@@ -50,7 +51,8 @@ class DuplicateItems:
         """
         # + 0.0: minus zero equals zero.
         rows = features.numpy() + 0.0
-        groups = [count for count in Counter(row.tobytes() for row in rows).values() if count > 1]
+        digests = Counter(hashlib.sha256(row).digest() for row in rows)
+        groups = [count for count in digests.values() if count > 1]
         directions = torch.nn.functional.normalize(features, dim=1)
         count = len(directions)
         compared = np.arange(count)

@@ -56,6 +56,7 @@ class ModalityStatistics:
         tokens: NDArray[np.str_],
         train: sp.csr_matrix,
         valid: sp.csr_matrix,
+        label: str | None = None,
     ) -> ModalityStatistics:
         """Measure one modality.
 
@@ -65,6 +66,7 @@ class ModalityStatistics:
             tokens: [I] item tokens.
             train: training interactions [U, I].
             valid: validation interactions [U, I].
+            label: text of a progress bar on a terminal.
         """
         rows = features[torch.from_numpy(order)]
         sample = rows
@@ -84,7 +86,7 @@ class ModalityStatistics:
             rank_rows=len(sample),
             principal_dimension=principal,
             duplicates=DuplicateItems.of(rows, tokens[order]),
-            alignment=Alignment.measure(features, order, train, valid),
+            alignment=Alignment.measure(features, order, train, valid, label),
         )
 
 
@@ -103,13 +105,20 @@ def ranks(rows: Tensor) -> tuple[int, int]:
         rows: [n, D].
     """
     matrix = rows.double()
-    values = torch.linalg.svdvals(matrix)
-    tolerance = max(matrix.shape) * torch.finfo(torch.float32).eps
-    rank = int((values > tolerance * values[0]).sum())
-    variances = torch.linalg.svdvals(matrix - matrix.mean(dim=0)) ** 2
-    total = variances.sum()
+    squared_tolerance = (max(matrix.shape) * torch.finfo(torch.float32).eps) ** 2
+    squares = _squared_singular_values(matrix)
+    rank = int((squares > squared_tolerance * squares[0]).sum())
+    variances = _squared_singular_values(matrix - matrix.mean(dim=0))
     # Equal rows leave nothing but rounding.
-    if total <= (tolerance * values[0]) ** 2:
+    if variances.sum() <= squared_tolerance * squares[0]:
         return rank, 0
-    shares = torch.cumsum(variances, dim=0) / total
+    shares = torch.cumsum(variances, dim=0) / variances.sum()
     return rank, int((shares < 0.9).sum()) + 1
+
+
+def _squared_singular_values(matrix: Tensor) -> Tensor:
+    """Return them from the largest, by the smaller Gram matrix: exact enough, and much faster."""
+    rows, columns = matrix.shape
+    gram = matrix.T @ matrix if columns < rows else matrix @ matrix.T
+    squares: Tensor = torch.linalg.eigvalsh(gram).flip(0).clamp(min=0.0)
+    return squares

@@ -107,7 +107,7 @@ def test_counts_of_interactions_by_hand() -> None:
     assert (found.cold_items, found.cold_users, found.repeated) == (1, 0, 1)
 
 
-@pytest.mark.parametrize("largest", [20_000, 4])
+@pytest.mark.parametrize("largest", [10_000, 4])
 def test_duplicates_by_hand(monkeypatch: pytest.MonkeyPatch, largest: int) -> None:
     monkeypatch.setattr(duplicate_items, "LARGEST_EXACT", largest)
     monkeypatch.setattr(duplicate_items, "SAMPLED_ITEMS", 7)
