@@ -167,17 +167,15 @@ def _write(folder: Path) -> None:
 def _recbole_files() -> Path:
     specification = importlib.util.find_spec("recbole")
     if specification is None or specification.origin is None:
-        raise FeatureError(
-            "expected RecBole to be installed, found none: pip install recbole==1.2.1"
-        )
+        raise FeatureError("expected RecBole to be installed, found none: see README.md")
     return Path(specification.origin).parent / "dataset_example" / BUNDLED_DATASET
 
 
 def _rows(path: Path) -> list[list[str]]:
     if not path.is_file():
         raise FeatureError(
-            f"{path}: expected the file of RecBole 1.2.1, found that it does not exist. "
-            "Install RecBole again: pip install --force-reinstall --no-deps recbole==1.2.1"
+            f"{path}: expected this file of RecBole's package, found that it does not exist. "
+            "Install RecBole again, as README.md says."
         )
     lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
     return [line.split("\t") for line in lines[1:]]

@@ -74,7 +74,7 @@ def combined_graph(
 
     .. math:: S_i = \sum_m \frac{w_m}{\sum_{m' \in M_i} w_{m'}} S_i^m
 
-    where M_i are the modalities that item i has. With nothing missing this is
+    where M_i are the modalities in which item i has neighbours. With nothing missing this is
     :math:`\sum_m w_m S^m`; an item that misses a modality spreads its weight over the others.
 
     Args:
@@ -85,7 +85,8 @@ def combined_graph(
     Returns:
         The graph [I, I]; rows sum to 1 where any graph has the row.
     """
-    share = mask.cpu().numpy() * np.asarray(weights, dtype=np.float64)
+    has_neighbors = np.stack([np.diff(graph.indptr) > 0 for graph in graphs], axis=1)
+    share = (mask.cpu().numpy() & has_neighbors) * np.asarray(weights, dtype=np.float64)
     total = share.sum(axis=1, keepdims=True)
     share = np.divide(share, total, out=np.zeros_like(share), where=total > 0)
     parts = [sp.diags(share[:, m]) @ graph for m, graph in enumerate(graphs)]

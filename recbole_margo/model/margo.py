@@ -39,6 +39,9 @@ class MARGOParameters(DRAGONParameters):
     interaction_layers: int = hyperparameter(
         "products with the interaction graph in the LightGCN backbone", low=0
     )
+    reg_weight: float = hyperparameter(
+        "lambda, weight of the backbone's regulariser", low=0.0, search=(1e-5, 1e-1, "log")
+    )
     alpha: float = hyperparameter(
         "weight of the calibration loss; 0 is the ablation w/o L_cal",
         low=0.0,
@@ -113,7 +116,9 @@ class MARGO(MultimodalRecommender):
         self.backbone = BACKBONES[parameters.backbone](
             self.interactions, self.features, self.modalities, self.modality_mask, parameters
         )
-        self.weight_logits = nn.Parameter(torch.empty(self.n_items, len(self.modalities)))
+        self.weight_logits = nn.Parameter(
+            torch.empty(self.n_items, len(self.modalities)), requires_grad=parameters.item_weights
+        )
         self._draw_weight_logits()
         self.stage = self.training_stages[-1]
         self._stage_begun = False

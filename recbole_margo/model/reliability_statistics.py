@@ -12,7 +12,7 @@ class ReliabilityStatistics:
     """Sums over the triplets of an epoch, kept on the device until they are asked for."""
 
     def __init__(self) -> None:
-        self._batches: list[Tensor] = []
+        self._sums: Tensor | None = None
         self._triplets = 0
 
     def add(self, trust: Tensor) -> None:
@@ -22,7 +22,8 @@ class ReliabilityStatistics:
             trust: confidence c [B].
         """
         trust = trust.detach()
-        self._batches.append(torch.stack([trust.sum(), (trust == 0).float().sum()]))
+        sums = torch.stack([trust.sum(), (trust == 0).float().sum()])
+        self._sums = sums if self._sums is None else self._sums + sums
         self._triplets += len(trust)
 
     def pop(self, weights: Tensor, modalities: Sequence[str]) -> dict[str, float]:
@@ -40,9 +41,9 @@ class ReliabilityStatistics:
         for name, column in zip(modalities, weights.T, strict=True):
             figures[f"weight_mean/{name}"] = float(column.mean())
             figures[f"weight_std/{name}"] = float(column.std(unbiased=False))
-        if self._triplets:
-            total, zero = torch.stack(self._batches).sum(dim=0).tolist()
+        if self._sums is not None:
+            total, zero = self._sums.tolist()
             figures["confidence_mean"] = total / self._triplets
             figures["confidence_zero_share"] = zero / self._triplets
-        self._batches, self._triplets = [], 0
+        self._sums, self._triplets = None, 0
         return figures

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -105,7 +107,7 @@ def calibration_loss(
         positive_log_weights.masked_fill(~active, 0.0),
         negative_log_weights.masked_fill(~active, 0.0),
     )
-    log_mean_weights = log_sum - torch.log(torch.tensor(2.0))
+    log_mean_weights = log_sum - math.log(2.0)
     log_vector = torch.log(vector.masked_fill(~active, 1.0))
     divergence = (vector * (log_vector - log_mean_weights)).sum(dim=-1)
     return (weight * divergence).mean()

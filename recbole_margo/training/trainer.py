@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
+from recbole_margo.data.protocol import split_fingerprint
 from recbole_margo.errors import CheckpointError, ConfigError, TrainingError
 from recbole_margo.model.base import MultimodalRecommender
 from recbole_margo.training.checkpoint import (
@@ -76,6 +77,7 @@ class MultimodalTrainer(Trainer):  # type: ignore[misc]
         self._best_state: dict[str, Tensor] = {}
         self._resumed: dict[str, Any] | None = None
         self._last_score = 0.0
+        self._split = ""
         self._epoch_log = EpochLog(self.logger, self.tensorboard, self.wandblogger)
 
     @property
@@ -120,6 +122,9 @@ class MultimodalTrainer(Trainer):  # type: ignore[misc]
             TrainingError: if the loss is not a finite number.
             KeyboardInterrupt: passed on after the log said how to resume.
         """
+        if self._resumed is None:
+            self.progress = []
+        self._split = split_fingerprint(train_data)
         self.eval_collector.data_collect(train_data)
         if self.config["train_neg_sample_args"].get("dynamic", False):
             train_data.get_model(self.model)
@@ -263,7 +268,7 @@ class MultimodalTrainer(Trainer):  # type: ignore[misc]
         scores = [stage.best_score for stage in self.progress]
         if len(scores) < 2 or scores[0] is None or scores[-1] is None:
             return
-        if not self.progress[0].improves(scores[-1], self.valid_metric_bigger):
+        if self.progress[-1].improves(scores[0], self.valid_metric_bigger):
             self.logger.warning(
                 f"No epoch of {self.progress[-1].name} reached the best validation score of "
                 f"{self.progress[0].name} ({scores[-1]:.4f} against {scores[0]:.4f}); the result "
@@ -315,6 +320,7 @@ class MultimodalTrainer(Trainer):  # type: ignore[misc]
             "other_parameter": self.model.other_parameter(),
             "optimizer": self.optimizer.state_dict(),
             "stages": [stage.as_plain() for stage in self.progress],
+            "split": self._split,
             "modalities": list(self.model.modalities),
             "feature_checksums": dict(self.model.feature_checksums),
             **id_maps(train_data._dataset),
@@ -340,7 +346,7 @@ class MultimodalTrainer(Trainer):  # type: ignore[misc]
         if "random_states" not in state:
             raise CheckpointError(
                 f"{path} holds the best parameters, not a state to resume from: "
-                f"give {path.stem}-last{path.suffix}"
+                f"give the file beside it that ends in -last{path.suffix}"
             )
         if state["config"]["model"] != self.config["model"]:
             raise CheckpointError(
@@ -351,8 +357,6 @@ class MultimodalTrainer(Trainer):  # type: ignore[misc]
             self.saved_model_file = str(path.with_name(name))
         self.progress = [StageProgress(**stage) for stage in state["stages"]]
         self._resumed = state
-        self.model.load_other_parameter(state["other_parameter"])
-        self.model.load_state_dict(state["state_dict"])
         self.logger.info(
             f"Resuming {self.progress[-1].name} after epoch {self.progress[-1].epochs} from {path}"
         )
@@ -365,6 +369,11 @@ class MultimodalTrainer(Trainer):  # type: ignore[misc]
                     f"the {name.replace('_', ' ')} of the checkpoint ({len(state[name]) - 1}) are "
                     f"not those of the dataset ({len(tokens) - 1}): resume with the same data"
                 )
+        if state["split"] != self._split:
+            raise CheckpointError(
+                "the training interactions are not those of the checkpoint: resume with the same "
+                "data and the same split"
+            )
         if state["feature_checksums"] != self.model.feature_checksums:
             raise CheckpointError(
                 "the feature files changed since the checkpoint was written: resume with the same "
