@@ -17,6 +17,7 @@ from recbole_margo.errors import ConfigError, RecBoleMargoError
 # Verbs that read their own options, imported when they are called.
 VERBS_WITH_A_MODULE = {
     "convert": ("dataset_converters.__main__", "make a dataset folder from raw data"),
+    "encode": ("recbole_margo.encode", "turn texts, images or sounds into features"),
     "export": ("dataset_converters.export", "write a dataset in MMRec's layout"),
     "inspect": ("recbole_margo.inspection", "look whether a dataset's features fit its items"),
 }
