@@ -207,14 +207,21 @@ def _check_arguments(
             f"{where}: expected each item token once, found {repeated!r} twice. Keep one row an "
             "item."
         )
-    unwritable = next(
-        (token for token in tokens if not token or token.splitlines() != [token]), None
-    )
+    unwritable = next((token for token in tokens if not _is_line(token)), None)
     if unwritable is not None:
         raise DataError(
-            f"{where}: expected item tokens of one line each, found {unwritable!r}. Rename the "
-            "item."
+            f"{where}: expected item tokens of one line of text each, found {unwritable!r}. Rename "
+            "the item."
         )
+
+
+def _is_line(token: str) -> bool:
+    """Tell whether a token can be a line of a file, and a field that pandas reads to its end."""
+    try:
+        token.encode("utf-8")  # half of a surrogate pair, as broken JSON may hold it, cannot
+    except UnicodeEncodeError:
+        return False
+    return token.splitlines() == [token] and "\0" not in token
 
 
 def _rows_with_features(

@@ -33,6 +33,7 @@ def read_tab_separated(path: Path, as_text: bool = False) -> pd.DataFrame:
         {"dtype": str, "na_filter": False} if as_text else {"quoting": csv.QUOTE_NONE}
     )
     try:
+        _refuse_zero_bytes(path)
         with path.open(encoding="utf-8-sig", newline="") as file:
             columns = file.readline(HEADER_CHARACTERS).rstrip("\r\n").split("\t")
         repeated = first_duplicate(columns)
@@ -67,3 +68,15 @@ def read_tab_separated(path: Path, as_text: bool = False) -> pd.DataFrame:
     if table.empty:
         raise DataError(f"{path}: expected interactions, found a header only.")
     return table
+
+
+def _refuse_zero_bytes(path: Path) -> None:
+    """Refuse what pandas would silently take for the end of a field."""
+    content = path.read_bytes()
+    place = content.find(b"\0")
+    if place >= 0:
+        line = content.count(b"\n", 0, place) + 1
+        raise DataError(
+            f"{path}, line {line}: expected text in UTF-8, found a byte "
+            "of value 0. Is it in UTF-16? Convert it: iconv -f UTF-16 -t UTF-8."
+        )

@@ -141,6 +141,7 @@ def test_the_source_may_have_another_name(source: Path) -> None:
         ("userID\titemID\trating\tx_label\n0\t1\t\t0\n", r"rating, line 2: .*found 'nan'"),
         ("userID\titemID\trating\tx_label\n0\t1\t2\t0\n0\t1\tinf\t1\n", r"rating, line 3: .*'inf'"),
         ("userID\titemID\trating\tx_label\n0\t1\tTrue\t0\n", r"rating, line 2: .*found 'True'"),
+        ("userID\titemID\tx_label\n0\t1\t0\n0\t1\0\t0\n", r"line 3: .*found a byte of value 0"),
         ("userID\titemID\titemID\tx_label\n0\t1\t2\t0\n", r"each column once, found 'itemID' tw"),
         ('userID\titemID\tx_label\n0\t"1"\t0\n', r"itemID, line 2: .*found '\"1\"'"),
         ("userID\titemID\tx_label\n0\t1.0\t0\n", r"itemID, line 2: .*whole number, found '1\.0'"),

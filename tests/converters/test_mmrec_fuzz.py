@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -13,8 +15,11 @@ from mmrec_source import COLUMNS, ROWS, write_source
 
 from dataset_converters.download_lock import DownloadLock
 from dataset_converters.errors import DataError
+from dataset_converters.feature_files import write_features
+from dataset_converters.interactions import SPLITS, write_splits
 from dataset_converters.mmrec import MMRecConverter, read_interactions
 from dataset_converters.mmrec_export import MMRecExport
+from dataset_converters.tab_separated import read_tab_separated
 
 INTER = "\n".join(["\t".join(COLUMNS), *("\t".join(map(str, row)) for row in ROWS)]).encode()
 PIECES = st.sampled_from(
@@ -121,6 +126,43 @@ def test_a_dataset_is_exported_or_refused(tmp_path: Path, data: st.DataObject) -
             assert report.rows_read == sum(report.rows.values()) > 0
     finally:
         path.write_bytes(content)
+
+
+# A byte of value 0 is refused where it is read.
+CHARACTERS = st.characters(exclude_characters="\0", codec="utf-8")
+TOKENS = st.text(CHARACTERS, min_size=1, max_size=6).filter(
+    lambda token: token.splitlines() == [token]
+)
+
+
+@fuzzing
+@given(st.lists(TOKENS, min_size=3, max_size=6, unique=True))
+@example(["NA", "null", '"'])
+@example(["0", "2", "1"])
+@example([" a", "a ", "\ufeffa"])
+@example(["#", "'", "\\"])
+def test_any_token_is_exported_as_it_is(tmp_path: Path, tokens: list[str]) -> None:
+    folder = Path(tempfile.mkdtemp(dir=tmp_path), "toy")
+    folder.mkdir()
+    rows = pd.DataFrame({"user_id": [str(u) for u in range(len(tokens))], "item_id": tokens})
+    write_splits(folder, "toy", dict.fromkeys(SPLITS, rows))
+    matrix = np.arange(1.0, len(tokens) + 1)[:, None]
+    write_features(folder, "toy", "text", matrix, tokens, "a test")
+    MMRecExport(folder, "toy").run(folder.parent / "out")
+
+    written = folder.parent / "out" / "toy"
+    mapping = read_tab_separated(written / "i_id_mapping.csv", as_text=True)
+    assert set(mapping["asin"]) == set(tokens)
+    number = dict(zip(mapping["asin"], mapping["itemID"].astype(int), strict=True))
+    features = np.load(written / "text_feat.npy")[:, 0]
+    for row, token in enumerate(tokens):
+        assert features[number[token]] == row + 1
+
+
+@pytest.mark.parametrize("token", ["", "a\n", "a\u2028b", "a\0", "\ud800"])
+def test_a_token_that_is_no_line_of_text_is_refused(tmp_path: Path, token: str) -> None:
+    with pytest.raises(DataError, match=r"one line of text each, found '"):
+        write_features(tmp_path, "toy", "text", np.ones((2, 1)), ["a", token], "a test")
 
 
 @fuzzing
