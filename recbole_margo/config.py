@@ -73,6 +73,8 @@ class Config(recbole.config.Config):  # type: ignore[misc]
         del self.yaml_loader
         self._check_keys()
         self._check_values()
+        if issubclass(self.model_class, MultimodalRecommender):
+            self.model_class.parameters_class.from_config(self, self.model)
 
     def _build_yaml_loader(self) -> type[YamlLoader]:
         return YamlLoader

@@ -46,6 +46,9 @@ def test_recbole_keys_without_yaml_are_known_from_the_model_source() -> None:
         ("eval_protocol", "random", r"must be one of \['recbole', 'mmrec'\]"),
         ("metrics", ["Precisoin"], "There is no metric named"),
         ("topk", [0], "positive integer"),
+        ("reg_weight", -1, r"`reg_weight` must lie in \[0.0, inf\], found -1"),
+        ("backbone", "VGG", "`backbone` must be one of"),
+        ("tau", 0, "`tau` must lie in"),
     ],
 )
 def test_values_of_the_wrong_kind_are_refused(key: str, value: object, message: str) -> None:

@@ -38,7 +38,9 @@ def comparison_table(
         return bold.format(text) if text == f"{best[metric]:.4f}" else text
 
     rows = [_row(record, metrics, shown) for record in records]
-    headers = ["model", *metrics, "best epochs", "seconds", "peak MiB"]
+    headers = ["model", "status"]
+    if finished:
+        headers = ["model", *metrics, "best epochs", "seconds", "peak MiB"]
     return tabulate(rows, headers=headers, tablefmt=style, disable_numparse=True)
 
 
