@@ -83,7 +83,7 @@ def read_item_texts(
     columns = list(dict.fromkeys([id_column, *text_columns]))
     for chunk in table.read(columns, "reading items"):
         table.check_scalars(chunk[id_column])
-        piece = chunk[list(text_columns)].map(text_of_cell)
+        piece = chunk[list(text_columns)].apply(lambda column: column.map(text_of_cell))
         pieces.append(piece.set_axis(codes.encode(chunk[id_column]), axis=0))
     rows = pd.concat(pieces) if pieces else pd.DataFrame(columns=list(text_columns))
     rows = rows[rows.index >= 0]

@@ -105,7 +105,7 @@ class Preparation:
         for reason, keep in (
             (f"rating below {self.min_rating}, or none", self._rated_well),
             ("no timestamp, which the split needs", self._timed),
-            ("repeats a user and item", self._distinct),
+            (f"repeats a user and item{' and time' * (self.repeats == 'all')}", self._distinct),
             (f"user or item with fewer than {self.k_core} interactions", self._in_core),
         ):
             mask = keep(raw.table, where)

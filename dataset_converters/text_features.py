@@ -48,7 +48,7 @@ def text_features(texts: Sequence[str], dimension: int, where: str) -> NDArray[n
         weights = vectorizer.fit_transform(texts)
         svd = TruncatedSVD(min(dimension, *weights.shape), random_state=SEED)
         # Texts that are all the same have no variance to explain, and need none.
-        with np.errstate(invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore"):
             features: NDArray[np.float32] = svd.fit_transform(weights).astype(np.float32)
     except ValueError as error:
         raise DataError(

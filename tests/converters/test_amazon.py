@@ -182,7 +182,7 @@ def test_exact_repeats_are_dropped_and_later_ratings_are_kept(tmp_path: Path) ->
     with (tmp_path / "ratings_Toys.csv").open("a", encoding="utf-8") as file:
         file.write(f"{user},{item},1.0,{time}\n{user},{item},{rating},{time + 1}\n,{item},5.0,1\n")
     report, _ = AmazonConverter(tmp_path, "toys").run(tmp_path / "out")
-    assert report.dropped["repeats a user and item"] == 1
+    assert report.dropped["repeats a user and item and time"] == 1
     assert report.dropped["no user, item, rating or time"] == 1
     found = written(tmp_path / "out" / "toys")
     own = found[(found["user_id:token"] == user) & (found["item_id:token"] == item)]
