@@ -10,6 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
+from recbole.utils import init_seed
 from tabulate import tabulate
 
 from dataset_converters.feature_manifest import FeatureManifest
@@ -50,6 +51,8 @@ class DatasetInspection:
         Raises:
             DataError: interactions or features are missing or damaged.
         """
+        # As a run begins: the split of a dataset without benchmark files is drawn from this seed.
+        init_seed(config["seed"], config["reproducibility"])
         loaders = prepare_loaders(config, load_dataset(config), config.model_class)
         train = loaders[0]._dataset
         splits = {

@@ -23,6 +23,9 @@ LINES: tuple[tuple[str, dict[str, Any]], ...] = (
 REAL: dict[str, Any] = {"color": COLORS[0], "markersize": 8}
 SHUFFLED: dict[str, Any] = {"color": COLORS[1], "markersize": 5, "markerfacecolor": "none"}
 
+# A name is cut where it would squeeze the panel.
+LONGEST_NAME = 18
+
 
 @dataclass(frozen=True)
 class DatasetFigure:
@@ -59,9 +62,10 @@ def draw_dataset(path: Path, content: DatasetFigure) -> None:
     """
     modalities = list(content.coverage)
     rows = 2 if modalities else 1
-    figure = Figure(figsize=(9.6, 3.4 * rows), layout="constrained")
+    heights = [3.4, max(3.4, 1.4 + 0.45 * len(modalities))][:rows]
+    figure = Figure(figsize=(9.6, sum(heights)), layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(rows, 2, squeeze=False)
+    panels = figure.subplots(rows, 2, squeeze=False, height_ratios=heights)
     _draw_degrees(panels[0, 0], content)
     _draw_concentration(panels[0, 1], content)
     if modalities:
@@ -122,7 +126,7 @@ def _draw_alignment(panel: Axes, content: DatasetFigure) -> None:
         )
     panel.plot([], [], "D", label="rows as they are", **REAL)
     panel.plot([], [], "o", label="rows shuffled", **SHUFFLED)
-    names = [f"{name}\n{share:.0%} of items" for name, share in content.coverage.items()]
+    names = [f"{_cut(name)}\n{share:.0%} of items" for name, share in content.coverage.items()]
     panel.set_yticks(places, names)
     panel.set_ylim(len(places) - 0.4, -0.6)
     panel.set_xlim(0.0, 1.12 * panel.get_xlim()[1])
@@ -149,7 +153,8 @@ def _draw_norms(panel: Axes, content: DatasetFigure) -> None:
             facecolor=COLORS[index % len(COLORS)], alpha=0.6, hatch=HATCHES[index % len(HATCHES)]
         )
     names = [
-        f"{name}\nmedian {_short(float(np.median(norms)))}" for name, norms in content.norms.items()
+        f"{_cut(name)}\nmedian {_short(float(np.median(norms)))}"
+        for name, norms in content.norms.items()
     ]
     panel.set_yticks(np.arange(1, len(names) + 1), names)
     panel.invert_yaxis()
@@ -158,6 +163,10 @@ def _draw_norms(panel: Axes, content: DatasetFigure) -> None:
         xlabel="length / median length\n(box: quartiles, whiskers: 1 % and 99 %)",
     )
     panel.grid(axis="x", alpha=0.3)
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
 def _short(value: float) -> str:

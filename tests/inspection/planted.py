@@ -30,7 +30,7 @@ def write_planted(data_path: Path) -> Path:
     generator = np.random.default_rng(5)
     rows = []
     for user in range(USERS):
-        mine = np.flatnonzero(GROUP_OF == user % GROUPS)
+        mine = np.flatnonzero(user % GROUPS == GROUP_OF)
         chosen = generator.permutation(mine)[:8]
         rows += [(f"u{user}", f"i{item}", place) for place, item in enumerate(chosen)]
     table = pd.DataFrame(rows, columns=["user_id", "item_id", "place"])

@@ -5,9 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from planted import ITEMS, NAME, USERS, add_modality, planted_features, write_planted
+from recbole.utils import init_seed
 
+from recbole_margo.config import Config
+from recbole_margo.data.protocol import load_dataset, prepare_loaders
 from recbole_margo.inspection import main
+from recbole_margo.inspection.dataset_inspection import DatasetInspection
 
 
 def inspect(folder: Path, *options: str) -> tuple[int, dict]:
@@ -104,3 +109,24 @@ def test_placeholders_gaps_and_cold_items_are_reported(folder: Path) -> None:
     assert "placeholder" in text
     assert "of the items have 'image'" in text
     assert "1 columns of 'image' are constant" in text
+
+
+def test_the_split_is_that_of_training_whatever_was_drawn_before(folder: Path) -> None:
+    rows = [
+        line
+        for split in ("train", "valid", "test")
+        for line in (folder / f"{NAME}.{split}.inter").read_text().splitlines()[1:]
+    ]
+    (folder / f"{NAME}.inter").write_text("\n".join(["user_id:token\titem_id:token", *rows]))
+    (folder / f"{NAME}.yaml").write_text("load_col: {inter: [user_id, item_id]}\n")
+    add_modality(folder, "image", planted_features())
+    settings = {"data_path": str(folder.parent), "use_gpu": False, "modalities": None}
+    config = Config("BPR", NAME, config_dict=settings)
+    init_seed(config["seed"], config["reproducibility"])
+    trained_on = prepare_loaders(config, load_dataset(config), config.model_class)
+    torch.manual_seed(1)
+    np.random.seed(1)
+    found = DatasetInspection.of(Config("BPR", NAME, config_dict=settings))
+    part = trained_on[0]._dataset
+    expected = np.bincount(part.inter_feat["item_id"].numpy(), minlength=part.item_num)[1:]
+    np.testing.assert_array_equal(found.figure.item_degrees, expected)
