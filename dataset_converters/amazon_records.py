@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,10 @@ def parse_record(line: bytes, path: Path, number: int) -> dict[str, Any]:
 
 def _parse_literal(text: str, path: Path, number: int) -> Any:
     try:
-        return ast.literal_eval(text)
+        with warnings.catch_warnings():
+            # About escapes in the text of others, which nobody here can mend.
+            warnings.simplefilter("ignore")
+            return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
         raise DataError(
             f"{path}, line {number}: expected a Python dict of plain values, as in the edition of "
