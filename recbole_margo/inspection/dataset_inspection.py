@@ -109,8 +109,6 @@ class DatasetInspection:
                 )
             if modality.coverage < LOW_COVERAGE:
                 found.append(f"only {modality.coverage:.0%} of the items have {name!r}")
-            if modality.constant_columns:
-                found.append(f"{modality.constant_columns} columns of {name!r} are constant")
         if self.interactions.repeated:
             found.append(
                 f"{self.interactions.repeated:,} validation and test interactions are in the "

@@ -138,26 +138,29 @@ def _draw_alignment(panel: Axes, content: DatasetFigure) -> None:
 
 def _draw_norms(panel: Axes, content: DatasetFigure) -> None:
     """Draw the distribution of the rows' lengths, each modality relative to its median."""
-    relative = [norms / np.median(norms) for norms in content.norms.values()]
-    boxes = panel.boxplot(
-        relative,
-        orientation="horizontal",
-        widths=0.5,
-        whis=(1, 99),
-        showfliers=False,
-        patch_artist=True,
-        medianprops={"color": "black"},
-    )
-    for index, box in enumerate(boxes["boxes"]):
-        box.set(
-            facecolor=COLORS[index % len(COLORS)], alpha=0.6, hatch=HATCHES[index % len(HATCHES)]
+    # By hand: how a box plot is told to lie has changed between versions of matplotlib.
+    places = np.arange(len(content.norms))
+    for place, norms in zip(places, content.norms.values(), strict=True):
+        low, first, median, third, high = np.quantile(norms, [0.01, 0.25, 0.5, 0.75, 0.99])
+        for start, end in ((low, first), (high, third)):
+            panel.plot([start / median, end / median], [place, place], "k-|", markevery=[0])
+        panel.barh(
+            place,
+            (third - first) / median,
+            left=first / median,
+            height=0.5,
+            color=COLORS[place % len(COLORS)],
+            hatch=HATCHES[place % len(HATCHES)],
+            edgecolor="black",
+            alpha=0.6,
         )
+        panel.plot([1.0, 1.0], [place - 0.25, place + 0.25], "k-", linewidth=2)
     names = [
         f"{_cut(name)}\nmedian {_short(float(np.median(norms)))}"
         for name, norms in content.norms.items()
     ]
-    panel.set_yticks(np.arange(1, len(names) + 1), names)
-    panel.invert_yaxis()
+    panel.set_yticks(places, names)
+    panel.set_ylim(len(places) - 0.4, -0.6)
     panel.set(
         title="How long the feature vectors are",
         xlabel="length / median length\n(box: quartiles, whiskers: 1 % and 99 %)",
