@@ -34,7 +34,7 @@ def text_features(texts: Sequence[str], dimension: int, where: str) -> NDArray[n
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     if dimension < 1:
-        raise DataError(f"--text-dimension: expected at least 1, found {dimension}.")
+        raise DataError(f"text features: expected at least 1 dimension, found {dimension}.")
     vectorizer = TfidfVectorizer(
         sublinear_tf=True,
         strip_accents="unicode",
@@ -53,6 +53,6 @@ def text_features(texts: Sequence[str], dimension: int, where: str) -> NDArray[n
     except ValueError as error:
         raise DataError(
             f"{where}: expected texts that share two words or more, found {len(texts)} that do "
-            f"not, such as {texts[0][:80]!r}. Choose other text columns, or --no-text-features."
+            f"not, such as {texts[0][:80]!r}. Choose other text columns, or leave the texts out."
         ) from error
     return features

@@ -173,7 +173,7 @@ def _joined(table: TableFile, id_column: str, columns: Sequence[str]) -> dict[st
     """Return item -> its cells joined by spaces; the first row of an item counts."""
     joined: dict[str, str] = {}
     for piece in table.read(list(dict.fromkeys([id_column, *columns])), "reading items"):
-        cells = piece[list(columns)].map(text_of_cell).to_numpy()
+        cells = piece[list(columns)].apply(lambda column: column.map(text_of_cell)).to_numpy()
         for item, row in zip(piece[id_column], cells, strict=True):
             token = str(item).strip()
             if token not in MISSING:
