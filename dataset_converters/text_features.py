@@ -51,8 +51,9 @@ def text_features(texts: Sequence[str], dimension: int, where: str) -> NDArray[n
         with np.errstate(divide="ignore", invalid="ignore"):
             features: NDArray[np.float32] = svd.fit_transform(weights).astype(np.float32)
     except ValueError as error:
+        example = texts[0][:80] if texts else ""
         raise DataError(
             f"{where}: expected texts that share two words or more, found {len(texts)} that do "
-            f"not, such as {texts[0][:80]!r}. Choose other text columns, or leave the texts out."
+            f"not, such as {example!r}. Choose other text columns, or leave the texts out."
         ) from error
     return features

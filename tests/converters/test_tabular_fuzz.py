@@ -60,6 +60,7 @@ def test_interactions_are_read_or_refused(tmp_path: Path, content: bytes) -> Non
 
 @fuzzing
 @given(damaged((JSON_LINES, b"item,title\ni1,a b\ni2,b c\ni3,a c\n", TABLE)))
+@example(b"item,title\ni1")
 def test_items_are_read_or_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "rows.csv").write_bytes(TABLE)
     (tmp_path / "items").write_bytes(content)
