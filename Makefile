@@ -2,7 +2,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
-export OMP_NUM_THREADS ?= 1
 
 .PHONY: demo test check clean
 
@@ -10,7 +9,7 @@ demo: $(INSTALLED)
 	$(BIN)/python run_recbole_margo.py --model=MARGO,DRAGON,LightGCN,BPR --dataset=ml-100k
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
