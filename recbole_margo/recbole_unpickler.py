@@ -25,6 +25,7 @@ SAFE_GLOBALS = frozenset(
         "numpy.ndarray",
         "scipy.sparse._csc.csc_matrix",
         "scipy.sparse._csr.csr_matrix",
+        "scipy.sparse._lil.lil_matrix",
         "torch.Size",
         "torch.device",
         "torch._utils._rebuild_parameter",

@@ -26,7 +26,7 @@ from recbole.data import create_dataset, data_preparation
 from recbole.quick_start import load_data_and_model
 from recbole.trainer import Trainer
 from recbole.utils import get_flops, get_model, init_seed
-from scipy.sparse import coo_matrix, dok_matrix
+from scipy.sparse import coo_matrix, csr_matrix, dok_matrix
 
 from recbole_margo.compat import TRUST_VARIABLE, load_checkpoint, patch_recbole
 from recbole_margo.errors import CheckpointError, RecBoleMargoError
@@ -206,6 +206,37 @@ def test_a_checkpoint_of_recbole_gives_the_same_results_again(trainer: Trainer) 
     assert resumed.start_epoch == 1
     for name, value in trainer.model.state_dict().items():
         assert torch.equal(resumed.model.state_dict()[name], value)
+
+
+def test_what_models_keep_beside_their_parameters_is_read(tmp_path: Path) -> None:
+    dense = np.array([[0.0, 1.5], [2.0, 0.0]], dtype=np.float32)
+    kept = {
+        "csr": csr_matrix(dense),
+        "csc": csr_matrix(dense).tocsc(),
+        "lil": csr_matrix(dense).tolil(),
+        "matrix": np.asmatrix(dense),
+        "array": dense,
+    }
+    others = {
+        "scalar": np.float64(0.25),
+        "sparse": torch.tensor(dense).to_sparse(),
+        "dtype": torch.float16,
+        "parameter": torch.nn.Parameter(torch.ones(2)),
+        "layer": torch.nn.ModuleDict({"embedding": torch.nn.Embedding(2, 3)}),
+    }
+    path = tmp_path / "model.pth"
+    torch.save({"other_parameter": kept | others}, path, pickle_protocol=4)
+    loaded = load_checkpoint(path)["other_parameter"]
+    for name, value in kept.items():
+        assert type(loaded[name]) is type(value)
+        found = loaded[name].toarray() if hasattr(value, "toarray") else loaded[name]
+        assert np.array_equal(found, dense)
+    assert loaded["scalar"] == 0.25
+    assert torch.equal(loaded["sparse"].to_dense(), torch.tensor(dense))
+    assert loaded["dtype"] is torch.float16
+    assert torch.equal(loaded["parameter"], torch.ones(2))
+    weights = others["layer"].state_dict()["embedding.weight"]
+    assert torch.equal(loaded["layer"]["embedding"].weight, weights)
 
 
 def test_mending_twice_changes_nothing() -> None:
