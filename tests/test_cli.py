@@ -135,13 +135,18 @@ def test_an_interrupt_leaves_a_run_that_can_be_resumed(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell starts background jobs with this signal ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     last = tmp_path / "out/MARGO/checkpoint-last.pth"
     deadline = time.monotonic() + 120
     while not last.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.2)
     process.send_signal(signal.SIGINT)
-    _, printed = process.communicate(timeout=60)
+    try:
+        _, printed = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130, printed
     assert "--resume=out/MARGO/checkpoint-last.pth" in printed
     assert not (tmp_path / "out/MARGO/result.json").exists()
