@@ -300,6 +300,24 @@ def _load_data_and_model(_original: Callable[..., Any]) -> Callable[..., Any]:
     return load_data_and_model
 
 
+def _without_layers(recommender: type[Any]) -> type[Any]:
+    """Keep layers out of what a checkpoint holds beside the parameters.
+
+    RecBole's models of item features name a layer there, and with it goes the whole data set, which
+    only an unsafe loader could read. The parameters of the layer are in the state dict anyway.
+    """
+    other_parameter = recommender.other_parameter
+
+    def other_parameter_without_layers(self: Any) -> dict[str, Any]:
+        from torch.nn import Module
+
+        kept: dict[str, Any] = other_parameter(self)
+        return {name: value for name, value in kept.items() if not isinstance(value, Module)}
+
+    recommender.other_parameter = other_parameter_without_layers
+    return recommender
+
+
 class _TorchWithSafeLoad(ModuleType):
     """Stands for torch in RecBole's modules, where its `load` is `load_checkpoint`."""
 
@@ -315,6 +333,7 @@ def _with_safe_load(_torch: ModuleType) -> ModuleType:
 
 # Module of RecBole -> the name in it that is replaced, and what makes the replacement of it.
 _MENDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "recbole.model.abstract_recommender": ("AbstractRecommender", _without_layers),
     "recbole.utils.utils": ("get_flops", _tolerant_flops),
     QUICK_START: ("load_data_and_model", _load_data_and_model),
     **dict.fromkeys(READERS_OF_CHECKPOINTS, ("torch", _with_safe_load)),

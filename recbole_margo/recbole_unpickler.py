@@ -19,7 +19,9 @@ YAML_LOADER = "yaml.loader.FullLoader"
 SAFE_GLOBALS = frozenset(
     {
         "_codecs.encode",
+        "builtins.list",
         "collections.OrderedDict",
+        "collections.defaultdict",
         "numpy.dtype",
         "numpy.matrix",
         "numpy.ndarray",
@@ -40,10 +42,6 @@ NUMPY_FUNCTIONS: dict[str, Any] = {
     for core in ("core", "_core")
     for name, value in (("scalar", np.float64(0)), ("_reconstruct", np.zeros(0)))
 }
-# Some models store their embedding layer whole.
-MODULES_OF_LAYERS = frozenset(
-    {"recbole.model.layers", "torch.nn.modules.container", "torch.nn.modules.sparse"}
-)
 
 
 class ForeignGlobalError(Exception):
@@ -91,11 +89,9 @@ class RecBoleUnpickler(pickle.Unpickler):
         found = _attribute(module, name)
         if _is_class_of(AbstractRecommender, found):
             return StoredClass(found)
-        if (
-            (module == "torch" and isinstance(found, torch.dtype))
-            or (module == "recbole.utils.enum_type" and _is_class_of(Enum, found))
-            or (module in MODULES_OF_LAYERS and _is_class_of(torch.nn.Module, found))
-        ):
+        if module == "torch" and isinstance(found, torch.dtype):
+            return found
+        if module == "recbole.utils.enum_type" and _is_class_of(Enum, found):
             return found
         raise ForeignGlobalError(full_name)
 

@@ -18,6 +18,11 @@ import recbole_margo  # noqa: F401  mends the libraries that RecBole's modules n
 SEED = 2024
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name bytes by their argument: gzip writes the time, and parallel runs need equal names."""
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     """Start every test from the same random numbers."""

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import zipfile
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -222,7 +223,7 @@ def test_what_models_keep_beside_their_parameters_is_read(tmp_path: Path) -> Non
         "sparse": torch.tensor(dense).to_sparse(),
         "dtype": torch.float16,
         "parameter": torch.nn.Parameter(torch.ones(2)),
-        "layer": torch.nn.ModuleDict({"embedding": torch.nn.Embedding(2, 3)}),
+        "lists": defaultdict(list, {1: [2, 3]}),
     }
     path = tmp_path / "model.pth"
     torch.save({"other_parameter": kept | others}, path, pickle_protocol=4)
@@ -235,8 +236,16 @@ def test_what_models_keep_beside_their_parameters_is_read(tmp_path: Path) -> Non
     assert torch.equal(loaded["sparse"].to_dense(), torch.tensor(dense))
     assert loaded["dtype"] is torch.float16
     assert torch.equal(loaded["parameter"], torch.ones(2))
-    weights = others["layer"].state_dict()["embedding.weight"]
-    assert torch.equal(loaded["layer"]["embedding"].weight, weights)
+    assert loaded["lists"][1] == [2, 3]
+    assert loaded["lists"]["absent"] == []
+
+
+def test_layers_are_stored_with_the_parameters_only(trainer: Trainer) -> None:
+    model = trainer.model
+    model.other_parameter_name = ["item_embedding", "answer"]
+    model.answer = 42
+    assert model.other_parameter() == {"answer": 42}
+    assert "item_embedding.weight" in model.state_dict()
 
 
 def test_mending_twice_changes_nothing() -> None:
