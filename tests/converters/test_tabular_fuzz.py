@@ -97,10 +97,18 @@ def test_matrices_are_read_or_refused(tmp_path: Path, suffix: str, data: st.Data
         assert len(matrix) == len(ids)
 
 
+# Python 3.10 cannot write this character with its csv module, whoever reads it.
+WRITABLE = st.characters(exclude_characters="\0", exclude_categories=["Cs"])
+
+
 @fuzzing
 @given(
     st.lists(
-        st.tuples(st.text(max_size=6), st.text(max_size=6), st.text(max_size=12)),
+        st.tuples(
+            st.text(WRITABLE, max_size=6),
+            st.text(WRITABLE, max_size=6),
+            st.text(WRITABLE, max_size=12),
+        ),
         min_size=6,
         max_size=20,
     )
