@@ -12,10 +12,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 import recbole_margo  # noqa: F401  mends the libraries that RecBole's modules need
 
 SEED = 2024
+
+# A busy machine must not fail a test of what is computed by how long it took.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
