@@ -112,6 +112,8 @@ class Config(recbole.config.Config):  # type: ignore[misc]
         self.internal_config_dict.update(shipped_values("overall.yaml"))
         self.internal_config_dict.update(shipped_values(f"model/{model}.yaml"))
         self.internal_config_dict.update(of_dataset)
+        if not getattr(model_class, "uses_negatives", True):
+            self.internal_config_dict["train_neg_sample_args"] = None
 
     def _check_keys(self) -> None:
         known = known_keys(self.model_class, self.internal_config_dict)

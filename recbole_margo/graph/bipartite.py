@@ -23,6 +23,33 @@ def interaction_matrix(dataset: Any) -> sp.csr_matrix:
     return sp.csr_matrix(matrix)
 
 
+def random_walk_adjacency(interactions: sp.csr_matrix) -> sp.csr_matrix:
+    r"""Return the row-normalised bipartite adjacency with self loops; it is not symmetric.
+
+    .. math:: D^{-1} (A + I), \qquad D = \mathrm{diag}((A + I) 1)
+
+    Args:
+        interactions: R [U, I].
+
+    Returns:
+        The matrix [U + I, U + I], float32, users first; every row sums to 1.
+
+    Source: LATTICE (Zhang et al., MM 2021) and MICRO (Zhang et al., TKDE 2022), interaction graph.
+    """
+    adjacency = sp.bmat([[None, interactions], [interactions.T, None]], format="csr")
+    return row_mean(adjacency + sp.identity(adjacency.shape[0], format="csr"))
+
+
+def row_mean(matrix: sp.spmatrix) -> sp.csr_matrix:
+    """Return a non-negative matrix [R, C] whose rows are divided by their sums, float32.
+
+    Empty rows stay empty.
+    """
+    total = np.asarray(matrix.sum(axis=1), dtype=np.float64).ravel()
+    scale = np.divide(1.0, total, out=np.zeros_like(total), where=total > 0)
+    return sp.csr_matrix(sp.diags(scale) @ matrix.astype(np.float64), dtype=np.float32)
+
+
 def normalized_adjacency(interactions: sp.csr_matrix) -> sp.csr_matrix:
     r"""Return the symmetrically normalised bipartite adjacency without self loops.
 

@@ -29,6 +29,7 @@ def nearest_neighbors(features: Tensor, present: Tensor, k: int) -> sp.csr_matri
         Cosine similarities [I, I], `min(k, number of items with features)` entries a row.
     """
     item_count = features.shape[0]
+    features = features.detach()  # the graph is a constant, also of features that are trained
     norm = features.float().norm(dim=1)
     items = torch.nonzero(present & (norm > 0)).squeeze(1)
     k = min(k, len(items))
@@ -65,6 +66,33 @@ def binary_knn_graph(features: Tensor, present: Tensor, k: int) -> sp.csr_matrix
     per_row = np.diff(graph.indptr)
     graph.data = np.repeat(1.0 / np.maximum(per_row, 1), per_row).astype(np.float32)
     return graph
+
+
+def similarity_knn_graph(features: Tensor, present: Tensor, k: int) -> sp.csr_matrix:
+    r"""Return the kNN graph that keeps the cosines, normalised by row sums on both sides.
+
+    .. math:: D^{-1/2} S D^{-1/2}, \qquad D = \mathrm{diag}(S 1)
+
+    A row whose cosines do not sum to something positive has no normalisation: it gets no weight,
+    as row and as column.
+
+    Args:
+        features: the feature matrix [I, D].
+        present: which items have the modality [I], bool.
+        k: number of neighbours, the item itself among them.
+
+    Returns:
+        The graph [I, I], float32; not symmetric.
+
+    Source: LATTICE (Zhang et al., MM 2021), whose item graph MICRO and MGCN share.
+    """
+    graph = nearest_neighbors(features, present, k)
+    total = np.asarray(graph.sum(axis=1), dtype=np.float64).ravel()
+    scale = np.zeros_like(total)
+    np.power(total, -0.5, where=total > 0, out=scale)
+    return sp.csr_matrix(
+        sp.diags(scale) @ graph.astype(np.float64) @ sp.diags(scale), dtype=np.float32
+    )
 
 
 def combined_graph(

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 import torch
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 from torch import Tensor, nn
+from torch.nn import functional
 
 from recbole_margo.data.features import ItemFeatures, load_item_features
 from recbole_margo.defaults import shipped_values
 from recbole_margo.graph.bipartite import interaction_matrix
 from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import Parameters
+from recbole_margo.nn.losses import bpr_loss, embedding_penalty
+
+# The epochs over which the learning rate falls by `learning_rate_decay`.
+DECAY_EPOCHS = 50
 
 
 class MultimodalRecommender(GeneralRecommender):  # type: ignore[misc]
@@ -35,6 +41,10 @@ class MultimodalRecommender(GeneralRecommender):  # type: ignore[misc]
     input_type = InputType.PAIRWISE
     parameters_class: ClassVar[type[Parameters]]
     paper: ClassVar[Paper]
+    # Without them our config samples none; the batch then holds users and items only.
+    uses_negatives: ClassVar[bool] = True
+    # Whether an item has an embedding of its own, apart from its content.
+    uses_item_ids: ClassVar[bool] = True
     loss_names: tuple[str, ...] = ("loss",)
     training_stages: tuple[str, ...] = ("training",)
 
@@ -47,17 +57,74 @@ class MultimodalRecommender(GeneralRecommender):  # type: ignore[misc]
         self.feature_checksums = features.checksums
         self._register_features(features)
         self.interactions = interaction_matrix(dataset)
+        self.trainer_announces_epochs = False
+        self._epochs_begun = 0
         self._tables: tuple[Any, tuple[Tensor, Tensor]] | None = None
 
     def _register_features(self, features: ItemFeatures) -> None:
         self.register_buffer("modality_mask", features.mask, persistent=False)
         for index, matrix in enumerate(features.matrices):
-            self.register_buffer(f"feature_matrix_{index}", matrix, persistent=False)
+            name = f"feature_matrix_{index}"
+            if getattr(self.hyperparameters, "train_features", False):
+                self.register_parameter(name, nn.Parameter(matrix))
+            else:
+                self.register_buffer(name, matrix, persistent=False)
 
     @property
     def features(self) -> list[Tensor]:
-        """The raw features, one matrix [I, D_m] per modality."""
+        """The raw features, one matrix [I, D_m] per modality; parameters if they are trained."""
         return [getattr(self, f"feature_matrix_{m}") for m in range(len(self.modalities))]
+
+    def project_features(
+        self, projections: Iterable[Callable[[Tensor], Tensor]], items: Tensor | None = None
+    ) -> list[Tensor]:
+        """Project the features of every modality; an item that misses one has a zero row there.
+
+        Args:
+            projections: one map [*, D_m] -> [*, d] per modality.
+            items: ids [B] of the items to project; none: all.
+
+        Returns:
+            Per modality [B, d], or [I, d] for all items, in float32.
+        """
+        projected = []
+        for m, (matrix, projection) in enumerate(zip(self.features, projections, strict=True)):
+            present = self.modality_mask[:, m : m + 1]
+            if items is not None:
+                matrix, present = functional.embedding(items, matrix), present[items]
+            projected.append(projection(matrix).float() * present)
+        return projected
+
+    def triplets(self, interaction: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Return user ids, item ids and negative item ids of a batch, each [B]."""
+        return (
+            interaction[self.USER_ID],
+            interaction[self.ITEM_ID],
+            interaction[self.NEG_ITEM_ID],
+        )
+
+    def users_and_items(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
+        """Split nodes [U + I, *] into users [U, *] and items [I, *]."""
+        return nodes[: self.n_users], nodes[self.n_users :]
+
+    def ranking_and_penalty(
+        self, interaction: Any, users: Tensor, items: Tensor, penalty: str = "squared"
+    ) -> tuple[Tensor, Tensor]:
+        """Return the pairwise ranking loss of a batch and the penalty on its embeddings.
+
+        Args:
+            interaction: with user ids [B], item ids [B] and negative item ids [B].
+            users: all users [U, K].
+            items: all items [I, K].
+            penalty: one of `recbole_margo.nn.losses.PENALTIES`.
+        """
+        user, positive, negative = self.triplets(interaction)
+        batch_users = functional.embedding(user, users)
+        positives, negatives = functional.embedding(torch.stack([positive, negative]), items)
+        ranking = bpr_loss(
+            (batch_users * positives).sum(dim=1), (batch_users * negatives).sum(dim=1)
+        )
+        return ranking, embedding_penalty(penalty, batch_users, positives, negatives)
 
     def scoring_tables(self) -> tuple[Tensor, Tensor]:
         """Return user table [U, K] and item table [I, K] whose products are the scores."""
@@ -70,7 +137,21 @@ class MultimodalRecommender(GeneralRecommender):  # type: ignore[misc]
         """Go on with a stage that an interrupted run began; the parameters are loaded after it."""
 
     def begin_epoch(self, epoch: int) -> None:
-        """Do the work that is due before an epoch, for example draw a sub-graph."""
+        """Do the work that is due before an epoch (from 0), for example draw a sub-graph.
+
+        A trainer that does not announce epochs (RecBole's plain `Trainer`) only switches the model
+        to training; each time counts as the beginning of an epoch then.
+        """
+
+    def learning_rate_factor(self, epoch: int) -> float:
+        """Return the factor on every learning rate in an epoch (from 0) of a stage."""
+        decay: float = getattr(self.hyperparameters, "learning_rate_decay", 1.0)
+        return float(decay ** (epoch / DECAY_EPOCHS))
+
+    @property
+    def keeps_zero_gradients(self) -> bool:
+        """Whether a parameter that a batch leaves out moves on by the optimiser's momentum."""
+        return False
 
     def epoch_statistics(self) -> dict[str, float]:
         """Return figures of the epoch for the logs, by name, and start counting anew."""
@@ -127,6 +208,9 @@ class MultimodalRecommender(GeneralRecommender):  # type: ignore[misc]
         """Switch between training and evaluation; forgets the scoring tables."""
         self._tables = None
         nn.Module.train(self, mode)
+        if mode and not self.trainer_announces_epochs:
+            self.begin_epoch(self._epochs_begun)
+            self._epochs_begun += 1
         return self
 
     def load_other_parameter(self, para: dict[str, Any] | None) -> None:

@@ -11,16 +11,15 @@ from torch import Tensor, nn
 from recbole_margo.model.backbone import DragonBackbone
 from recbole_margo.model.base import MultimodalRecommender
 from recbole_margo.model.paper import Paper
-from recbole_margo.model.parameters import Parameters, hyperparameter
+from recbole_margo.model.parameters import MultimodalParameters, hyperparameter
 from recbole_margo.nn.fusion import modality_scores
 from recbole_margo.nn.losses import bpr_loss, mean_square
 
 
 @dataclass(frozen=True, kw_only=True)
-class DRAGONParameters(Parameters):
+class DRAGONParameters(MultimodalParameters):
     """Hyper-parameters of DRAGON and of its backbone."""
 
-    embedding_size: int = hyperparameter("width d of a modality's embedding", low=1, paper=64)
     projection_size: int = hyperparameter("hidden width of the projections", low=1, paper=256)
     item_neighbors: int = hyperparameter(
         "neighbours of an item in a kNN graph, itself included", low=1, paper=10, search=[5, 10, 20]
@@ -74,6 +73,7 @@ class DRAGON(MultimodalRecommender):
         year=2023,
         link="https://arxiv.org/abs/2301.12097",
     )
+    uses_item_ids = False
     loss_names = ("recommendation", "regularization")
 
     def __init__(self, config: Any, dataset: Any) -> None:

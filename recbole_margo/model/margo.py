@@ -108,6 +108,7 @@ class MARGO(MultimodalRecommender):
         year=2025,
         link="https://arxiv.org/abs/2504.16524",
     )
+    uses_item_ids = False
     other_parameter_name = ("stage",)
 
     def __init__(self, config: Any, dataset: Any) -> None:
@@ -162,7 +163,8 @@ class MARGO(MultimodalRecommender):
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         """Return the backbone's parameters, and from stage 2 on the logits with their own rate."""
-        groups = [{"params": list(self.backbone.parameters()), "lr": learning_rate}]
+        of_backbone = [p for p in self.parameters() if p is not self.weight_logits]
+        groups = [{"params": of_backbone, "lr": learning_rate}]
         if self.stage == RELIABILITY_STAGE:
             own_rate = self.hyperparameters.weight_learning_rate
             rate = learning_rate if own_rate is None else own_rate

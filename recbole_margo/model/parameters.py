@@ -36,6 +36,14 @@ class Hyperparameter:
     paper: Any = None
     search: tuple[float, float, str] | list[Any] | None = None
 
+    def range_text(self) -> str:
+        """Return the search range, or else the choices, in words; empty if there is neither."""
+        if isinstance(self.search, tuple):
+            low, high, scale = self.search
+            return f"{low:g} to {high:g}, {scale}"
+        values = self.search or self.choices or ()
+        return ", ".join(str(value) for value in values)
+
     def check(self, key: str, value: Any) -> None:
         """Raise `ConfigError` if the value lies outside the bounds or the choices."""
         if self.choices is not None and value not in self.choices:
@@ -96,6 +104,21 @@ class Parameters:
             description.check(name, value)
             values[name] = value
         return cls(**values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultimodalParameters(Parameters):
+    """The hyper-parameters that every model of ours has."""
+
+    embedding_size: int = hyperparameter("width d of an embedding", low=1, paper=64)
+    train_features: bool = hyperparameter(
+        "whether the raw features are trained like other parameters, starting from the files"
+    )
+    learning_rate_decay: float = hyperparameter(
+        "factor on the learning rate over 50 epochs, decay^(epoch / 50); 1 keeps it constant",
+        low=1e-6,
+        high=1.0,
+    )
 
 
 def _converted(key: str, value: Any, wanted: Any) -> Any:

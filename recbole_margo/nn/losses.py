@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+PENALTIES = ("frobenius", "squared")
 
-def bpr_loss(positive: Tensor, negative: Tensor) -> Tensor:
+
+def bpr_loss(positive: Tensor, negative: Tensor, counted: Tensor | None = None) -> Tensor:
     r"""Return the pairwise ranking loss, mean softplus of the negative margin.
 
     .. math:: L = \frac{1}{B} \sum_b \ln(1 + e^{-(r_{ui} - r_{uj})})
@@ -17,13 +19,40 @@ def bpr_loss(positive: Tensor, negative: Tensor) -> Tensor:
     Args:
         positive: scores r_ui [B].
         negative: scores r_uj [B].
+        counted: which triplets take part [B], bool; none: all.
 
     Returns:
-        The loss, a scalar. Finite for any finite margin.
+        The loss, a scalar; 0 if no triplet takes part. Finite for any finite margin.
 
     Source: BPR (Rendle et al., UAI 2009).
     """
-    return functional.softplus(negative - positive).mean()
+    return mean_over(functional.softplus(negative - positive), counted)
+
+
+def mean_over(losses: Tensor, counted: Tensor | None) -> Tensor:
+    """Return the mean of the losses [N] that count [N], a scalar; 0 if none does."""
+    if counted is None:
+        return losses.mean()
+    return torch.where(counted, losses, 0.0).sum() / counted.sum().clamp(min=1)
+
+
+def embedding_penalty(kind: str, *embeddings: Tensor) -> Tensor:
+    r"""Return the penalty on the embeddings of a batch.
+
+    .. math:: \frac{1}{B} \sum_x \lVert X_x \rVert_F \text{ (frobenius)}, \qquad
+        \frac{1}{2B} \sum_x \lVert X_x \rVert_F^2 \text{ (squared)}
+
+    Args:
+        kind: `frobenius`, the norm that much public code takes, not squared; or `squared`, the
+            usual L2 penalty of the papers.
+        embeddings: matrices [B, *]; B is the number of rows of the first.
+
+    Returns:
+        The penalty, a scalar.
+    """
+    norms = torch.stack([torch.linalg.vector_norm(matrix.float()) for matrix in embeddings])
+    total = norms.sum() if kind == "frobenius" else 0.5 * norms.square().sum()
+    return total / len(embeddings[0])
 
 
 def mean_square(embeddings: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from recbole.trainer import Trainer
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
+from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
 from recbole_margo.data.protocol import split_fingerprint
@@ -129,6 +130,7 @@ class MultimodalTrainer(Trainer):  # type: ignore[misc]
         if self.config["train_neg_sample_args"].get("dynamic", False):
             train_data.get_model(self.model)
         self._epoch_log.set_verbose(verbose)
+        self.model.trainer_announces_epochs = True
         if self.eval_step <= 0:  # RecBole's way to switch validation off
             valid_data = None
         fit = _Fit(train_data, valid_data, saved, show_progress, callback_fn)
@@ -156,17 +158,24 @@ class MultimodalTrainer(Trainer):  # type: ignore[misc]
             self._resumed = None
             return
         self.model.begin_stage(name)
-        self.optimizer = self._stage_optimizer()
+        self._build_stage_optimizer()
         self.progress.append(StageProgress(name))
         self._best_state = {}
         if fit.saved:
             self._save_last(fit.train_data)
 
-    def _stage_optimizer(self) -> torch.optim.Optimizer:
-        optimizer: torch.optim.Optimizer = self._build_optimizer(
+    def _build_stage_optimizer(
+        self, state: dict[str, Any] | None = None, epochs_done: int = 0
+    ) -> None:
+        """Build the optimiser of the current stage and the schedule of its learning rates."""
+        self.optimizer = self._build_optimizer(
             params=self.model.parameter_groups(self.learning_rate)
         )
-        return optimizer
+        if state is not None:
+            self.optimizer.load_state_dict(copy.deepcopy(state))
+        self._schedule = LambdaLR(
+            self.optimizer, self.model.learning_rate_factor, last_epoch=epochs_done - 1
+        )
 
     def _fit_stage(self, fit: _Fit) -> None:
         stage = self.progress[-1]
@@ -176,6 +185,7 @@ class MultimodalTrainer(Trainer):  # type: ignore[misc]
             losses = self._train_epoch(
                 fit.train_data, stage.epochs, show_progress=fit.show_progress
             )
+            self._schedule.step()
             stage.figures = self.model.epoch_statistics()
             stage.epochs += 1
             step = sum(each.epochs for each in self.progress)
@@ -210,7 +220,7 @@ class MultimodalTrainer(Trainer):  # type: ignore[misc]
             train_data, description, disable=not show_progress, leave=False, dynamic_ncols=True
         ) as batches:
             for interaction in batches:
-                self.optimizer.zero_grad()
+                self.optimizer.zero_grad(set_to_none=not self.model.keeps_zero_gradients)
                 with torch.autocast(self.device.type, enabled=self.enable_amp):
                     terms = loss_func(interaction.to(self.device))
                 terms = terms if isinstance(terms, tuple) else (terms,)
@@ -381,7 +391,6 @@ class MultimodalTrainer(Trainer):  # type: ignore[misc]
             )
         self.model.resume_stage(self.progress[-1].name)
         self.model.load_state_dict(state["state_dict"])
-        self.optimizer = self._stage_optimizer()
-        self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+        self._build_stage_optimizer(state["optimizer"], self.progress[-1].epochs)
         self._best_state = dict(state["best_state"])
         restore_random_states(state["random_states"], train_data)

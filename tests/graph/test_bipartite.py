@@ -2,12 +2,18 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import dense_latent as latent
 import numpy as np
 import scipy.sparse as sp
 from numpy.testing import assert_allclose, assert_array_equal
 from worlds import prepare, random_world
 
-from recbole_margo.graph.bipartite import interaction_matrix, normalized_adjacency
+from recbole_margo.graph.bipartite import (
+    interaction_matrix,
+    normalized_adjacency,
+    random_walk_adjacency,
+    row_mean,
+)
 
 
 def random_interactions(users: int = 9, items: int = 7, seed: int = 0) -> np.ndarray:
@@ -66,3 +72,31 @@ def test_repeated_interactions_count_once():
     repeated = sp.coo_matrix(([1, 1, 1], ([1, 1, 2], [2, 2, 1])), shape=(3, 3))
     dataset = SimpleNamespace(inter_matrix=lambda form: repeated.asformat(form))
     assert_array_equal(interaction_matrix(dataset).toarray(), [[0, 0, 0], [0, 0, 1], [0, 1, 0]])
+
+
+# --- row-normalised graphs ------------------------------------------------------------------------
+
+
+def test_random_walk_equals_the_dense_formula_and_keeps_isolated_nodes_to_themselves():
+    R = random_interactions()
+    matrix = random_walk_adjacency(sp.csr_matrix(R, dtype=np.float32))
+    assert matrix.dtype == np.float32
+    assert_allclose(matrix.toarray(), latent.random_walk(R), rtol=1e-6)
+    assert matrix.nnz == 2 * R.sum() + sum(R.shape)
+    isolated = [0, 4, len(R), len(R) + 5]
+    assert_array_equal(matrix.toarray()[isolated], np.eye(sum(R.shape))[isolated])
+
+
+def test_random_walk_rows_sum_to_one_and_it_is_not_symmetric():
+    """A user of two items gives each a third; an item of one user gives that user a half."""
+    matrix = random_walk_adjacency(sp.csr_matrix(np.array([[1.0, 1.0]]))).toarray()
+    third, half = 1 / 3, 1 / 2
+    assert_allclose(matrix, [[third, third, third], [half, half, 0], [half, 0, half]], rtol=1e-6)
+
+
+def test_row_mean_divides_each_row_by_its_sum_and_leaves_empty_rows_empty():
+    matrix = sp.csr_matrix(np.array([[1.0, 3.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.5]]))
+    found = row_mean(matrix)
+    assert found.dtype == np.float32
+    assert_allclose(found.toarray(), [[0.25, 0.75, 0], [0, 0, 0], [0, 0, 1]], rtol=1e-6)
+    assert_array_equal(matrix.toarray()[0], [1, 3, 0])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dense_latent as latent
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -13,6 +14,7 @@ from recbole_margo.graph.item_knn import (
     combined_graph,
     modality_shares,
     nearest_neighbors,
+    similarity_knn_graph,
 )
 
 ITEMS = 12
@@ -107,6 +109,60 @@ def test_a_neighbour_with_cosine_zero_stays_in_the_list():
 
 def test_nothing_present_gives_an_empty_graph():
     graph = knn(binary_knn_graph, np.ones((4, 2), dtype=np.float32), np.zeros(4, dtype=bool), 3)
+    assert graph.shape == (4, 4) and graph.nnz == 0
+
+
+# --- the graph that keeps the cosines -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("k", [1, 3, 5, 50])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_similarity_graph_equals_the_dense_formula(k, seed):
+    features, present = catalogue(seed)
+    S = latent.similar_items(features.astype(np.float64), present, k)
+    graph = knn(similarity_knn_graph, features, present, k)
+    assert graph.dtype == np.float32
+    assert_allclose(graph.toarray(), latent.normalized_by_row_sums(S), rtol=1e-5, atol=1e-6)
+
+
+def test_the_similarity_graph_by_hand_is_scaled_by_row_sums_on_both_sides():
+    """Two of three items are each other's second neighbour; the third is nobody's."""
+    features = np.array([[0, 0], [1, 0], [4, 3], [-3, 4]], dtype=np.float32)
+    present = np.array([False, True, True, True])
+    found = knn(similarity_knn_graph, features, present, 2).toarray()
+    # cos(1, 2) = 0.8, cos(2, 3) = 0, cos(1, 3) = -0.6: rows sum to 1.8, 1.8 and 1.
+    expected = [[0, 0, 0, 0], [0, 1 / 1.8, 0.8 / 1.8, 0], [0, 0.8 / 1.8, 1 / 1.8, 0], [0, 0, 0, 1]]
+    assert_allclose(found, expected, rtol=1e-6, atol=1e-7)
+
+
+def test_columns_are_scaled_by_the_row_sum_of_the_neighbour_not_by_how_many_have_it():
+    features = np.array([[0, 0], [1, 0], [4, 3], [0, 1]], dtype=np.float32)
+    present = np.array([False, True, True, True])
+    found = knn(similarity_knn_graph, features, present, 2).toarray()
+    # The list of 3 holds 2 (0.6), but that of 2 holds 1 (0.8): sums 1.8, 1.8 and 1.6.
+    assert found[3, 2] == pytest.approx(0.6 / np.sqrt(1.6 * 1.8))
+    assert found[2, 3] == 0
+    assert found[3, 3] == pytest.approx(1 / 1.6)
+
+
+def test_a_row_whose_cosines_do_not_sum_to_something_positive_has_no_weight():
+    features = np.array([[0, 0], [1, 0], [-1, 0.2], [-1, -0.2]], dtype=np.float32)
+    present = np.array([False, True, True, True])
+    found = knn(similarity_knn_graph, features, present, 3).toarray()
+    assert not found[1].any() and not found[:, 1].any()
+    assert np.isfinite(found).all() and found[2, 3] > 0
+
+
+@pytest.mark.parametrize("k", [2, 50])
+def test_items_without_a_direction_have_no_row_and_no_column_in_the_similarity_graph(k):
+    features, present = catalogue()
+    features[3] = 100.0  # missing, whatever its row holds
+    found = knn(similarity_knn_graph, features, present, k).toarray()
+    assert not found[[0, 3, 6, 8]].any() and not found[:, [0, 3, 6, 8]].any()
+
+
+def test_nothing_present_gives_an_empty_similarity_graph():
+    graph = knn(similarity_knn_graph, np.ones((4, 2), dtype=np.float32), np.zeros(4, dtype=bool), 3)
     assert graph.shape == (4, 4) and graph.nnz == 0
 
 

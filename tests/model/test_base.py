@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from recbole.trainer import Trainer
 from worlds import Experiment, prepare, random_world
 
 from recbole_margo.errors import ConfigError, FeatureError
@@ -128,3 +129,15 @@ def test_an_unknown_key_is_an_error_that_names_the_nearest(tmp_path):
     root = random_world().write(tmp_path)
     with pytest.raises(ConfigError, match=r"`alhpa`.*alpha"):
         prepare(root, "MARGO", alhpa=1.0)
+
+
+def test_an_epoch_begins_with_training_where_the_trainer_does_not_say_so(tmp_path, monkeypatch):
+    """RecBole's plain Trainer only calls `train()`; ours announces epochs and is counted once."""
+    experiment = prepare(random_world().write(tmp_path), "FREEDOM", epochs=2)
+    begun: list[int] = []
+    monkeypatch.setattr(experiment.model, "begin_epoch", begun.append)
+    Trainer(experiment.config, experiment.model).fit(*experiment.loaders[:2], verbose=False)
+    assert begun == [0, 1]
+    begun.clear()
+    experiment.trainer().fit(*experiment.loaders[:2], verbose=False)
+    assert begun == [0, 1]

@@ -13,6 +13,8 @@ from recbole_margo.nn.losses import (
     bpr_loss,
     calibration_loss,
     confidence,
+    embedding_penalty,
+    mean_over,
     mean_square,
     reliability_vector,
 )
@@ -40,6 +42,63 @@ def test_ranking_loss_is_finite_for_any_margin(margin):
     loss.backward()
     assert loss.item() == max(-margin, 0)
     assert positive.grad.item() == (-1 if margin < 0 else 0)
+
+
+def test_ranking_loss_counts_the_triplets_that_take_part():
+    positive, negative = tensors([1.0, -2.0, 0.5], [0.0, 1.0, 0.5])
+    expected = np.mean([np.log(1 + np.exp(-margin)) for margin in (1.0, 0.0)])
+    counted = torch.tensor([True, False, True])
+    assert bpr_loss(positive, negative, counted).item() == pytest.approx(expected)
+    all_of_them = bpr_loss(positive, negative, torch.ones(3).bool())
+    assert all_of_them.item() == pytest.approx(bpr_loss(positive, negative).item())
+
+
+def test_ranking_loss_of_no_triplet_is_zero_with_zero_gradient():
+    positive = torch.tensor([1.0, 2.0], requires_grad=True)
+    loss = bpr_loss(positive, torch.zeros(2), torch.zeros(2).bool())
+    loss.backward()
+    assert loss.item() == 0
+    assert (positive.grad == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("counted", "mean"),
+    [(None, 2.0), (SOME, 2.0), ([True, False, True], 2.5), ([False] * 3, 0.0)],
+)
+def test_mean_over_what_counts(counted, mean):
+    losses = torch.tensor([1.0, 1.0, 4.0], requires_grad=True)
+    counted = None if counted is None else torch.tensor(counted)
+    result = mean_over(losses, counted)
+    assert result.item() == mean
+    result.backward()
+    share = torch.ones(3) / 3 if counted is None else counted / max(int(counted.sum()), 1)
+    assert_allclose(losses.grad, share, rtol=1e-6)
+
+
+@pytest.mark.parametrize("left_out", [torch.inf, -torch.inf, torch.nan])
+def test_mean_over_ignores_whatever_a_loss_that_does_not_count_is(left_out):
+    losses = torch.tensor([1.0, left_out, 4.0], requires_grad=True)
+    result = mean_over(losses, torch.tensor([True, False, True]))
+    result.backward()
+    assert result.item() == 2.5
+    assert_allclose(losses.grad, [0.5, 0.0, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [("frobenius", (5 + np.sqrt(3)) / 2), ("squared", (25 + 3) / 2 / 2)],
+)
+def test_penalty_of_each_kind_by_the_rows_of_the_first(kind, expected):
+    users = torch.tensor([[3.0, 0.0], [0.0, -4.0]])
+    items = torch.ones(1, 3)
+    assert embedding_penalty(kind, users, items).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("kind", ["frobenius", "squared"])
+def test_penalty_of_zeros_has_a_finite_gradient(kind):
+    zeros = torch.zeros(4, 2, requires_grad=True)
+    embedding_penalty(kind, zeros).backward()
+    assert (zeros.grad == 0).all()
 
 
 def test_mean_square():
