@@ -11,6 +11,25 @@ import torch
 from torch import Tensor, nn
 
 
+def csr_tensor(
+    row_pointer: Tensor, column: Tensor, value: Tensor, shape: tuple[int, ...]
+) -> Tensor:
+    """Return a torch CSR tensor of parts that are known to be valid.
+
+    Args:
+        row_pointer: where each row begins [R + 1].
+        column: column of each entry [E].
+        value: value of each entry [E].
+        shape: R and C.
+    """
+    with warnings.catch_warnings():
+        # torch calls the layout a beta, once a process; the products here are tested.
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(
+            row_pointer, column, value, size=shape, check_invariants=False
+        )
+
+
 class SparseMatrix(nn.Module):
     r"""A constant sparse matrix A [R, C] in CSR form that multiplies dense matrices.
 
@@ -44,16 +63,12 @@ class SparseMatrix(nn.Module):
             self.register_buffer(prefix + name, torch.tensor(array, dtype=dtype), persistent=False)
 
     def _csr(self, prefix: str, shape: tuple[int, ...]) -> Tensor:
-        with warnings.catch_warnings():
-            # torch calls the layout a beta, once a process; the products here are tested.
-            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-            return torch.sparse_csr_tensor(
-                getattr(self, prefix + "row_pointer"),
-                getattr(self, prefix + "column"),
-                getattr(self, prefix + "value"),
-                size=shape,
-                check_invariants=False,
-            )
+        return csr_tensor(
+            getattr(self, prefix + "row_pointer"),
+            getattr(self, prefix + "column"),
+            getattr(self, prefix + "value"),
+            shape,
+        )
 
     def forward(self, dense: Tensor) -> Tensor:
         """Multiply A with a dense matrix.
