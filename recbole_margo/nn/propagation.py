@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 
@@ -40,3 +41,28 @@ def mean_of_layers(adjacency: Callable[[Tensor], Tensor], nodes: Tensor, layers:
     Source: LightGCN (He et al., SIGIR 2020), Eq. 8.
     """
     return sum_of_layers(adjacency, nodes, layers) / (layers + 1)
+
+
+def light_gcn(
+    adjacency: Callable[[Tensor], Tensor], users: Tensor, items: Tensor, layers: int
+) -> tuple[Tensor, Tensor]:
+    """Return users and items after LightGCN over the interactions.
+
+    Args:
+        adjacency: the product with the bipartite adjacency, users first.
+        users: embeddings [U, d].
+        items: embeddings [I, d].
+        layers: number of products.
+
+    Returns:
+        Users [U, d] and items [I, d], the mean of all layers.
+
+    Source: LightGCN (He et al., SIGIR 2020), Eq. 7-8.
+    """
+    nodes = mean_of_layers(adjacency, torch.cat([users, items]), layers)
+    return nodes[: len(users)], nodes[len(users) :]
+
+
+def power(adjacency: Callable[[Tensor], Tensor], nodes: Tensor, layers: int) -> Tensor:
+    r"""Return :math:`\hat A^L X` [N, d]; arguments as in `layer_outputs`."""
+    return layer_outputs(adjacency, nodes, layers)[-1]
