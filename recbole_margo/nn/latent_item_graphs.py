@@ -1,0 +1,106 @@
+"""The item graphs of LATTICE and MICRO, which are learned while the model trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+
+from recbole_margo.graph.item_knn import similarity_knn_graph
+from recbole_margo.graph.mixed_item_graph import MixedItemGraph, neighbor_similarities
+from recbole_margo.graph.sparse import SparseMatrix
+from recbole_margo.graph.sparse_pattern import SparsePattern
+from recbole_margo.nn.projection import linear_projection
+
+REFRESHES = ("epoch", "batch")
+
+
+class LatentItemGraphs(nn.Module):
+    """Builds item graphs from raw and projected features and keeps them between refreshes.
+
+    Args:
+        features: raw features at the start, one matrix [I, D_m] per modality.
+        mask: presence mask [I, M], bool.
+        neighbors: neighbours of an item, itself included.
+        embedding_size: width d of the projected features.
+        fixed_share: lambda, the share of the graphs of the raw features.
+        refresh: `epoch` builds the graphs at the first batch of an epoch, which alone carries a
+            gradient into them; `batch` builds them for every batch.
+
+    Source: LATTICE (Zhang et al., MM 2021) and MICRO (Zhang et al., TKDE 2022), structure learning.
+    """
+
+    def __init__(
+        self,
+        features: Sequence[Tensor],
+        mask: Tensor,
+        neighbors: int,
+        embedding_size: int,
+        fixed_share: float,
+        refresh: str,
+    ) -> None:
+        super().__init__()
+        self.neighbors, self.fixed_share, self.refresh = neighbors, fixed_share, refresh
+        self.projections = nn.ModuleList(
+            linear_projection(matrix.shape[1], embedding_size) for matrix in features
+        )
+        self.fixed = nn.ModuleList(
+            SparseMatrix(similarity_knn_graph(matrix.detach(), mask[:, m], neighbors))
+            for m, matrix in enumerate(features)
+        )
+        self._kept: list[MixedItemGraph] | None = None
+
+    def begin_epoch(self) -> None:
+        """Let the next batch build the graphs anew."""
+        self._kept = None
+
+    def separate(self, projected: Sequence[Tensor], mask: Tensor) -> list[MixedItemGraph]:
+        """Return one graph per modality.
+
+        Args:
+            projected: projected features [I, d] per modality.
+            mask: presence mask [I, M], bool.
+        """
+        one = projected[0].new_ones(())
+        return [
+            MixedItemGraph([self._learned(projected, mask, m)], [(one, fixed)], self.fixed_share)
+            for m, fixed in enumerate(self._fixed())
+        ]
+
+    def combined(
+        self, projected: Sequence[Tensor], mask: Tensor, weights: Tensor
+    ) -> list[MixedItemGraph]:
+        """Return one graph in which the modalities are weighed, in a list.
+
+        Args:
+            projected: projected features [I, d] per modality.
+            mask: presence mask [I, M], bool.
+            weights: weights of the modalities [M], summing to 1.
+        """
+        learned = []
+        for m in range(len(projected)):
+            pattern, values = self._learned(projected, mask, m)
+            learned.append((pattern, weights[m] * values))
+        fixed = list(zip(weights, self._fixed(), strict=True))
+        return [MixedItemGraph(learned, fixed, self.fixed_share)]
+
+    def for_training(self, build: Callable[[], list[MixedItemGraph]]) -> list[MixedItemGraph]:
+        """Return the graphs for a training batch: new ones, or those kept since the refresh.
+
+        Args:
+            build: builds new graphs, with a gradient.
+        """
+        if self._kept is not None:
+            return self._kept
+        graphs = build()
+        if self.refresh == "epoch":
+            self._kept = [graph.detached() for graph in graphs]
+        return graphs
+
+    def _learned(
+        self, projected: Sequence[Tensor], mask: Tensor, m: int
+    ) -> tuple[SparsePattern, Tensor]:
+        return neighbor_similarities(projected[m], mask[:, m], self.neighbors)
+
+    def _fixed(self) -> list[SparseMatrix]:
+        return [graph for graph in self.fixed if isinstance(graph, SparseMatrix)]
