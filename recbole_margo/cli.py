@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import signal
 import sys
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from dataset_converters.errors import DataError
-from recbole_margo.defaults import parse_yaml
+from recbole_margo.defaults import parse_yaml, shipped_values
 from recbole_margo.errors import ConfigError, RecBoleMargoError
 
 # Verbs that read their own options, imported when they are called.
@@ -21,10 +22,15 @@ VERBS_WITH_A_MODULE = {
     "export": ("dataset_converters.export", "write a dataset in MMRec's layout"),
     "inspect": ("recbole_margo.inspection", "look whether a dataset's features fit its items"),
 }
+MODELS_LEGEND = """
+negatives  whether training samples items that a user does not know
+item ids   whether an item has an embedding of its own beside its content
+features   whether the raw features are trained too, by default (`train_features`)"""
 TRAIN_EXAMPLES = """\
 examples:
   recbole-margo train                                       MARGO on the bundled ml-100k
   recbole-margo train --model=MARGO,DRAGON,LightGCN,BPR     one table of four models
+  recbole-margo train --model=all --dataset=baby            ours, RecBole's BPR and LightGCN
   recbole-margo train --dataset=baby --alpha=0.5 --learning_rate=1e-4
   recbole-margo train --modalities='[text]'                 one modality only
   recbole-margo train --resume=runs/20260101-120000-ml-100k continue an interrupted run
@@ -102,13 +108,21 @@ def _parser() -> argparse.ArgumentParser:
         add_help=False,
     )
     train.add_argument("-h", "--help", action=_HelpWithModels, nargs=0, help="show this and exit")
-    train.add_argument("--model", default="MARGO", help="names, separated by commas (MARGO)")
+    train.add_argument(
+        "--model", default="MARGO", help="names, separated by commas, or all (MARGO)"
+    )
     train.add_argument("--dataset", default="ml-100k", help="name of the dataset (ml-100k)")
     train.add_argument("--config_files", default="", help="YAML files, separated by blanks")
     train.add_argument("--output_dir", help="folder of the run (runs/<time>-<dataset>)")
     train.add_argument("--resume", metavar="PATH", help="run folder or ...-last.pth to continue")
     train.set_defaults(run=_train)
-    models = verbs.add_parser("models", help="list all models", allow_abbrev=False)
+    models = verbs.add_parser(
+        "models",
+        help="list all models, or say all about one",
+        description="List the models, or show formula, paper, departures and keys of one.",
+        allow_abbrev=False,
+    )
+    models.add_argument("name", nargs="?", help="a multimodal model to say all about")
     models.add_argument("--all", action="store_true", help="RecBole's own models too")
     models.set_defaults(run=_models)
     for verb, (_, summary) in VERBS_WITH_A_MODULE.items():
@@ -201,16 +215,54 @@ def _models(options: argparse.Namespace, rest: Sequence[str]) -> int:
         raise ConfigError(f"`models` does not take {' '.join(rest)}")
     from tabulate import tabulate
 
-    from recbole_margo.registry import list_models
+    from recbole_margo.registry import find_model, list_models
 
+    if options.name:
+        print(_model_page(find_model(options.name)))
+        return 0
     rows = []
     for entry in list_models():
-        if entry.source == "RecBole":
-            if options.all:
-                rows.append([entry.name, entry.source, "", "", ""])
-            continue
-        paper = entry.load().paper
-        venue = f"{paper.venue} {paper.year}"
-        rows.append([entry.name, entry.source, paper.title, venue, paper.link])
-    print(tabulate(rows, headers=["model", "from", "paper", "venue", "link"]))
+        if entry.source != "RecBole":
+            rows.append(_model_row(entry))
+        elif options.all:
+            rows.append([entry.name, entry.source])
+    headers = ["model", "from", "venue", "year", "negatives", "item ids", "features", "paper"]
+    print(tabulate(rows, headers=headers, maxcolwidths=[*[None] * 7, 48]))
+    print(MODELS_LEGEND)
     return 0
+
+
+def _model_page(model: Any) -> str:
+    """Return the docstring of a model and a table of its keys."""
+    from tabulate import tabulate
+
+    if not hasattr(model, "parameters_class"):
+        raise ConfigError(f"{model.__name__} is RecBole's own: see RecBole's documentation")
+    defaults = shipped_values(f"model/{model.__name__}.yaml")
+    rows = [
+        [key, defaults.get(key), known.range_text(), known.paper, known.meaning]
+        for key, known in model.parameters_class.descriptions().items()
+    ]
+    keys = tabulate(
+        rows,
+        headers=["key", "default", "search range", "paper", "meaning"],
+        maxcolwidths=[None, 20, 24, 20, 48],
+        disable_numparse=True,
+    )
+    return f"{model.__name__}: {inspect.getdoc(model)}\n\n{keys}"
+
+
+def _model_row(entry: Any) -> list[Any]:
+    model = entry.load()
+    paper = model.paper
+    trained = shipped_values(f"model/{entry.name}.yaml").get("train_features", False)
+    return [
+        entry.name,
+        entry.source,
+        paper.venue,
+        paper.year,
+        "sampled" if model.uses_negatives else "none",
+        "yes" if model.uses_item_ids else "no",
+        "trained" if trained else "frozen",
+        f"{paper.title}\n{paper.link}",
+    ]

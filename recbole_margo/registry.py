@@ -8,6 +8,7 @@ import importlib.metadata
 import importlib.util
 import pkgutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,10 @@ from recbole_margo.errors import ConfigError
 from recbole_margo.model.base import MultimodalRecommender
 
 ENTRY_POINT_GROUP = "recbole_margo.models"
+OURS = "recbole-margo"
+ALL = "all"
+# RecBole's models without content that every comparison of multimodal models needs.
+PLAIN_MODELS = ("BPR", "LightGCN")
 RECBOLE_MODEL_PACKAGES = (
     "general_recommender",
     "context_aware_recommender",
@@ -67,7 +72,7 @@ def multimodal_models() -> dict[str, ModelEntry]:
                 and member.__module__ == module.__name__
                 and member is not MultimodalRecommender
             ):
-                entries[name] = ModelEntry(name, "recbole-margo", module.__name__)
+                entries[name] = ModelEntry(name, OURS, module.__name__)
     for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
         distribution = point.dist.name if point.dist else point.module
         entries.setdefault(point.name, ModelEntry(point.name, distribution, point.module))
@@ -96,6 +101,19 @@ def list_models() -> list[ModelEntry]:
     ours = multimodal_models()
     theirs = (entry for name, entry in sorted(recbole_models().items()) if name not in ours)
     return [*ours.values(), *theirs]
+
+
+def expand_names(names: Sequence[str]) -> list[str]:
+    """Return the names with `all` replaced by our models and RecBole's plain ones, each once.
+
+    Args:
+        names: names of models, `all` among them or not.
+    """
+    ours = [name for name, entry in multimodal_models().items() if entry.source == OURS]
+    expanded: list[str] = []
+    for name in names:
+        expanded += [*ours, *PLAIN_MODELS] if name == ALL else [name]
+    return list(dict.fromkeys(expanded))
 
 
 def find_model(name: str) -> type[Any]:

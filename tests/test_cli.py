@@ -105,6 +105,25 @@ def test_models_are_listed_with_their_papers(capsys: pytest.CaptureFixture[str])
     assert "SASRec" in capsys.readouterr().out
 
 
+def test_models_are_listed_with_what_they_learn_from(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    first = {row[0]: row[2:7] for row in rows if len(row) > 6}
+    assert first["BM3"] == ["WWW", "2023", "none", "yes", "trained"]
+    assert first["DRAGON"] == ["ECAI", "2023", "sampled", "no", "frozen"]
+    assert first["VBPR"] == ["AAAI", "2016", "sampled", "yes", "frozen"]
+
+
+def test_all_about_one_model(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "FREEDOM"]) == 0
+    printed = capsys.readouterr().out
+    assert "Departures from the paper" in printed
+    (row,) = [line for line in printed.splitlines() if line.startswith("dropped_interactions")]
+    assert row.split()[1:4] == ["0.8", "0.8,", "0.9"]
+    assert main(["models", "BPR"]) == 2
+    assert "RecBole's own" in capsys.readouterr().err
+
+
 def test_help_of_the_program_does_not_wait_for_torch() -> None:
     code = "import sys; from recbole_margo.cli import main\ntry: main(['--help'])\n"
     code += "except SystemExit: print('torch' in sys.modules)"

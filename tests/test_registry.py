@@ -23,6 +23,18 @@ def test_every_recbole_model_that_is_listed_can_be_loaded() -> None:
         assert issubclass(registry.find_model(name), AbstractRecommender)
 
 
+def test_all_stands_for_our_models_and_recboles_plain_ones() -> None:
+    ours = [
+        name
+        for name, entry in registry.multimodal_models().items()
+        if entry.source == "recbole-margo"
+    ]
+    assert len(ours) == 11
+    assert registry.expand_names(["all"]) == [*ours, "BPR", "LightGCN"]
+    assert registry.expand_names(["BPR", "all", "MARGO"]) == ["BPR", *ours, "LightGCN"]
+    assert registry.expand_names(["SASRec"]) == ["SASRec"]
+
+
 def test_unknown_names_are_errors() -> None:
     with pytest.raises(ConfigError, match=r"did you mean .*LightGCN"):
         registry.find_model("LigthGCN")

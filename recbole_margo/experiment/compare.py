@@ -12,6 +12,7 @@ from recbole_margo.config import Config, known_keys
 from recbole_margo.data.protocol import check_dataset
 from recbole_margo.defaults import read_yaml
 from recbole_margo.errors import CheckpointError, ConfigError, RecBoleMargoError
+from recbole_margo.registry import expand_names
 from recbole_margo.report.tables import comparison_document
 from recbole_margo.run import new_run_folder, resume_run, run_config, write_json
 
@@ -31,7 +32,7 @@ def compare(
     fails is reported, and the others go on.
 
     Args:
-        models: names of models, ours or RecBole's.
+        models: names of models, ours or RecBole's; `all` stands for ours, BPR and LightGCN.
         dataset: name of a dataset.
         config_files: YAML files.
         config_dict: values by key.
@@ -48,7 +49,7 @@ def compare(
     for file in config_files or []:
         settings.update(read_yaml(Path(file)))
     settings.update(config_dict or {})
-    plan = {"models": list(dict.fromkeys(models)), "dataset": dataset, "settings": settings}
+    plan = {"models": expand_names(models), "dataset": dataset, "settings": settings}
     configs = _configs(plan)
     folder = Path(output_dir) if output_dir else new_run_folder(dataset)
     if (folder / PLAN).is_file():
