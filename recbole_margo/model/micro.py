@@ -38,7 +38,6 @@ class MICROParameters(LATTICEParameters):
         paper="all",
     )
     learning_rate: float = hyperparameter("learning rate of the optimiser", low=0.0, paper=5e-4)
-    train_batch_size: int = hyperparameter("triplets of a batch", low=1, paper=1024)
 
 
 class MICRO(MultimodalRecommender):
@@ -66,7 +65,8 @@ class MICRO(MultimodalRecommender):
 
     Departures from the paper:
         - `graph_refresh` and `momentum_between_refreshes` as in LATTICE.
-        - Triplets are RecBole's: every interaction once an epoch, not users drawn uniformly.
+        - Triplets are RecBole's: every interaction once an epoch, in batches of
+          `train_batch_size`, not 1,024 users drawn uniformly.
         - `contrastive_items: batch` takes as anchors the batch's positive items alone, against all
           items; an unbiased sample of `all` only where every item is equally popular.
         - An item that misses a modality takes no part in its graph, its attention or its contrast,

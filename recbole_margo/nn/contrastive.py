@@ -87,32 +87,39 @@ class _LogSumExp(torch.autograd.Function):
         ctx: Any, anchors: Tensor, candidates: Tensor, usable: Tensor | None, skip: Tensor | None
     ) -> Tensor:
         size = max(1, BLOCK_CELLS // max(len(candidates), 1))
-        # What fits into one block is kept, which spares the gradient a quarter of its products.
-        kept = None
         result = anchors.new_empty(len(anchors))
+        kept = None
         for start in range(0, len(anchors), size):
             block = anchors[start : start + size]
-            similarities = _similarities(block, start, candidates, usable, skip)
-            result[start : start + size] = similarities.logsumexp(dim=1)
-            kept = similarities if len(anchors) <= size else None
-        ctx.save_for_backward(anchors, candidates, usable, skip, result, kept)
+            shares = _similarities(block, start, candidates, usable, skip)
+            largest = _finite(shares.amax(dim=1))
+            shares.sub_(largest.unsqueeze(1)).exp_()
+            total = shares.sum(dim=1)
+            result[start : start + size] = total.log().add_(largest)
+            if len(anchors) <= size:
+                # What fits into one block is kept, which spares the gradient half of its work.
+                kept = shares.div_(torch.where(total > 0, total, 1.0).unsqueeze(1))
+        ctx.save_for_backward(anchors, candidates, usable, skip, _finite(result), kept)
         ctx.size = size
         return result
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         anchors, candidates, usable, skip, result, kept = ctx.saved_tensors
-        # An anchor without any candidate has -inf; -inf - 0 leaves no share, -inf + inf is NaN.
-        finite = torch.where(result.isfinite(), result, 0.0).unsqueeze(1)
         of_anchors, of_candidates = torch.empty_like(anchors), torch.zeros_like(candidates)
         for start in range(0, len(anchors), ctx.size):
             part = slice(start, start + ctx.size)
-            block = anchors[part]
+            block, of_block = anchors[part], gradients[0][part].unsqueeze(1)
             if kept is None:
-                shares = _similarities(block, start, candidates, usable, skip).sub_(finite[part])
+                shares = _similarities(block, start, candidates, usable, skip)
+                shares.sub_(result[part].unsqueeze(1)).exp_().mul_(of_block)
             else:
-                shares = kept - finite
-            shares.exp_().mul_(gradients[0][part].unsqueeze(1))
+                shares = kept * of_block
             torch.mm(shares, candidates, out=of_anchors[part])
             of_candidates.addmm_(shares.T, block)
         return of_anchors, of_candidates, None, None
+
+
+def _finite(values: Tensor) -> Tensor:
+    """Return 0 for the minus infinity of an anchor without candidates: -inf + inf would be NaN."""
+    return torch.where(values.isfinite(), values, 0.0)
