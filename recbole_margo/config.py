@@ -190,4 +190,7 @@ def config_from_checkpoint(values: dict[str, Any]) -> Config:
     model, dataset = settings.pop("model"), settings.pop("dataset")
     known = known_keys(find_model(model), Config(model, dataset).internal_config_dict)
     settings = {key: value for key, value in settings.items() if key in known}
+    if (settings.get("train_neg_sample_args") or {}).get("distribution") == "none":
+        # RecBole writes "no negatives" in a form that it does not read.
+        settings["train_neg_sample_args"] = None
     return Config(model, dataset, config_dict=settings)

@@ -9,6 +9,7 @@ import pytest
 from recbole_margo.config import Config, config_from_checkpoint
 from recbole_margo.defaults import parse_yaml
 from recbole_margo.errors import ConfigError
+from recbole_margo.registry import multimodal_models
 from recbole_margo.training.checkpoint import plain_config
 
 
@@ -113,6 +114,14 @@ def test_plain_config_rebuilds_an_equal_config(tmp_path: Path) -> None:
     assert plain_config(rebuilt) == plain_config(config)
     for key in config.final_config_dict:
         assert rebuilt[key] == config[key], key
+
+
+@pytest.mark.parametrize("model", multimodal_models())
+def test_the_config_of_every_model_can_be_stored_and_read_again(model: str) -> None:
+    config = Config(model, "ml-100k")
+    rebuilt = config_from_checkpoint(plain_config(config))
+    assert rebuilt["train_neg_sample_args"] == config["train_neg_sample_args"]
+    assert plain_config(rebuilt) == plain_config(config)
 
 
 def test_use_gpu_false_means_the_cpu() -> None:
