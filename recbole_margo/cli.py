@@ -12,15 +12,20 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from dataset_converters.errors import DataError
-from recbole_margo.defaults import parse_yaml, shipped_values
+from recbole_margo.defaults import parse_settings, refuse_settings, shipped_values
 from recbole_margo.errors import ConfigError, RecBoleMargoError
 
 # Verbs that read their own options, imported when they are called.
 VERBS_WITH_A_MODULE = {
-    "convert": ("dataset_converters.__main__", "make a dataset folder from raw data"),
-    "encode": ("recbole_margo.encode", "turn texts, images or sounds into features"),
-    "export": ("dataset_converters.export", "write a dataset in MMRec's layout"),
-    "inspect": ("recbole_margo.inspection", "look whether a dataset's features fit its items"),
+    "compare": (
+        "recbole_margo.experiment.command:compare",
+        "train models with several seeds on one split, with paired tests over users",
+    ),
+    "ablate": ("recbole_margo.experiment.command:ablate", "compare MARGO with its ablations"),
+    "convert": ("dataset_converters.__main__:main", "make a dataset folder from raw data"),
+    "encode": ("recbole_margo.encode:main", "turn texts, images or sounds into features"),
+    "export": ("dataset_converters.export:main", "write a dataset in MMRec's layout"),
+    "inspect": ("recbole_margo.inspection:main", "look whether a dataset's features fit its items"),
 }
 MODELS_LEGEND = """
 negatives  whether training samples items that a user does not know
@@ -130,36 +135,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def parse_settings(words: Sequence[str]) -> dict[str, Any]:
-    """Read `--key=value` and `--key value` words; values are YAML, never evaluated as code.
-
-    Args:
-        words: the words that argparse did not know.
-
-    Returns:
-        Values by key.
-
-    Raises:
-        ConfigError: if a word has another form, or a key comes twice with different values.
-    """
-    settings: dict[str, Any] = {}
-    remaining = list(words)
-    while remaining:
-        word = remaining.pop(0)
-        if not word.startswith("--") or word == "--":
-            raise ConfigError(f"expected --key=value, found {word!r}")
-        key, equals, text = word[2:].partition("=")
-        if not equals:
-            if not remaining or remaining[0].startswith("--"):
-                raise ConfigError(f"--{key} has no value: write --{key}=value")
-            text = remaining.pop(0)
-        value = parse_yaml(text, origin=f"the value of --{key}")
-        if key in settings and settings[key] != value:
-            raise ConfigError(f"--{key} is given twice: {settings[key]!r} and {value!r}")
-        settings[key] = value
-    return settings
-
-
 def _train(options: argparse.Namespace, rest: Sequence[str]) -> int:
     settings = parse_settings(rest)
     # Imported here, because torch and RecBole take seconds that --help need not wait for.
@@ -167,11 +142,8 @@ def _train(options: argparse.Namespace, rest: Sequence[str]) -> int:
     from recbole_margo.report.tables import comparison_table, failures
     from recbole_margo.run import resume_run
 
-    if options.resume and settings:
-        raise ConfigError(
-            f"a resumed run keeps its settings; leave out --{', --'.join(settings)} "
-            "or start a new run"
-        )
+    if options.resume:
+        refuse_settings(settings)
     if options.resume and Path(options.resume).is_dir():
         records = resume_comparison(options.resume)
     elif options.resume:
@@ -205,8 +177,8 @@ def _say_where(records: Sequence[dict[str, Any]]) -> None:
 
 
 def _delegate(options: argparse.Namespace, rest: Sequence[str]) -> int:
-    module, _ = VERBS_WITH_A_MODULE[options.verb]
-    status: int = importlib.import_module(module).main(rest)
+    module, _, function = VERBS_WITH_A_MODULE[options.verb][0].partition(":")
+    status: int = getattr(importlib.import_module(module), function)(rest)
     return status
 
 

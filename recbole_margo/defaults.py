@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -94,3 +95,42 @@ def shipped_values(relative_path: str) -> dict[str, Any]:
         A new mapping; empty if nothing is shipped under that name.
     """
     return dict(_shipped(relative_path))
+
+
+def parse_settings(words: Sequence[str]) -> dict[str, Any]:
+    """Read `--key=value` and `--key value` words; values are YAML, never evaluated as code.
+
+    Args:
+        words: the words that argparse did not know.
+
+    Returns:
+        Values by key.
+
+    Raises:
+        ConfigError: if a word has another form, or a key comes twice with different values.
+    """
+    settings: dict[str, Any] = {}
+    remaining = list(words)
+    while remaining:
+        word = remaining.pop(0)
+        if not word.startswith("--") or word == "--":
+            raise ConfigError(f"expected --key=value, found {word!r}")
+        key, equals, text = word[2:].partition("=")
+        if not equals:
+            if not remaining or remaining[0].startswith("--"):
+                raise ConfigError(f"--{key} has no value: write --{key}=value")
+            text = remaining.pop(0)
+        value = parse_yaml(text, origin=f"the value of --{key}")
+        if key in settings and settings[key] != value:
+            raise ConfigError(f"--{key} is given twice: {settings[key]!r} and {value!r}")
+        settings[key] = value
+    return settings
+
+
+def refuse_settings(settings: Mapping[str, Any]) -> None:
+    """Raise a `ConfigError` if there are settings where a resumed run keeps its own."""
+    if settings:
+        raise ConfigError(
+            f"a resumed run keeps its settings; leave out --{', --'.join(settings)} "
+            "or start a new run"
+        )

@@ -20,6 +20,7 @@ from torch.utils.tensorboard import SummaryWriter
 from dataset_converters.atomic import replacing
 from recbole_margo.config import Config, config_from_checkpoint
 from recbole_margo.data.protocol import load_dataset, prepare_loaders, split_fingerprint
+from recbole_margo.evaluation.per_user import PerUserMetrics, evaluate_per_user
 from recbole_margo.model.base import MultimodalRecommender
 from recbole_margo.registry import find_trainer
 from recbole_margo.reliability.weights import ItemWeights
@@ -30,6 +31,7 @@ from recbole_margo.training.trainer import MultimodalTrainer
 
 RECORD_FORMAT = 1
 CHECKPOINT = "checkpoint.pth"
+PER_USER = "per_user.npz"
 ANSI_COLORS = re.compile(r"\x1B\[[0-9;]*m")
 
 
@@ -101,9 +103,7 @@ def run_config(config: Config, folder: Path, resume: Path | None = None) -> dict
     config["checkpoint_dir"] = str(folder)
     with logging_to(folder / "train.log"), tensorboard_in(folder / "tensorboard"):
         reset_peak_memory()
-        init_seed(config["seed"], config["reproducibility"])
-        dataset = load_dataset(config)
-        loaders = prepare_loaders(config, dataset, config.model_class)
+        loaders = load_split(config)
         logging.getLogger().info(_describe(config, loaders))
         init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
         model = config.model_class(config, loaders[0]._dataset).to(config["device"])
@@ -111,16 +111,30 @@ def run_config(config: Config, folder: Path, resume: Path | None = None) -> dict
         trainer.saved_model_file = str(folder / CHECKPOINT)
         if resume is not None:
             trainer.resume_checkpoint(resume)
-        record = _train_and_test(config, model, trainer, loaders)
+        record, per_user = _train_and_test(config, model, trainer, loaders)
+        if per_user is not None:
+            per_user.save(folder / PER_USER)
         record["split"] = split_fingerprint(*loaders)
         _write_weights(model, trainer, loaders[0]._dataset, record, folder)
         write_json(folder / "result.json", record)
     return record
 
 
+def load_split(config: Config) -> tuple[Any, Any, Any]:
+    """Return the loaders of training, validation and test, split as `split_seed` says.
+
+    Args:
+        config: the config; without a `split_seed` its `seed` decides.
+    """
+    split_seed = config["seed"] if config["split_seed"] is None else config["split_seed"]
+    init_seed(split_seed, config["reproducibility"])
+    return prepare_loaders(config, load_dataset(config), config.model_class)
+
+
 def _train_and_test(
     config: Config, model: Any, trainer: Any, loaders: tuple[Any, Any, Any]
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], PerUserMetrics | None]:
+    """Train, test once, and return the record and the test metrics of every user."""
     train, valid, test = loaders
     validations: list[tuple[int, float]] = []
     started = perf_counter()
@@ -136,14 +150,14 @@ def _train_and_test(
         for stage in stages:
             file = trainer.stage_model_file(stage["name"])
             stage["valid"] = stage.pop("best_result")
-            stage["test"] = trainer.evaluate_unrounded(test, str(file))
+            stage["test"], per_user = evaluate_per_user(trainer, test, str(file))
         seconds = sum(stage["seconds"] for stage in stages)
     else:
-        test_result = trainer.evaluate(test, show_progress=False)
+        test_result, per_user = evaluate_per_user(trainer, test)
         stages = [_recbole_stage(config, validations, seconds, valid_result, test_result)]
     first, last = stages[0]["best_score"], stages[-1]["best_score"]
     bigger = config["valid_metric_bigger"]
-    return {
+    record = {
         "format": RECORD_FORMAT,
         "status": "finished",
         "model": config["model"],
@@ -165,6 +179,7 @@ def _train_and_test(
         "peak_memory_bytes": peak_memory(),
         "versions": versions(),
     }
+    return record, per_user
 
 
 def _recbole_stage(

@@ -55,10 +55,7 @@ def load_item_features(config: Any, dataset: Any) -> ItemFeatures:
         ConfigError: a normalisation that does not exist, or is set for an unknown modality.
     """
     name = config["dataset"]
-    folder = feature_folder(config)
-    if name == BUNDLED_DATASET and not config["feature_path"]:
-        ensure_bundled_features(folder)
-    manifest = read_manifest(folder, name)
+    folder, manifest = _manifest(config)
     modalities = _chosen_modalities(config["modalities"], manifest, folder)
     normalizations = _normalizations(config["feature_normalization"], modalities, manifest)
     item_tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
@@ -84,6 +81,26 @@ def load_item_features(config: Any, dataset: Any) -> ItemFeatures:
         )
     checksums = {modality: manifest.modalities[modality].sha256 for modality in modalities}
     return ItemFeatures(modalities, tuple(matrices), mask, checksums)
+
+
+def modality_names(config: Any) -> tuple[str, ...]:
+    """Return the modalities that a configuration uses, without loading their features.
+
+    Args:
+        config: as in `load_item_features`.
+
+    Raises:
+        FeatureError: the files do not exist, or lack a modality that is named.
+    """
+    folder, manifest = _manifest(config)
+    return _chosen_modalities(config["modalities"], manifest, folder)
+
+
+def _manifest(config: Any) -> tuple[Path, FeatureManifest]:
+    folder = feature_folder(config)
+    if config["dataset"] == BUNDLED_DATASET and not config["feature_path"]:
+        ensure_bundled_features(folder)
+    return folder, read_manifest(folder, config["dataset"])
 
 
 def feature_folder(config: Any) -> Path:

@@ -1,0 +1,115 @@
+"""`recbole-margo compare` and `recbole-margo ablate`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from recbole_margo.defaults import parse_settings, parse_yaml, refuse_settings
+from recbole_margo.errors import ConfigError
+from recbole_margo.experiment.ablation import ablation_entries
+from recbole_margo.experiment.compare_seeds import compare_seeds, resume_seeds
+from recbole_margo.experiment.entry import Entry, merged_settings
+from recbole_margo.registry import expand_names
+from recbole_margo.report.comparison_tables import comparison_text
+from recbole_margo.run import new_run_folder
+
+COMPARE_EXAMPLES = """\
+examples:
+  recbole-margo compare --models=MARGO,DRAGON,LightGCN --seeds=5 --reference=MARGO
+  recbole-margo compare --models=all --dataset=baby --seeds='[1, 2, 3]' --eval_protocol=mmrec
+  recbole-margo compare --resume=runs/20260101-120000-ml-100k
+
+Every other --key=value goes to each model that knows the key, as in `train`. The split is the same
+for all seeds; `--split_seed` chooses another.
+"""
+
+
+def compare(arguments: Sequence[str]) -> int:
+    """Run `recbole-margo compare` and return its exit status.
+
+    Args:
+        arguments: the words after the verb.
+
+    Returns:
+        0, or 1 if any run failed.
+    """
+    parser = _parser(
+        "compare",
+        "Train every model with every seed on the same split; write tables, paired tests over "
+        "users against a reference, slices, figures and one HTML report.",
+        COMPARE_EXAMPLES,
+    )
+    parser.add_argument(
+        "--models", default="MARGO,DRAGON", help="names, separated by commas, or all (MARGO,DRAGON)"
+    )
+    options, rest = parser.parse_known_args(arguments)
+    names = [name.strip() for name in options.models.split(",") if name.strip()]
+    return _run(options, rest, lambda settings: Entry.of_models(expand_names(names)))
+
+
+def ablate(arguments: Sequence[str]) -> int:
+    """Run `recbole-margo ablate` and return its exit status; see `compare`."""
+    parser = _parser(
+        "ablate",
+        "Compare MARGO with the ablations of its paper (w/o weight, w/o L_cal, w/o two-stage, w/o "
+        "nograd), with MARGO on each single modality, and with DRAGON; report as in `compare`.",
+    )
+    options, rest = parser.parse_known_args(arguments)
+    return _run(options, rest, lambda settings: ablation_entries(options.dataset, settings))
+
+
+def _parser(verb: str, description: str, epilog: str | None = None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        f"recbole-margo {verb}",
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--dataset", default="ml-100k", help="name of the dataset (ml-100k)")
+    parser.add_argument("--seeds", default="3", help="how many, or which: 5, or [1, 7, 9] (3)")
+    parser.add_argument("--reference", help="whom the others are tested against (the first)")
+    parser.add_argument("--config_files", default="", help="YAML files, separated by blanks")
+    parser.add_argument("--output_dir", help="folder of the comparison (runs/<time>-<dataset>)")
+    parser.add_argument("--resume", metavar="DIR", help="comparison to continue")
+    return parser
+
+
+def _run(
+    options: argparse.Namespace,
+    rest: Sequence[str],
+    entries: Callable[[dict[str, Any]], list[Entry]],
+) -> int:
+    settings = parse_settings(rest)
+    if options.resume:
+        refuse_settings(settings)
+        folder, summary = Path(options.resume), resume_seeds(options.resume)
+    else:
+        shared = merged_settings(options.config_files.split(), settings)
+        folder = Path(options.output_dir or new_run_folder(options.dataset))
+        summary = compare_seeds(
+            entries(shared),
+            options.dataset,
+            _seeds(options.seeds),
+            options.reference,
+            config_dict=shared,
+            output_dir=folder,
+        )
+    bold = "\033[1m{}\033[0m" if sys.stdout.isatty() else "**{}**"
+    text = comparison_text(summary, style="simple", bold=bold)
+    sys.stdout.write(f"{text}\n\nReport: {folder / 'report.html'}\n")
+    return int(any(model["errors"] for model in summary["models"]))
+
+
+def _seeds(text: str) -> list[int]:
+    """Return 1 to N for a number N, and a list as it is."""
+    seeds = parse_yaml(text, origin="the value of --seeds")
+    if type(seeds) is int and seeds > 0:
+        return list(range(1, seeds + 1))
+    if isinstance(seeds, list):
+        return seeds
+    raise ConfigError(f"--seeds must be a number or a list such as [1, 2, 3], found {text!r}")

@@ -1,0 +1,152 @@
+"""Several models and several seeds on one split, with statistics over users."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from recbole_margo.config import Config
+from recbole_margo.errors import CheckpointError, ConfigError
+from recbole_margo.experiment.entry import Entry, build_configs, merged_settings
+from recbole_margo.experiment.run_entry import run_entry
+from recbole_margo.experiment.summary import summarize
+from recbole_margo.report.comparison_report import write_comparison_report
+from recbole_margo.run import new_run_folder, write_json
+
+PLAN = "comparison-plan.json"
+
+
+def compare_seeds(
+    entries: Sequence[Entry],
+    dataset: str = "ml-100k",
+    seeds: Sequence[int] = (1, 2, 3),
+    reference: str | None = None,
+    config_files: Sequence[str] | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+    output_dir: str | Path | None = None,
+) -> dict[str, Any]:
+    """Train every entry with every seed on the same split, and write tables, tests and figures.
+
+    A seed decides initial values, the order of the batches and the negative samples, never the
+    split: that is drawn from `split_seed`, by default RecBole's `seed`. A run that fails is
+    reported, and the others go on.
+
+    Args:
+        entries: what is trained.
+        dataset: name of a dataset.
+        seeds: seeds, each different.
+        reference: label of the entry that the others are tested against; default: the first.
+        config_files: YAML files.
+        config_dict: values by key, for every entry that knows them.
+        output_dir: folder of the comparison; default `runs/<time>-<dataset>`.
+
+    Returns:
+        The summary, as it is in `summary.json`.
+
+    Raises:
+        RecBoleMargoError: on bad input, before anything is trained.
+    """
+    plan = {
+        "entries": [entry.as_plain() for entry in entries],
+        "dataset": dataset,
+        "seeds": list(seeds),
+        "reference": reference or (entries[0].label if entries else None),
+        "settings": merged_settings(config_files, config_dict),
+    }
+    _check(plan)
+    configs = _configs(plan)
+    folder = Path(output_dir) if output_dir else new_run_folder(dataset)
+    if folder.exists() and any(folder.iterdir()):
+        raise ConfigError(
+            f"{folder} is not empty: continue a comparison with --resume={folder}, "
+            "or name another --output_dir"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / PLAN, plan)
+    return _run_all(plan, configs, folder)
+
+
+def resume_seeds(folder: str | Path) -> dict[str, Any]:
+    """Continue an interrupted comparison: finished runs are kept, failed and missing ones trained.
+
+    Args:
+        folder: the comparison's folder.
+
+    Returns:
+        The summary.
+
+    Raises:
+        CheckpointError: if the folder holds no comparison.
+    """
+    root = Path(folder)
+    try:
+        plan = json.loads((root / PLAN).read_text(encoding="utf-8"))
+        configs = _configs(plan)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{root} does not hold a comparison that can be resumed: {error}"
+        ) from error
+    return _run_all(plan, configs, root)
+
+
+def _check(plan: Mapping[str, Any]) -> None:
+    labels = [entry["label"] for entry in plan["entries"]]
+    seeds = plan["seeds"]
+    if not seeds or len(set(seeds)) < len(seeds) or not all(type(seed) is int for seed in seeds):
+        raise ConfigError(f"`seeds` must be different whole numbers, found {seeds}")
+    if plan["reference"] not in labels:
+        raise ConfigError(
+            f"`reference` must be one of {', '.join(labels)}, found {plan['reference']!r}"
+        )
+    if "seed" in plan["settings"]:
+        raise ConfigError(
+            "a comparison takes its seeds from `seeds`; name the split's with `split_seed`"
+        )
+
+
+def _configs(plan: Mapping[str, Any]) -> dict[int, dict[str, Config]]:
+    """Return config by seed and label."""
+    entries = [Entry(**entry) for entry in plan["entries"]]
+    base = Config(entries[0].model, plan["dataset"], config_dict=None) if entries else None
+    split_seed = base["seed"] if base is not None else None
+    return {
+        seed: build_configs(
+            entries, plan["dataset"], {"split_seed": split_seed, **plan["settings"], "seed": seed}
+        )
+        for seed in plan["seeds"]
+    }
+
+
+def _run_all(
+    plan: Mapping[str, Any], configs: Mapping[int, Mapping[str, Config]], root: Path
+) -> dict[str, Any]:
+    entries = [Entry(**entry) for entry in plan["entries"]]
+    runs = [(seed, entry) for seed in plan["seeds"] for entry in entries]
+    records: dict[str, dict[int, dict[str, Any]]] = {entry.label: {} for entry in entries}
+    try:
+        for seed, entry in _announced(runs):
+            folder = entry.run_folder(root, seed)
+            records[entry.label][seed] = run_entry(entry.label, configs[seed][entry.label], folder)
+    except KeyboardInterrupt:
+        logging.getLogger().warning("Continue the comparison with --resume=%s", root)
+        raise
+    summary = summarize(plan, entries, records, root)
+    write_comparison_report(root, summary)
+    return summary
+
+
+def _announced(runs: Sequence[tuple[int, Entry]]) -> Iterator[tuple[int, Entry]]:
+    """Yield the runs and log which one begins and how long the others may take."""
+    started = perf_counter()
+    for number, (seed, entry) in enumerate(runs, start=1):
+        minutes = (perf_counter() - started) / 60
+        left = minutes / (number - 1) * (len(runs) - number + 1) if number > 1 else None
+        rest = "" if left is None else f"; {minutes:.0f} min so far, about {left:.0f} to go"
+        logging.getLogger().warning(
+            "Run %d of %d: %s, seed %d%s", number, len(runs), entry.label, seed, rest
+        )
+        yield seed, entry

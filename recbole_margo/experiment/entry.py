@@ -1,0 +1,106 @@
+"""What one row of a comparison trains."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from recbole_margo.config import Config, known_keys
+from recbole_margo.data.protocol import check_dataset
+from recbole_margo.defaults import read_yaml
+from recbole_margo.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model with settings of its own.
+
+    Args:
+        label: its name in tables, unique in a comparison.
+        model: name of the model.
+        settings: values by key that only this entry has.
+    """
+
+    label: str
+    model: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of_models(cls, models: Sequence[str]) -> list[Entry]:
+        """Return one entry per model, of the model's name."""
+        return [cls(name, name) for name in models]
+
+    @property
+    def folder(self) -> str:
+        """The label as a folder's name."""
+        return re.sub(r"[^\w.+-]+", "-", self.label).strip("-")
+
+    def run_folder(self, root: Path, seed: int) -> Path:
+        """Return the folder of one run in the folder of a comparison."""
+        return root / f"seed-{seed}" / self.folder
+
+    def as_plain(self) -> dict[str, Any]:
+        """Return the fields as a plain mapping."""
+        return asdict(self)
+
+
+def merged_settings(
+    config_files: Sequence[str] | None, config_dict: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return the values of YAML files, the later the stronger, and above them those of a mapping.
+
+    Args:
+        config_files: YAML files.
+        config_dict: values by key.
+    """
+    settings: dict[str, Any] = {}
+    for file in config_files or []:
+        settings.update(read_yaml(Path(file)))
+    settings.update(config_dict or {})
+    return settings
+
+
+def build_configs(
+    entries: Sequence[Entry], dataset: str, settings: Mapping[str, Any]
+) -> dict[str, Config]:
+    """Build the config of every entry before anything is trained.
+
+    A value of `settings` goes to every model that knows its key; an entry's own settings are the
+    stronger.
+
+    Args:
+        entries: the entries.
+        dataset: name of the dataset.
+        settings: values by key for all.
+
+    Returns:
+        Config by label.
+
+    Raises:
+        RecBoleMargoError: if there is no entry, two share a label or a folder, or a model, a key, a
+            value or the dataset is not there.
+    """
+    if not entries:
+        raise ConfigError("name at least one model")
+    folders = [entry.folder for entry in entries]
+    twice = sorted({entry.label for entry in entries if folders.count(entry.folder) > 1})
+    if twice:
+        raise ConfigError(f"models of a comparison need different names, found {', '.join(twice)}")
+    keys = {}
+    for model in dict.fromkeys(entry.model for entry in entries):
+        defaults = Config(model, dataset)
+        keys[model] = known_keys(defaults.model_class, defaults.internal_config_dict)
+    configs = {}
+    for entry in entries:
+        of_others = {key for model in keys if model != entry.model for key in keys[model]}
+        taken = {
+            key: value
+            for key, value in settings.items()
+            if key in keys[entry.model] or key not in of_others
+        }
+        configs[entry.label] = Config(entry.model, dataset, config_dict={**taken, **entry.settings})
+        check_dataset(configs[entry.label])
+    return configs

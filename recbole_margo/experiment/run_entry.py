@@ -1,0 +1,37 @@
+"""One run of a comparison, which may have finished, failed or been interrupted before."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from recbole_margo.config import Config
+from recbole_margo.errors import RecBoleMargoError
+from recbole_margo.run import resume_run, run_config
+
+
+def run_entry(label: str, config: Config, folder: Path) -> dict[str, Any]:
+    """Train and test unless that is done, going on where an interrupted run stopped.
+
+    Args:
+        label: name of the entry, for the record of a failure.
+        config: its config.
+        folder: its folder.
+
+    Returns:
+        The result record, or one whose status is `failed`.
+    """
+    result = folder / "result.json"
+    if result.is_file():
+        record: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
+        return record
+    last = folder / "checkpoint-last.pth"
+    try:
+        return resume_run(last) if last.is_file() else run_config(config, folder)
+    except Exception as error:
+        # One model's failure, whatever it is, must not cost the others their results.
+        if not isinstance(error, RecBoleMargoError):
+            logging.getLogger().exception("%s failed", label)
+        return {"status": "failed", "model": label, "error": f"{type(error).__name__}: {error}"}
