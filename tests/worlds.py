@@ -252,6 +252,18 @@ class Experiment:
         users, positives, negatives = zip(*triplets, strict=True)
         return self.interaction(user=users, item=positives, negative=negatives)
 
+    def randomize(self) -> None:
+        """Draw every parameter anew: values that are equal at the start would hide a mix-up."""
+        with torch.no_grad():
+            for parameter in self.model.parameters():
+                parameter.normal_()
+
+    def loss_terms(self, triplets: Sequence[tuple[int, int, int]]) -> list[float]:
+        """Return the loss terms of a batch as training computes them."""
+        self.model.train()
+        terms = self.model.calculate_loss(self.batch(triplets))
+        return [term.item() for term in terms]
+
     def all_scores(self) -> np.ndarray:
         """Return the scores of every user and item [U, I], as an evaluation computes them."""
         self.model.eval()

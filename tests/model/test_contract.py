@@ -179,9 +179,7 @@ def test_relabelling_items_only_relabels_scores(tmp_path, case):
     of_other = [0, *one.item_ids(other.item_tokens[1:])]
     for stage in each_stage(one):
         other.model.begin_stage(stage)
-        with torch.no_grad():
-            for parameter in one.model.parameters():
-                parameter.normal_()  # values that are equal at the start would hide a mix-up
+        one.randomize()
         relabelled = {
             name: value[of_other] if len(value) == one.dataset.item_num else value
             for name, value in one.model.state_dict().items()

@@ -15,9 +15,7 @@ def build(tmp_path, modalities=2, missing="nothing missing", **settings):
     """Return a world and GRCN on it, with parameters far from where they start."""
     world = random_world(modalities).without(MISSING[missing])
     experiment = prepare(world.write(tmp_path), "GRCN", **{"reg_weight": 0.3, **settings})
-    with torch.no_grad():
-        for parameter in experiment.model.parameters():
-            parameter.normal_()
+    experiment.randomize()
     return world, experiment
 
 

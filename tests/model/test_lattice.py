@@ -18,9 +18,7 @@ BATCHES = 5  # 80 training rows in batches of 16
 def build(root: Path, world: World, **settings: Any) -> Experiment:
     """Return a small LATTICE whose parameters, trained features among them, are all random."""
     experiment = prepare(world.write(root), "LATTICE", **settings)
-    with torch.no_grad():
-        for parameter in experiment.model.parameters():
-            parameter.normal_()
+    experiment.randomize()
     return experiment
 
 
@@ -136,9 +134,7 @@ def test_training_uses_the_graph_of_the_refresh_and_evaluation_that_of_now(tmp_p
     model.train()
     at_refresh = latent.lattice_graph(inputs, experiment.parameters(), SIZES)
     model.calculate_loss(experiment.batch(triplets))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_()
+    experiment.randomize()
     parameters = experiment.parameters()
     now = latent.lattice_graph(inputs, parameters, SIZES)
     assert np.abs(now - at_refresh).max() > 0.05

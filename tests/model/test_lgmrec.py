@@ -90,12 +90,6 @@ def assert_scores_equal_the_dense_ones(experiment: Experiment, world: World) -> 
     assert_allclose(experiment.all_scores(), users @ items.T, rtol=1e-5, atol=2e-5)
 
 
-def losses(experiment: Experiment, triplets) -> list[float]:
-    experiment.model.train()
-    terms = experiment.model.calculate_loss(experiment.batch(triplets))
-    return [term.item() for term in terms]
-
-
 # --- the whole model ------------------------------------------------------------------------------
 
 
@@ -106,7 +100,7 @@ def test_every_loss_term_equals_the_dense_formula_given_noise_and_dropout(
 ):
     world, experiment = build(tmp_path, modalities, missing)
     triplets = experiment.random_triplets()
-    found = losses(experiment, triplets)
+    found = experiment.loss_terms(triplets)
     assert experiment.model.loss_names == ("recommendation", "contrast", "regularization")
     assert len(drawn) == modalities
     expected = dense_terms(experiment, world, triplets, drawn)
@@ -138,7 +132,7 @@ def test_scores_equal_the_dense_formula_without_noise(tmp_path, modalities, miss
 def test_every_switch_does_what_the_dense_formula_does(tmp_path, drawn, settings):
     world, experiment = build(tmp_path, 3, "some items miss one", **settings)
     triplets = experiment.random_triplets()
-    found = losses(experiment, triplets)
+    found = experiment.loss_terms(triplets)
     expected = dense_terms(experiment, world, triplets, drawn)
     assert found == pytest.approx(expected, rel=1e-5)
     assert_scores_equal_the_dense_ones(experiment, world)
@@ -183,13 +177,13 @@ def no_noise(monkeypatch) -> None:
 
 def test_one_modality_has_no_contrast(tmp_path):
     _, experiment = build(tmp_path, 1)
-    assert losses(experiment, experiment.random_triplets())[1] == 0
+    assert experiment.loss_terms(experiment.random_triplets())[1] == 0
 
 
 def test_the_contrast_is_summed_over_the_batch_and_the_ranking_is_not(tmp_path, no_noise):
     _, experiment = build(tmp_path, keep_rate=1.0)
     triplets = experiment.random_triplets()
-    once, twice = losses(experiment, triplets), losses(experiment, triplets * 2)
+    once, twice = experiment.loss_terms(triplets), experiment.loss_terms(triplets * 2)
     assert twice[0] == pytest.approx(once[0], rel=1e-6)
     assert twice[1] == pytest.approx(2 * once[1], rel=1e-6)
 
@@ -206,7 +200,7 @@ def test_three_modalities_are_contrasted_in_all_pairs(tmp_path, no_noise):
     of_items = [
         dense.contrast(a, b, positives, TAU) for a, b in ((x_1, x_2), (x_1, x_3), (x_2, x_3))
     ]
-    assert losses(experiment, triplets)[1] == pytest.approx(
+    assert experiment.loss_terms(triplets)[1] == pytest.approx(
         WEIGHTS["contrastive_weight"] * sum(of_users + of_items), rel=1e-5
     )
 
@@ -223,7 +217,7 @@ def test_everybody_is_a_candidate_but_pad(tmp_path, no_noise, users):
         experiment.model.item_embedding.fill_(1)
     triplets = experiment.random_triplets(10)
     expected = 10 * (np.log(20 + users) + np.log(15))
-    assert losses(experiment, triplets)[1] == pytest.approx(expected, rel=1e-5)
+    assert experiment.loss_terms(triplets)[1] == pytest.approx(expected, rel=1e-5)
 
 
 # --- noise ----------------------------------------------------------------------------------------
@@ -267,7 +261,7 @@ def test_evaluation_with_gumbel_noise_equals_the_dense_formula_and_drops_nothing
 def test_gumbel_noise_acts_in_training(tmp_path, keep_rate):
     _, experiment = build(tmp_path, keep_rate=keep_rate)
     triplets = experiment.random_triplets()
-    assert losses(experiment, triplets) != losses(experiment, triplets)
+    assert experiment.loss_terms(triplets) != experiment.loss_terms(triplets)
 
 
 def test_dropout_takes_all_but_the_keep_rate(tmp_path, monkeypatch):
@@ -276,7 +270,7 @@ def test_dropout_takes_all_but_the_keep_rate(tmp_path, monkeypatch):
     monkeypatch.setattr(
         functional, "dropout", lambda shares, p, training: rates.append(p) or shares
     )
-    losses(experiment, experiment.random_triplets())
+    experiment.loss_terms(experiment.random_triplets())
     # Items' and users' assignments of two modalities.
     assert rates == pytest.approx([0.3] * 4)
 
@@ -285,7 +279,7 @@ def test_dropout_takes_all_but_the_keep_rate(tmp_path, monkeypatch):
 def test_dropout_acts_in_training_by_the_keep_rate(tmp_path, no_noise, keep_rate, differs):
     _, experiment = build(tmp_path, keep_rate=keep_rate)
     triplets = experiment.random_triplets()
-    assert (losses(experiment, triplets) != losses(experiment, triplets)) is differs
+    assert (experiment.loss_terms(triplets) != experiment.loss_terms(triplets)) is differs
 
 
 # --- beginnings and missing modalities ------------------------------------------------------------

@@ -19,9 +19,7 @@ def build(root: Path, world: World, **settings: Any) -> Experiment:
     """Return a small MGCN whose parameters, trained features among them, are all random."""
     settings = {"temperature": TAU, "contrastive_weight": 0.7, "reg_weight": 0.3, **settings}
     experiment = prepare(world.write(root), "MGCN", **settings)
-    with torch.no_grad():
-        for parameter in experiment.model.parameters():
-            parameter.normal_()
+    experiment.randomize()
     return experiment
 
 
@@ -45,12 +43,6 @@ def dense_terms(inputs, parameters, triplets, tau=TAU) -> list[float]:
     ]
 
 
-def loss_terms(experiment: Experiment, triplets) -> list[float]:
-    experiment.model.train()
-    terms = experiment.model.calculate_loss(experiment.batch(triplets))
-    return [term.item() for term in terms]
-
-
 @pytest.mark.parametrize("missing", MISSING)
 @pytest.mark.parametrize("modalities", [1, 2, 3])
 def test_scores_and_every_loss_term_equal_the_dense_formula(tmp_path, modalities, missing):
@@ -62,7 +54,7 @@ def test_scores_and_every_loss_term_equal_the_dense_formula(tmp_path, modalities
 
     assert_allclose(experiment.all_scores(), users @ items.T, rtol=1e-5, atol=2e-5)
     weighted = np.array([1, 0.7, 0.3]) * dense_terms(inputs, parameters, triplets)
-    assert_allclose(loss_terms(experiment, triplets), weighted, rtol=1e-5)
+    assert_allclose(experiment.loss_terms(triplets), weighted, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -110,21 +102,21 @@ def test_the_temperature_divides_every_cosine(tmp_path, tau):
     triplets = experiment.random_triplets()
     inputs, parameters = experiment.dense_inputs(world), experiment.parameters()
     contrast = dense_terms(inputs, parameters, triplets, tau)[1]
-    assert loss_terms(experiment, triplets)[1] == pytest.approx(0.7 * contrast, rel=1e-5)
+    assert experiment.loss_terms(triplets)[1] == pytest.approx(0.7 * contrast, rel=1e-5)
 
 
 def test_the_contrast_has_side_as_anchor_and_behaviour_as_candidate(tmp_path):
     """One pair has nothing to be told from; a repeated pair stands twice below the line."""
     experiment = build(tmp_path, random_world(2))
-    assert loss_terms(experiment, [(1, 2, 3)])[1] == pytest.approx(0, abs=1e-6)
-    twice = loss_terms(experiment, [(1, 2, 3), (1, 2, 4)])[1]
+    assert experiment.loss_terms([(1, 2, 3)])[1] == pytest.approx(0, abs=1e-6)
+    twice = experiment.loss_terms([(1, 2, 3), (1, 2, 4)])[1]
     assert twice == pytest.approx(0.7 * 2 * np.log(2), rel=1e-5)
 
 
 def test_negative_items_take_no_part_in_the_contrast(tmp_path):
     experiment = build(tmp_path, random_world(2))
     one, other = (
-        loss_terms(experiment, [(1, 2, negative), (3, 4, negative)]) for negative in (5, 6)
+        experiment.loss_terms([(1, 2, negative), (3, 4, negative)]) for negative in (5, 6)
     )
     assert one[1] == other[1]
     assert one[0] != other[0]

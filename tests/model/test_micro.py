@@ -21,9 +21,7 @@ def build(root: Path, world: World, **settings: Any) -> Experiment:
     """Return a small MICRO whose parameters, trained features among them, are all random."""
     settings = {"temperature": TAU, "contrastive_weight": 0.7, "reg_weight": 0.3, **settings}
     experiment = prepare(world.write(root), "MICRO", **settings)
-    with torch.no_grad():
-        for parameter in experiment.model.parameters():
-            parameter.normal_()
+    experiment.randomize()
     return experiment
 
 
@@ -44,12 +42,6 @@ def dense_terms(inputs, parameters, triplets, anchors, tau=TAU, sizes=SIZES, gra
     )
 
 
-def loss_terms(experiment: Experiment, triplets) -> list[float]:
-    experiment.model.train()
-    terms = experiment.model.calculate_loss(experiment.batch(triplets))
-    return [term.item() for term in terms]
-
-
 @pytest.mark.parametrize("mode", ["all", "batch"])
 @pytest.mark.parametrize("missing", MISSING)
 @pytest.mark.parametrize("modalities", [1, 2, 3])
@@ -64,7 +56,7 @@ def test_scores_and_every_loss_term_equal_the_dense_formula(tmp_path, modalities
     expected = tables.users @ tables.items.T
     assert_allclose(experiment.all_scores(), expected, rtol=1e-5, atol=2e-5)
     weighted = np.array([1, 0.7, 0.3]) * terms
-    assert_allclose(loss_terms(experiment, triplets), weighted, rtol=1e-5)
+    assert_allclose(experiment.loss_terms(triplets), weighted, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +89,7 @@ def test_the_temperature_divides_every_cosine(tmp_path, tau):
     anchors = anchors_of(experiment, triplets, "all")
     inputs, parameters = experiment.dense_inputs(world), experiment.parameters()
     contrast = dense_terms(inputs, parameters, triplets, anchors, tau)[1]
-    assert loss_terms(experiment, triplets)[1] == pytest.approx(0.7 * contrast, rel=1e-5)
+    assert experiment.loss_terms(triplets)[1] == pytest.approx(0.7 * contrast, rel=1e-5)
 
 
 @pytest.mark.parametrize("mode", ["all", "batch"])
@@ -164,9 +156,9 @@ def test_pad_takes_no_part_in_any_term(tmp_path, mode):
     experiment = build(tmp_path, random_world(2), contrastive_items=mode)
     triplets = experiment.random_triplets()
     with_pad_row(experiment.model, 0.0)
-    before, scores = loss_terms(experiment, triplets), experiment.all_scores()
+    before, scores = experiment.loss_terms(triplets), experiment.all_scores()
     with_pad_row(experiment.model, 100.0)
-    assert loss_terms(experiment, triplets) == before
+    assert experiment.loss_terms(triplets) == before
     assert_array_equal(experiment.all_scores()[1:, 1:], scores[1:, 1:])
 
     experiment.model.train()
@@ -182,7 +174,7 @@ def test_anchors_of_a_batch_count_as_often_as_they_occur_and_all_items_once(tmp_
         experiment = build(tmp_path / mode, world, contrastive_items=mode)
         inputs, parameters = experiment.dense_inputs(world), experiment.parameters()
         expected = dense_terms(inputs, parameters, triplets, anchors)[1]
-        assert loss_terms(experiment, triplets)[1] == pytest.approx(0.7 * expected, rel=1e-5)
+        assert experiment.loss_terms(triplets)[1] == pytest.approx(0.7 * expected, rel=1e-5)
 
 
 # --- the schedule of the graphs -------------------------------------------------------------------
@@ -217,17 +209,15 @@ def test_training_uses_the_graphs_of_the_refresh_and_evaluation_those_of_now(tmp
     model.trainer_announces_epochs = True
     model.begin_epoch(0)
     at_refresh = latent.micro_graphs(inputs, experiment.parameters(), SIZES)
-    loss_terms(experiment, triplets)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_()
+    experiment.loss_terms(triplets)
+    experiment.randomize()
     parameters = experiment.parameters()
     used = at_refresh if refresh == "epoch" else latent.micro_graphs(inputs, parameters, SIZES)
     terms = dense_terms(inputs, parameters, triplets, anchors, graphs=used)
     now = latent.micro(inputs, parameters, SIZES)
 
     for _ in range(2):
-        assert_allclose(loss_terms(experiment, triplets), [1, 0.7, 0.3] * np.array(terms), 1e-5)
+        assert_allclose(experiment.loss_terms(triplets), [1, 0.7, 0.3] * np.array(terms), 1e-5)
         expected = now.users @ now.items.T
         assert_allclose(experiment.all_scores(), expected, rtol=1e-5, atol=2e-5)
 
