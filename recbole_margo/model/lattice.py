@@ -97,14 +97,7 @@ class LATTICE(MultimodalRecommender):
         self.item_embedding = xavier_table(self.n_items, parameters.embedding_size)
         modalities = len(self.modalities)
         self.modality_logits = nn.Parameter(torch.full((modalities,), 1 / modalities))
-        self.item_graphs = LatentItemGraphs(
-            self.features,
-            self.modality_mask,
-            parameters.item_neighbors,
-            parameters.embedding_size,
-            parameters.fixed_graph_share,
-            parameters.graph_refresh,
-        )
+        self.item_graphs = LatentItemGraphs(self.features, self.modality_mask, parameters)
         self.interaction_graph = SparseMatrix(random_walk_adjacency(self.interactions))
 
     @property

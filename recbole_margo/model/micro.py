@@ -90,14 +90,7 @@ class MICRO(MultimodalRecommender):
         parameters = self.hyperparameters
         self.user_embedding = xavier_table(self.n_users, parameters.embedding_size)
         self.item_embedding = xavier_table(self.n_items, parameters.embedding_size)
-        self.item_graphs = LatentItemGraphs(
-            self.features,
-            self.modality_mask,
-            parameters.item_neighbors,
-            parameters.embedding_size,
-            parameters.fixed_graph_share,
-            parameters.graph_refresh,
-        )
+        self.item_graphs = LatentItemGraphs(self.features, self.modality_mask, parameters)
         self.attention = ModalityAttention(parameters.embedding_size)
         self.interaction_graph = SparseMatrix(random_walk_adjacency(self.interactions))
 

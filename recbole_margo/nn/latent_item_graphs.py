@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -21,31 +22,24 @@ class LatentItemGraphs(nn.Module):
     Args:
         features: raw features at the start, one matrix [I, D_m] per modality.
         mask: presence mask [I, M], bool.
-        neighbors: neighbours of an item, itself included.
-        embedding_size: width d of the projected features.
-        fixed_share: lambda, the share of the graphs of the raw features.
-        refresh: `epoch` builds the graphs at the first batch of an epoch, which alone carries a
-            gradient into them; `batch` builds them for every batch.
+        parameters: the hyper-parameters of the model; reads `embedding_size`, `item_neighbors`,
+            `fixed_graph_share` (lambda, the share of the graphs of the raw features) and
+            `graph_refresh`: `epoch` builds the graphs at the first batch of an epoch, which alone
+            carries a gradient into them, `batch` builds them for every batch.
 
     Source: LATTICE (Zhang et al., MM 2021) and MICRO (Zhang et al., TKDE 2022), structure learning.
     """
 
-    def __init__(
-        self,
-        features: Sequence[Tensor],
-        mask: Tensor,
-        neighbors: int,
-        embedding_size: int,
-        fixed_share: float,
-        refresh: str,
-    ) -> None:
+    def __init__(self, features: Sequence[Tensor], mask: Tensor, parameters: Any) -> None:
         super().__init__()
-        self.neighbors, self.fixed_share, self.refresh = neighbors, fixed_share, refresh
+        self.neighbors = parameters.item_neighbors
+        self.fixed_share = parameters.fixed_graph_share
+        self.refresh = parameters.graph_refresh
         self.projections = nn.ModuleList(
-            linear_projection(matrix.shape[1], embedding_size) for matrix in features
+            linear_projection(matrix.shape[1], parameters.embedding_size) for matrix in features
         )
         self.fixed = nn.ModuleList(
-            SparseMatrix(similarity_knn_graph(matrix.detach(), mask[:, m], neighbors))
+            SparseMatrix(similarity_knn_graph(matrix.detach(), mask[:, m], self.neighbors))
             for m, matrix in enumerate(features)
         )
         self._kept: list[MixedItemGraph] | None = None
