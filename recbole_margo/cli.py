@@ -139,7 +139,7 @@ def _train(options: argparse.Namespace, rest: Sequence[str]) -> int:
     settings = parse_settings(rest)
     # Imported here, because torch and RecBole take seconds that --help need not wait for.
     from recbole_margo.experiment.compare import compare, resume_comparison
-    from recbole_margo.report.tables import comparison_table, failures
+    from recbole_margo.report.tables import comparison_table, failures, terminal_bold
     from recbole_margo.run import resume_run
 
     if options.resume:
@@ -156,8 +156,7 @@ def _train(options: argparse.Namespace, rest: Sequence[str]) -> int:
             settings,
             options.output_dir,
         )
-    bold = "\033[1m{}\033[0m" if sys.stdout.isatty() else "**{}**"
-    print(comparison_table(records, style="simple", bold=bold))
+    print(comparison_table(records, style="simple", bold=terminal_bold()))
     for failure in failures(records):
         print(failure)
     _say_where(records)

@@ -15,6 +15,7 @@ from recbole_margo.experiment.compare_seeds import compare_seeds, resume_seeds
 from recbole_margo.experiment.entry import Entry, merged_settings
 from recbole_margo.registry import expand_names
 from recbole_margo.report.comparison_tables import comparison_text
+from recbole_margo.report.tables import terminal_bold
 from recbole_margo.run import new_run_folder
 
 COMPARE_EXAMPLES = """\
@@ -99,8 +100,7 @@ def _run(
             config_dict=shared,
             output_dir=folder,
         )
-    bold = "\033[1m{}\033[0m" if sys.stdout.isatty() else "**{}**"
-    text = comparison_text(summary, style="simple", bold=bold)
+    text = comparison_text(summary, style="simple", bold=terminal_bold())
     sys.stdout.write(f"{text}\n\nReport: {folder / 'report.html'}\n")
     return int(any(model["errors"] for model in summary["models"]))
 

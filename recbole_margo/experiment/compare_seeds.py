@@ -86,7 +86,7 @@ def resume_seeds(folder: str | Path) -> dict[str, Any]:
     try:
         plan = json.loads((root / PLAN).read_text(encoding="utf-8"))
         configs = _configs(plan)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise CheckpointError(
             f"{root} does not hold a comparison that can be resumed: {error}"
         ) from error
@@ -111,8 +111,7 @@ def _check(plan: Mapping[str, Any]) -> None:
 def _configs(plan: Mapping[str, Any]) -> dict[int, dict[str, Config]]:
     """Return config by seed and label."""
     entries = [Entry(**entry) for entry in plan["entries"]]
-    base = Config(entries[0].model, plan["dataset"], config_dict=None) if entries else None
-    split_seed = base["seed"] if base is not None else None
+    split_seed = Config(entries[0].model, plan["dataset"])["seed"]
     return {
         seed: build_configs(
             entries, plan["dataset"], {"split_seed": split_seed, **plan["settings"], "seed": seed}

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import NDArray
 
 
 def interaction_matrix(dataset: Any) -> sp.csr_matrix:
@@ -36,7 +37,7 @@ def random_walk_adjacency(interactions: sp.csr_matrix) -> sp.csr_matrix:
 
     Source: LATTICE (Zhang et al., MM 2021) and MICRO (Zhang et al., TKDE 2022), interaction graph.
     """
-    adjacency = sp.bmat([[None, interactions], [interactions.T, None]], format="csr")
+    adjacency = _adjacency(interactions)
     return row_mean(adjacency + sp.identity(adjacency.shape[0], format="csr"))
 
 
@@ -66,10 +67,23 @@ def normalized_adjacency(interactions: sp.csr_matrix) -> sp.csr_matrix:
 
     Source: LightGCN (He et al., SIGIR 2020), Eq. 7-8.
     """
-    adjacency = sp.bmat([[None, interactions], [interactions.T, None]], format="csr")
-    degree = np.asarray(adjacency.sum(axis=1)).ravel()
-    scale = np.zeros_like(degree, dtype=np.float64)
-    np.power(degree, -0.5, where=degree > 0, out=scale)
+    adjacency = _adjacency(interactions)
+    return scaled_on_both_sides(adjacency, np.asarray(adjacency.sum(axis=1)).ravel())
+
+
+def scaled_on_both_sides(matrix: sp.spmatrix, total: NDArray[np.floating]) -> sp.csr_matrix:
+    r"""Return :math:`D^{-1/2} M D^{-1/2}`, float32, with the row sums on both sides.
+
+    Args:
+        matrix: M [N, N].
+        total: the diagonal of D [N]; where it is not positive, row and column become empty.
+    """
+    scale = np.zeros_like(total, dtype=np.float64)
+    np.power(total, -0.5, where=total > 0, out=scale)
     return sp.csr_matrix(
-        sp.diags(scale) @ adjacency.astype(np.float64) @ sp.diags(scale), dtype=np.float32
+        sp.diags(scale) @ matrix.astype(np.float64) @ sp.diags(scale), dtype=np.float32
     )
+
+
+def _adjacency(interactions: sp.csr_matrix) -> sp.csr_matrix:
+    return sp.bmat([[None, interactions], [interactions.T, None]], format="csr")

@@ -9,6 +9,8 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
+from recbole_margo.graph.bipartite import scaled_on_both_sides
+
 # Bounds the similarity block at about 128 MB in float32, whatever the size of the catalogue.
 BLOCK_CELLS = 2**25
 
@@ -87,12 +89,7 @@ def similarity_knn_graph(features: Tensor, present: Tensor, k: int) -> sp.csr_ma
     Source: LATTICE (Zhang et al., MM 2021), whose item graph MICRO and MGCN share.
     """
     graph = nearest_neighbors(features, present, k)
-    total = np.asarray(graph.sum(axis=1), dtype=np.float64).ravel()
-    scale = np.zeros_like(total)
-    np.power(total, -0.5, where=total > 0, out=scale)
-    return sp.csr_matrix(
-        sp.diags(scale) @ graph.astype(np.float64) @ sp.diags(scale), dtype=np.float32
-    )
+    return scaled_on_both_sides(graph, np.asarray(graph.sum(axis=1), dtype=np.float64).ravel())
 
 
 def combined_graph(

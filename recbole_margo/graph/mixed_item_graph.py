@@ -70,7 +70,7 @@ def neighbor_similarities(
 
     Source: LATTICE (Zhang et al., MM 2021), structure learning on projected features.
     """
-    neighbors = nearest_neighbors(features.detach(), present, k)
+    neighbors = nearest_neighbors(features, present, k)
     pattern = SparsePattern.of_matrix(neighbors).to(features.device)
     directions = functional.normalize(features, dim=1)
     return pattern, pattern.inner_products(directions, directions)

@@ -29,6 +29,7 @@ class SparsePattern(nn.Module):
     column: Tensor
     row_pointer: Tensor
     transposed_order: Tensor
+    transposed_column: Tensor
     transposed_pointer: Tensor
 
     def __init__(self, rows: Tensor, columns: Tensor, shape: tuple[int, int]) -> None:
@@ -42,6 +43,7 @@ class SparsePattern(nn.Module):
             ("column", column),
             ("row_pointer", _pointer(row, shape[0])),
             ("transposed_order", transposed),
+            ("transposed_column", row[transposed]),
             ("transposed_pointer", _pointer(column, shape[1])),
         ):
             tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=np.int64))
@@ -117,9 +119,9 @@ class SparsePattern(nn.Module):
         return csr_tensor(self.row_pointer, self.column, values, self.shape)
 
     def _transposed(self, values: Tensor) -> Tensor:
-        order = self.transposed_order
         shape = (self.shape[1], self.shape[0])
-        return csr_tensor(self.transposed_pointer, self.row[order], values[order], shape)
+        values = values[self.transposed_order]
+        return csr_tensor(self.transposed_pointer, self.transposed_column, values, shape)
 
     def _dot(self, left: Tensor, right: Tensor) -> Tensor:
         places = self._matrix(left.new_zeros(len(self.row)))
@@ -131,8 +133,8 @@ class SparsePattern(nn.Module):
         return f"{self.shape[0]} x {self.shape[1]}, {self.row.numel()} edges"
 
 
-def _pointer(sorted_or_not: np.ndarray, size: int) -> np.ndarray:
-    return np.concatenate([[0], np.cumsum(np.bincount(sorted_or_not, minlength=size))])
+def _pointer(places: np.ndarray, size: int) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(np.bincount(places, minlength=size))])
 
 
 class _ValuedProduct(torch.autograd.Function):

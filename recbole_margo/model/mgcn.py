@@ -94,9 +94,7 @@ class MGCN(MultimodalRecommender):
         self.attention = ModalityAttention(width)
         self.item_graphs = nn.ModuleList(
             SparseMatrix(
-                similarity_knn_graph(
-                    matrix.detach(), self.modality_mask[:, m], parameters.item_neighbors
-                )
+                similarity_knn_graph(matrix, self.modality_mask[:, m], parameters.item_neighbors)
             )
             for m, matrix in enumerate(self.features)
         )

@@ -39,7 +39,7 @@ class LatentItemGraphs(nn.Module):
             linear_projection(matrix.shape[1], parameters.embedding_size) for matrix in features
         )
         self.fixed = nn.ModuleList(
-            SparseMatrix(similarity_knn_graph(matrix.detach(), mask[:, m], self.neighbors))
+            SparseMatrix(similarity_knn_graph(matrix, mask[:, m], self.neighbors))
             for m, matrix in enumerate(features)
         )
         self._kept: list[MixedItemGraph] | None = None

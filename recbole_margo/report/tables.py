@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -42,6 +43,11 @@ def comparison_table(
     if finished:
         headers = ["model", *metrics, "best epochs", "seconds", "peak MiB"]
     return tabulate(rows, headers=headers, tablefmt=style, disable_numparse=True)
+
+
+def terminal_bold() -> str:
+    """Return how standard output marks the best value, with `{}` for the value."""
+    return "\033[1m{}\033[0m" if sys.stdout.isatty() else "**{}**"
 
 
 def _best_of(metric: str) -> Callable[[Iterable[float]], float]:
