@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import math
 import textwrap
-import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from dataset_converters.atomic import replacing
 from recbole_margo.report.comparison_summary import (
     ALPHA,
-    clean,
     finished_seeds,
     has_results,
     is_significant,
@@ -30,27 +26,11 @@ from recbole_margo.report.comparison_summary import (
     slices_by_kind,
     tested_users,
 )
-from recbole_margo.report.figures import COLORS
+from recbole_margo.report.figures import COLORS, MARKERS, draw, new_figure
+from recbole_margo.report.table import clean
 
-# Each model has a colour and a marker; with more models than colours the markers still differ.
-MARKERS = "osD^vP*X<>phd8H"
-WIDTH = 8.4
 PANELS_A_ROW = 2
 LABEL_WIDTH, LABEL_LINES = 24, 2
-STYLE: dict[Any, Any] = {
-    # A label is text, not mathematics, and the same numbers give the same file.
-    "text.parse_math": False,
-    "svg.hashsalt": "recbole-margo",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.titlesize": 10,
-    "figure.titlesize": 11,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-    "font.size": 9,
-    "grid.alpha": 0.3,
-}
 
 
 def draw_comparison(folder: Path, summary: Mapping[str, Any]) -> list[str]:
@@ -68,23 +48,9 @@ def draw_comparison(folder: Path, summary: Mapping[str, Any]) -> list[str]:
         "differences": differences_figure,
         "slices": slices_figure,
     }
-    drawn = []
-    for name, draw in drawings.items():
-        # Texts take the style when they are made, ticks only when they are drawn.
-        with matplotlib.rc_context(STYLE), warnings.catch_warnings():
-            # A label in a script that the font lacks is drawn as boxes; the tables have it.
-            warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
-            figure = draw(summary)
-            if figure is not None:
-                _save(figure, folder / name)
-                drawn.append(name)
-    return drawn
-
-
-def _save(figure: Figure, path: Path) -> None:
-    for ending, metadata in (("png", {}), ("svg", {"Date": None})):
-        with replacing(path.with_suffix(f".{ending}")) as temporary:
-            figure.savefig(temporary, dpi=150, format=ending, metadata=metadata)
+    return [
+        name for name, drawing in drawings.items() if draw(folder / name, partial(drawing, summary))
+    ]
 
 
 def metrics_figure(summary: Mapping[str, Any]) -> Figure | None:
@@ -106,7 +72,7 @@ def metrics_figure(summary: Mapping[str, Any]) -> Figure | None:
         return None
     labels = _labels([entry["label"] for entry in models])
     rows = math.ceil(len(metrics) / PANELS_A_ROW)
-    figure = _new_figure(rows * (0.75 + _row_height(labels) * len(models)) + 0.8)
+    figure = new_figure(rows * (0.75 + _row_height(labels) * len(models)) + 0.8)
     panels = figure.subplots(rows, min(PANELS_A_ROW, len(metrics)), sharey=True, squeeze=False)
     for panel in panels.flat[len(metrics) :]:
         panel.set_visible(False)
@@ -187,7 +153,7 @@ def differences_figure(summary: Mapping[str, Any]) -> Figure | None:
     if not tests:
         return None
     labels = _labels([test["label"] for test in tests])
-    figure = _new_figure(1.9 + _row_height(labels) * len(tests))
+    figure = new_figure(1.9 + _row_height(labels) * len(tests))
     panel = figure.subplots()
     for place, test in enumerate(tests):
         middle = test["difference"]
@@ -230,7 +196,7 @@ def slices_figure(summary: Mapping[str, Any]) -> Figure | None:
     grid = [groups[start : start + PANELS_A_ROW] for start in range(0, len(groups), PANELS_A_ROW)]
     height = max(0.62, 0.13 * len(names) + 0.2)
     heights = [0.8 + height * max(len(parts) for _, parts in row) for row in grid]
-    figure = _new_figure(sum(heights) + 0.6 + 0.25 * math.ceil(len(names) / 3))
+    figure = new_figure(sum(heights) + 0.6 + 0.25 * math.ceil(len(names) / 3))
     panels = figure.subplots(
         len(grid), min(PANELS_A_ROW, len(groups)), squeeze=False, height_ratios=heights
     )
@@ -288,13 +254,6 @@ def _looks(count: int) -> list[dict[str, Any]]:
         }
         for index in range(count)
     ]
-
-
-def _new_figure(height: float) -> Figure:
-    figure = Figure(figsize=(WIDTH, height))
-    FigureCanvasAgg(figure)
-    figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.06)
-    return figure
 
 
 def _row_height(labels: Sequence[str]) -> float:

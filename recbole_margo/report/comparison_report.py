@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-import math
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tabulate import LATEX_ESCAPE_RULES, tabulate
+from tabulate import LATEX_ESCAPE_RULES
 
-from dataset_converters.atomic import replacing
 from recbole_margo.report.comparison_figures import draw_comparison
+from recbole_margo.report.comparison_page import comparison_page
 from recbole_margo.report.comparison_summary import (
     NOTHING,
-    clean,
     conditions,
     failure_lines,
     finished_seeds,
 )
 from recbole_margo.report.comparison_tables import (
-    DAGGER,
     SLICE_NOTES,
     SMALLER,
-    Cell,
-    Table,
     results_table,
     runs_table,
     settings_table,
@@ -35,12 +28,17 @@ from recbole_margo.report.comparison_tables import (
     significance_tables,
     slice_tables,
 )
-from recbole_margo.report.html import comparison_page
+from recbole_margo.report.files import json_text, write_texts
+from recbole_margo.report.table import (
+    DAGGER,
+    clean,
+    markdown_paragraphs,
+    markdown_table,
+    markdown_text,
+    marked,
+)
 
-FIGURES = ("metrics", "differences", "slices")
 CSV_COLUMNS = ("label", "model", "status", "on", "metric", "statistic", "seed", "value")
-# What Markdown or a page made from it would take for markup.
-MARKDOWN_SIGNS = re.compile(r"([\\`*_\[\]|~])")
 LATEX_SIGNS: dict[str, str | int | None] = {
     **LATEX_ESCAPE_RULES,
     "±": r"$\pm$",
@@ -68,39 +66,16 @@ def write_comparison_report(folder: Path, summary: Mapping[str, Any]) -> list[Pa
         RecBoleMargoError: if the values do not fit the seeds.
     """
     texts = {
-        "summary.json": _json(summary),
+        "summary.json": json_text(summary),
         "comparison.md": comparison_markdown(summary),
         "comparison.tex": comparison_latex(summary),
         "comparison.csv": comparison_csv(summary),
     }
-    folder.mkdir(parents=True, exist_ok=True)
     figures = draw_comparison(folder, summary)
-    # An earlier report into this folder may have had more to draw.
-    for name in set(FIGURES) - set(figures):
-        for ending in ("png", "svg"):
-            (folder / f"{name}.{ending}").unlink(missing_ok=True)
     drawings = {name: (folder / f"{name}.svg").read_bytes() for name in figures}
     texts["report.html"] = comparison_page(summary, drawings)
-    for name, text in texts.items():
-        with replacing(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8", newline="\n")
     drawn = [folder / f"{name}.{ending}" for name in figures for ending in ("png", "svg")]
-    return [*(folder / name for name in texts), *drawn]
-
-
-def _json(summary: Mapping[str, Any]) -> str:
-    text = json.dumps(_finite(summary), indent=2, ensure_ascii=False, allow_nan=False, default=str)
-    # Half of a surrogate pair, as a file's name may hold one, has no UTF-8.
-    return text.encode("utf-8", "backslashreplace").decode("utf-8") + "\n"
-
-
-def _finite(value: Any) -> Any:
-    """Return a value with null for what JSON has no number for."""
-    if isinstance(value, Mapping):
-        return {key: _finite(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return [*write_texts(folder, texts), *drawn]
 
 
 def comparison_markdown(summary: Mapping[str, Any]) -> str:
@@ -110,46 +85,21 @@ def comparison_markdown(summary: Mapping[str, Any]) -> str:
         summary: the comparison.
     """
     lines = ["# Comparison", ""]
-    lines += [f"- {name}: {_markdown(value)}" for name, value in conditions(summary)]
-    lines += ["", *_markdown_table(results_table(summary))]
+    lines += [f"- {name}: {markdown_text(value)}" for name, value in conditions(summary)]
+    lines += ["", *markdown_table(results_table(summary))]
     tests = significance_tables(summary)
     if tests:
-        lines += ["## Tests", "", *_paragraphs(significance_notes(summary))]
-        lines += [line for table in tests for line in _markdown_table(table, "###")]
+        lines += ["## Tests", "", *markdown_paragraphs(significance_notes(summary))]
+        lines += [line for table in tests for line in markdown_table(table, "###")]
     slices = slice_tables(summary)
     if slices:
-        lines += ["## Slices", "", *_paragraphs(SLICE_NOTES)]
-        lines += [line for table in slices for line in _markdown_table(table, "###")]
+        lines += ["## Slices", "", *markdown_paragraphs(SLICE_NOTES)]
+        lines += [line for table in slices for line in markdown_table(table, "###")]
     failures = failure_lines(summary)
     if failures:
-        lines += ["## Failures", "", *(f"- {_markdown(line)}" for line in failures), ""]
-    lines += [*_markdown_table(runs_table(summary)), *_markdown_table(settings_table(summary))]
+        lines += ["## Failures", "", *(f"- {markdown_text(line)}" for line in failures), ""]
+    lines += [*markdown_table(runs_table(summary)), *markdown_table(settings_table(summary))]
     return "\n".join(lines).rstrip() + "\n"
-
-
-def _markdown(text: str) -> str:
-    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return MARKDOWN_SIGNS.sub(r"\\\1", escaped)
-
-
-def _paragraphs(notes: tuple[str, ...]) -> Iterator[str]:
-    for note in notes:
-        yield from (_markdown(note), "")
-
-
-def _markdown_table(table: Table, heading: str = "##") -> Iterator[str]:
-    yield from (f"{heading} {_markdown(table.title)}", "")
-    rows = [[_cell(cell, _markdown, "**{}**", f" {DAGGER}") for cell in row] for row in table.rows]
-    headers = [_markdown(header) for header in table.headers]
-    yield tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)
-    yield ""
-    yield from _paragraphs(table.notes)
-
-
-def _cell(cell: Cell, escape: Callable[[str], str], bold: str, mark: str) -> str:
-    text = escape(cell.text)
-    text = bold.replace("{}", text) if cell.best else text
-    return text + mark if cell.significant else text
 
 
 def comparison_latex(summary: Mapping[str, Any]) -> str:
@@ -162,7 +112,7 @@ def comparison_latex(summary: Mapping[str, Any]) -> str:
     # Time and memory, the last two columns, are no part of it.
     headers = [_latex(header) for header in table.headers[:-2]]
     rows = [
-        [_cell(cell, _latex, r"\textbf{{}}", r"$^{\dagger}$") for cell in row[:-2]]
+        [marked(cell, _latex, r"\textbf{{}}", r"$^{\dagger}$") for cell in row[:-2]]
         for row in table.rows
     ]
     caption = f"{table.title} on {clean(summary['dataset'])}. {' '.join(table.notes)}"

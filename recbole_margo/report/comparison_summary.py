@@ -9,20 +9,11 @@ from typing import Any
 from recbole.evaluator.register import metrics_dict, smaller_metrics
 
 from recbole_margo.errors import RecBoleMargoError
+from recbole_margo.report.table import clean
 from recbole_margo.report.tables import PROTOCOL_MEANING
 
 ALPHA = 0.05
 NOTHING = "–"
-
-
-def clean(text: object) -> str:
-    """Return a text of others on one line, without control characters.
-
-    Args:
-        text: anything.
-    """
-    shown = "".join(sign if sign.isprintable() else " " for sign in str(text))
-    return " ".join(shown.split())
 
 
 def metric_name(key: str) -> str:

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
-
-from tabulate import tabulate
 
 from recbole_margo.report.comparison_summary import (
     ALPHA,
     NOTHING,
-    clean,
     failure_lines,
     finished_seeds,
     has_results,
@@ -27,41 +23,9 @@ from recbole_margo.report.comparison_summary import (
     slices_by_kind,
     tested_users,
 )
+from recbole_margo.report.table import DAGGER, Cell, Table, clean, table_text
 
-DAGGER = "†"
 SMALLER = "↓"
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A cell of a table.
-
-    Attributes:
-        text: plain text, to be escaped for where it is shown.
-        best: whether it is the best of its column.
-        significant: whether it differs significantly from the reference.
-    """
-
-    text: str
-    best: bool = False
-    significant: bool = False
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table whose first column names the rows.
-
-    Attributes:
-        title: what it shows, one line.
-        headers: names of the columns [C].
-        rows: cells [R][C].
-        notes: how to read it, sentences.
-    """
-
-    title: str
-    headers: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    notes: tuple[str, ...] = ()
 
 
 def comparison_text(summary: Mapping[str, Any], style: str = "simple", bold: str = "**{}**") -> str:
@@ -73,14 +37,7 @@ def comparison_text(summary: Mapping[str, Any], style: str = "simple", bold: str
         bold: how the best mean of a column is marked, with `{}` for it.
     """
     table = results_table(summary)
-    marked = [[_marked(cell, bold) for cell in row] for row in table.rows]
-    text = tabulate(marked, headers=table.headers, tablefmt=style, disable_numparse=True)
-    return "\n".join([text, "", *table.notes, *failure_lines(summary)])
-
-
-def _marked(cell: Cell, bold: str) -> str:
-    text = bold.format(cell.text) if cell.best else cell.text
-    return f"{text} {DAGGER}" if cell.significant else text
+    return "\n".join([table_text(table, style, bold), "", *table.notes, *failure_lines(summary)])
 
 
 def results_table(summary: Mapping[str, Any]) -> Table:

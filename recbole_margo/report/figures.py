@@ -1,59 +1,75 @@
-"""Figures, as files; readable in print and for the colour-blind."""
+"""How figures look and are written; readable in print and for the colour-blind."""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
+
+from dataset_converters.atomic import replacing
 
 # Okabe and Ito's palette, which keeps apart under every common colour blindness.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 HATCHES = ("", "//", "..", "\\\\", "xx", "--", "++")
+# Each model has a colour and a marker; with more models than colours the markers still differ.
+MARKERS = "osD^vP*X<>phd8H"
+WIDTH = 8.4
+STYLE: dict[Any, Any] = {
+    # A label is text, not mathematics, and the same numbers give the same file.
+    "text.parse_math": False,
+    "svg.hashsalt": "recbole-margo",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.titlesize": 10,
+    "figure.titlesize": 11,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "font.size": 9,
+    "grid.alpha": 0.3,
+}
 
 
-def weight_histograms(
-    path: Path,
-    modalities: tuple[str, ...],
-    weights: NDArray[np.float32],
-    present: NDArray[np.bool_],
-    title: str,
-) -> None:
-    """Draw the distribution of each modality's weight over the items that have it.
+def new_figure(height: float) -> Figure:
+    """Return an empty figure of the width of a page.
 
     Args:
-        path: the file; its ending chooses PNG, SVG or PDF.
-        modalities: names of the modalities [M].
-        weights: weights [I, M].
-        present: presence mask [I, M].
-        title: title of the figure.
+        height: in inches.
     """
-    count = len(modalities)
-    figure = Figure(figsize=(1.0 + 3.2 * count, 3.4))
+    figure = Figure(figsize=(WIDTH, height))
     FigureCanvasAgg(figure)
-    # The tick labels 1.0 and 0.0 of neighbouring panels must not run into each other.
-    figure.set_layout_engine("constrained", wspace=0.08)
-    panels = figure.subplots(1, count, sharey=True, squeeze=False)[0]
-    bins = np.linspace(0.0, 1.0, 41)
-    # With a single modality an item's weight is 1 by definition; so it is where the others miss.
-    choice = present.sum(axis=1) > 1
-    for index, (panel, modality) in enumerate(zip(panels, modalities, strict=True)):
-        values = weights[choice & present[:, index], index]
-        color = COLORS[index % len(COLORS)]
-        panel.hist(
-            values, bins, color=color, edgecolor="white", hatch=HATCHES[index % len(HATCHES)]
-        )
-        if len(values):
-            mean = float(values.mean())
-            panel.axvline(mean, color="black", linestyle="--", linewidth=1.2)
-            panel.set_title(f"{modality} (mean {mean:.2f}, n = {len(values)})", fontsize=10)
-        else:
-            panel.set_title(f"{modality} (no item has a choice)", fontsize=10)
-        panel.set_xlim(0.0, 1.0)
-        panel.set_xlabel("weight (share of 1)")
-        panel.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel("items with two or more modalities")
-    figure.suptitle(title, fontsize=11)
-    figure.savefig(path, dpi=150)
+    figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.06)
+    return figure
+
+
+def draw(path: Path, drawing: Callable[[], Figure | None]) -> bool:
+    """Draw a figure in the style of all and write it as PNG and as SVG.
+
+    Args:
+        path: the files without their ending.
+        drawing: makes the figure; none if there is nothing to draw, and then files of an earlier
+            one are removed.
+
+    Returns:
+        Whether there was something to draw.
+    """
+    # Texts take the style when they are made, ticks only when they are drawn.
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        # A label in a script that the font lacks is drawn as boxes; the tables have it.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
+        figure = drawing()
+        for ending, metadata in (("png", {}), ("svg", {"Date": None})):
+            # Not `with_suffix`: a name may hold a dot.
+            file = path.with_name(f"{path.name}.{ending}")
+            if figure is None:
+                file.unlink(missing_ok=True)
+                continue
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(file) as temporary:
+                figure.savefig(temporary, dpi=150, format=ending, metadata=metadata)
+    return figure is not None

@@ -1,31 +1,12 @@
-"""The report of a comparison as one page that needs nothing beside itself."""
+"""Pages that need nothing beside themselves: no scripts, figures inside, offline."""
 
 from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator
 
-from recbole_margo.report.comparison_summary import (
-    clean,
-    conditions,
-    failure_lines,
-    metric_name,
-    selection_metric,
-)
-from recbole_margo.report.comparison_tables import (
-    DAGGER,
-    SLICE_NOTES,
-    Cell,
-    Table,
-    results_table,
-    runs_table,
-    settings_table,
-    significance_notes,
-    significance_tables,
-    slice_tables,
-)
+from recbole_margo.report.table import DAGGER, Cell, Table, clean
 
 # Nothing may be loaded but the figures inside the page.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -73,29 +54,13 @@ img { display: block; width: 100%; max-width: 56rem; min-width: 34rem; height: a
 """.strip()
 
 
-def comparison_page(summary: Mapping[str, Any], drawings: Mapping[str, bytes]) -> str:
-    """Return the report as an HTML page.
+def page(title: str, body: Iterable[str]) -> str:
+    """Return an HTML page.
 
     Args:
-        summary: the comparison, see docs/compare.md.
-        drawings: figures as SVG, of `metrics`, `differences` and `slices`.
+        title: its title, plain text; also its first heading.
+        body: the lines below the heading, as the functions of this file return them.
     """
-    title = f"Comparison on {clean(summary['dataset'])}"
-    body = [f"<h1>{_text(title)}</h1>", *_conditions(summary)]
-    body += _failures(summary)
-    body += ["<section>", *_table(results_table(summary), "h2")]
-    body += [*_figure("metrics", summary, drawings), "</section>"]
-    tests = significance_tables(summary)
-    if tests:
-        body += ["<section>", "<h2>Tests</h2>", *_notes(significance_notes(summary))]
-        body += _figure("differences", summary, drawings)
-        body += [*_tables(tests), "</section>"]
-    slices = slice_tables(summary)
-    if slices:
-        body += ["<section>", "<h2>Slices</h2>", *_notes(SLICE_NOTES)]
-        body += [*_figure("slices", summary, drawings), *_tables(slices), "</section>"]
-    body += ["<section>", *_table(runs_table(summary), "h2"), "</section>"]
-    body += ["<section>", *_table(settings_table(summary), "h2", "text"), "</section>"]
     lines = [
         "<!DOCTYPE html>",
         '<html lang="en">',
@@ -103,11 +68,12 @@ def comparison_page(summary: Mapping[str, Any], drawings: Mapping[str, bytes]) -
         '<meta charset="utf-8">',
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{_text(title)}</title>",
+        f"<title>{text(title)}</title>",
         f"<style>\n{STYLE}\n</style>",
         "</head>",
         "<body>",
         "<main>",
+        f"<h1>{text(title)}</h1>",
         *body,
         "</main>",
         "</body>",
@@ -116,75 +82,88 @@ def comparison_page(summary: Mapping[str, Any], drawings: Mapping[str, bytes]) -
     return "\n".join(lines) + "\n"
 
 
-def _text(text: object) -> str:
-    return html.escape(clean(text), quote=True)
+def text(content: object) -> str:
+    """Return anything as text that HTML shows as it is, in an attribute too."""
+    return html.escape(clean(content), quote=True)
 
 
-def _conditions(summary: Mapping[str, Any]) -> Iterator[str]:
+def section(title: str | None, *parts: Iterable[str]) -> Iterator[str]:
+    """Return the lines of a section.
+
+    Args:
+        title: its heading; none: its first part brings its own.
+        parts: the lines of each part.
+    """
+    yield "<section>"
+    if title is not None:
+        yield f"<h2>{text(title)}</h2>"
+    for part in parts:
+        yield from part
+    yield "</section>"
+
+
+def facts(pairs: Iterable[tuple[str, object]]) -> Iterator[str]:
+    """Return the lines of a list of names and values."""
     yield "<dl>"
-    for name, value in conditions(summary):
-        yield f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>"
+    for name, value in pairs:
+        yield f"<dt>{text(name)}</dt><dd>{text(value)}</dd>"
     yield "</dl>"
 
 
-def _failures(summary: Mapping[str, Any]) -> Iterator[str]:
-    lines = failure_lines(summary)
-    if lines:
-        yield "<section>"
-        yield "<h2>What failed</h2>"
-        yield "<ul>"
-        yield from (f"<li>{_text(line)}</li>" for line in lines)
-        yield "</ul>"
-        yield "</section>"
+def bullets(lines: Iterable[str]) -> Iterator[str]:
+    """Return the lines of a list."""
+    yield "<ul>"
+    yield from (f"<li>{text(line)}</li>" for line in lines)
+    yield "</ul>"
 
 
-def _notes(notes: Iterable[str]) -> Iterator[str]:
-    yield from (f'<p class="note">{_text(note)}</p>' for note in notes)
+def notes(sentences: Iterable[str]) -> Iterator[str]:
+    """Return the lines of one paragraph per sentence, in small print."""
+    yield from (f'<p class="note">{text(note)}</p>' for note in sentences)
 
 
-def _tables(tables: Iterable[Table]) -> Iterator[str]:
-    for table in tables:
-        yield from _table(table, "h3")
+def tables(several: Iterable[Table]) -> Iterator[str]:
+    """Return the lines of tables below the heading of a section."""
+    for one in several:
+        yield from table(one, "h3")
 
 
-def _table(table: Table, heading: str, kind: str = "numbers") -> Iterator[str]:
-    yield f"<{heading}>{_text(table.title)}</{heading}>"
+def table(content: Table, heading: str = "h2", kind: str = "numbers") -> Iterator[str]:
+    """Return the lines of a table under its title and above its notes.
+
+    Args:
+        content: the table.
+        heading: level of its title.
+        kind: `numbers`, or `text` for long texts.
+    """
+    yield f"<{heading}>{text(content.title)}</{heading}>"
     # A region that scrolls has to be reached with the keyboard too.
-    yield f'<div class="wide" role="region" aria-label="{_text(table.title)}" tabindex="0">'
+    yield f'<div class="wide" role="region" aria-label="{text(content.title)}" tabindex="0">'
     yield f'<table class="{kind}">'
-    headers = (f'<th scope="col">{_text(header)}</th>' for header in table.headers)
+    headers = (f'<th scope="col">{text(header)}</th>' for header in content.headers)
     yield f"<thead><tr>{''.join(headers)}</tr></thead>"
     yield "<tbody>"
-    for first, *others in table.rows:
+    for first, *others in content.rows:
         cells = "".join(f"<td>{_cell(cell)}</td>" for cell in others)
         yield f'<tr><th scope="row">{_cell(first)}</th>{cells}</tr>'
     yield from ("</tbody>", "</table>", "</div>")
-    yield from _notes(table.notes)
+    yield from notes(content.notes)
 
 
 def _cell(cell: Cell) -> str:
-    text = f"<b>{_text(cell.text)}</b>" if cell.best else _text(cell.text)
-    return f'{text}<span class="mark">{DAGGER}</span>' if cell.significant else text
+    shown = f"<b>{text(cell.text)}</b>" if cell.best else text(cell.text)
+    return f'{shown}<span class="mark">{DAGGER}</span>' if cell.significant else shown
 
 
-def _figure(name: str, summary: Mapping[str, Any], drawings: Mapping[str, bytes]) -> Iterator[str]:
-    if name not in drawings:
-        return
+def figure(drawing: bytes, alternative: str) -> Iterator[str]:
+    """Return the lines of a figure.
+
+    Args:
+        drawing: it, as SVG.
+        alternative: what it shows, for those who do not see it.
+    """
     # As an image, not as elements: the identifiers of several drawings would clash.
-    data = base64.b64encode(drawings[name]).decode("ascii")
+    data = base64.b64encode(drawing).decode("ascii")
     yield '<figure class="wide" tabindex="0">'
-    yield f'<img alt="{_text(_alt(name, summary))}" src="data:image/svg+xml;base64,{data}">'
+    yield f'<img alt="{text(alternative)}" src="data:image/svg+xml;base64,{data}">'
     yield "</figure>"
-
-
-def _alt(name: str, summary: Mapping[str, Any]) -> str:
-    if name == "metrics":
-        metrics = ", ".join(metric_name(metric) for metric in summary["metrics"])
-        return f"Dot plot of {metrics}, a row per model. The table above holds the numbers."
-    if name == "differences":
-        return (
-            f"Forest plot of each model's difference to {summary['reference']} in "
-            f"{metric_name(str(selection_metric(summary)))} with its interval. "
-            "The tables below hold the numbers."
-        )
-    return "Dot plot of each slice of the test set by model. The tables below hold the numbers."

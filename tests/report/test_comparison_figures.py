@@ -18,12 +18,12 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from recbole_margo.report.comparison_figures import (
-    STYLE,
     differences_figure,
     draw_comparison,
     metrics_figure,
     slices_figure,
 )
+from recbole_margo.report.figures import STYLE
 
 MODELS = [f"Model{number}" for number in range(13)]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib import image
 
-from recbole_margo.report.figures import weight_histograms
+from recbole_margo.report.weight_figures import weight_histograms
 
 
 def test_weights_are_drawn_with_items_that_have_a_choice_only(tmp_path: Path) -> None:
