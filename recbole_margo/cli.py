@@ -26,6 +26,26 @@ VERBS_WITH_A_MODULE = {
     "encode": ("recbole_margo.encode:main", "turn texts, images or sounds into features"),
     "export": ("dataset_converters.export:main", "write a dataset in MMRec's layout"),
     "inspect": ("recbole_margo.inspection:main", "look whether a dataset's features fit its items"),
+    "sweep": (
+        "recbole_margo.experiment.sweep_command:sweep",
+        "draw a model's quality over the values of its hyper-parameters",
+    ),
+    "tune": (
+        "recbole_margo.tuning.command:tune",
+        "search a model's hyper-parameters on validation, test once at the end",
+    ),
+    "reliability": (
+        "recbole_margo.reliability.command:reliability",
+        "show which items' modalities a trained MARGO does not trust, and why",
+    ),
+    "agreement": (
+        "recbole_margo.reliability.agreement_command:agreement",
+        "measure whether the losses of MARGO's second stage pull its weights the same way",
+    ),
+    "robustness": (
+        "recbole_margo.reliability.robustness_command:robustness",
+        "corrupt some items' features and see what is lost, and whether the weights tell",
+    ),
 }
 MODELS_LEGEND = """
 negatives  whether training samples items that a user does not know

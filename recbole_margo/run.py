@@ -20,10 +20,10 @@ from torch.utils.tensorboard import SummaryWriter
 from dataset_converters.atomic import replacing
 from recbole_margo.config import Config, config_from_checkpoint
 from recbole_margo.data.protocol import load_dataset, prepare_loaders, split_fingerprint
+from recbole_margo.evaluation.item_weights import ItemWeights
 from recbole_margo.evaluation.per_user import PerUserMetrics, evaluate_per_user
 from recbole_margo.model.base import MultimodalRecommender
 from recbole_margo.registry import find_trainer
-from recbole_margo.reliability.weights import ItemWeights
 from recbole_margo.report.weight_figures import weight_histograms
 from recbole_margo.resources import peak_memory, reset_peak_memory, versions
 from recbole_margo.training.checkpoint import plain_config, read_checkpoint

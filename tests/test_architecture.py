@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From the bottom to the top: a module may import what stands before its own entry. What is named
 # here is a package of the checkout, or a module or sub-package of recbole_margo. What runs several
-# experiments, or looks into a dataset by its config, stands above the running of one.
+# experiments, or looks into a dataset or a finished run, stands above the running of one.
 LAYERS = (
     "dataset_converters",
     "errors",
@@ -31,12 +31,13 @@ LAYERS = (
     "training",
     "evaluation",
     "report",
-    "reliability",
     "registry",
     "config",
     "run",
     "inspection",
     "experiment",
+    "tuning",
+    "reliability",
     "serving",
     "cli",
     "__init__",  # the public names

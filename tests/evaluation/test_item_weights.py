@@ -9,7 +9,7 @@ import pytest
 from worlds import prepare, random_world
 
 from recbole_margo.errors import CheckpointError
-from recbole_margo.reliability.weights import ItemWeights
+from recbole_margo.evaluation.item_weights import ItemWeights
 
 MISSING = {"image": ["i1", "i4"]}
 

@@ -1,0 +1,144 @@
+"""Finished runs on disk, and the models that they trained."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from recbole_margo.config import Config, config_from_checkpoint
+from recbole_margo.data.protocol import split_fingerprint
+from recbole_margo.errors import CheckpointError
+from recbole_margo.model.base import MultimodalRecommender
+from recbole_margo.run import CHECKPOINT, load_split
+from recbole_margo.training.checkpoint import read_checkpoint
+
+RESULT = "result.json"
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A finished run of one model.
+
+    Args:
+        folder: its folder, which holds `result.json` and `checkpoint.pth`.
+        record: its result record.
+    """
+
+    folder: Path
+    record: dict[str, Any]
+
+    @classmethod
+    def read(cls, folder: Path) -> TrainedRun:
+        """Read the result record of a folder.
+
+        Raises:
+            CheckpointError: if there is none, it is damaged, or the run did not finish.
+        """
+        path = folder / RESULT
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(
+                f"{path} does not hold the record of a finished run: {error}; finish the run with "
+                "`recbole-margo train --resume=`"
+            ) from error
+        if not isinstance(record, dict) or record.get("status") != "finished":
+            raise CheckpointError(f"{path} is not of a finished run: train the model again")
+        return cls(folder, record)
+
+    @property
+    def label(self) -> str:
+        """What the run is called: its folder's name, which is the model's, or an ablation's."""
+        return self.folder.name
+
+    @property
+    def model_name(self) -> str:
+        """Name of the model."""
+        return str(self.record["model"])
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return int(self.record["seed"])
+
+    @cached_property
+    def config(self) -> Config:
+        """The config of the run, on the device that this machine has."""
+        return config_from_checkpoint(self.record["config"])
+
+    @cached_property
+    def loaders(self) -> tuple[Any, Any, Any]:
+        """The loaders of training, validation and test, split as they were.
+
+        Raises:
+            CheckpointError: if the interactions are not those of the run.
+        """
+        loaders = load_split(self.config)
+        found = split_fingerprint(*loaders)
+        if found != self.record["split"]:
+            raise CheckpointError(
+                f"{self.folder}: expected the interactions that the model was trained and tested "
+                f"on (split {self.record['split']}), found others ({found}) in the dataset "
+                f"{self.record['dataset']!r}: put the files back, or train again"
+            )
+        return loaders
+
+    @property
+    def dataset(self) -> Any:
+        """RecBole's training `Dataset`."""
+        return self.loaders[0]._dataset
+
+    def load_model(self, stage: str | None = None) -> Any:
+        """Build the model with the parameters of its best epoch, in evaluation mode.
+
+        Args:
+            stage: a stage before the last one; none: the last one, which is the result.
+
+        Returns:
+            One of our models, on its device.
+
+        Raises:
+            CheckpointError: if the model is not one of ours, the checkpoint is missing or damaged,
+                or the feature files changed since.
+        """
+        model_class = self.config.model_class
+        if not issubclass(model_class, MultimodalRecommender):
+            raise CheckpointError(f"{self.folder}: {self.model_name} is not a multimodal model")
+        name = CHECKPOINT if stage is None else f"{Path(CHECKPOINT).stem}-{stage}.pth"
+        state = read_checkpoint(self.folder / name, self.config["device"])
+        model: Any = model_class(self.config, self.dataset).to(self.config["device"])
+        if state["feature_checksums"] != model.feature_checksums:
+            raise CheckpointError(
+                f"{self.folder}: the feature files changed since the model was trained: put them "
+                "back, or train again"
+            )
+        model.load_state_dict(state["state_dict"])
+        model.load_other_parameter(state["other_parameter"])
+        model.eval()
+        return model
+
+
+def find_runs(folder: str | Path) -> list[TrainedRun]:
+    """Return the finished runs in a folder.
+
+    Args:
+        folder: of one model, of a run of `train`, or of a comparison with its `seed-*` folders.
+
+    Returns:
+        The runs, sorted by folder.
+
+    Raises:
+        CheckpointError: if there is none.
+    """
+    root = Path(folder)
+    patterns = (RESULT, f"*/{RESULT}", f"seed-*/*/{RESULT}")
+    found = sorted({path.parent for pattern in patterns for path in root.glob(pattern)})
+    if not found:
+        raise CheckpointError(
+            f"{root} holds no finished run: expected {RESULT} in it, in a folder per model or in "
+            "seed-<seed>/<model>; train one with `recbole-margo train --output_dir=...`"
+        )
+    return [TrainedRun.read(path) for path in found]
