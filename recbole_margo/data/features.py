@@ -17,6 +17,7 @@ from torch import Tensor
 from dataset_converters.feature_files import row_blocks
 from dataset_converters.feature_manifest import FeatureManifest
 from recbole_margo.data.bundled import BUNDLED_DATASET, ensure_bundled_features
+from recbole_margo.data.corruption import FeatureCorruption
 from recbole_margo.data.normalization import NORMALIZATIONS, normalize_features
 from recbole_margo.data.readers import read_manifest, read_modality
 from recbole_margo.errors import ConfigError, FeatureError
@@ -31,12 +32,14 @@ class ItemFeatures:
         matrices: per modality [I, D_m] float32; the rows of PAD (0) and of missing items are zero.
         mask: [I, M] bool, true where the item has the modality; false for PAD.
         checksums: modality -> SHA-256 of its matrix file.
+        corrupted: [I, M] bool, true where `feature_corruption` made the row worse.
     """
 
     modalities: tuple[str, ...]
     matrices: tuple[Tensor, ...]
     mask: Tensor
     checksums: dict[str, str]
+    corrupted: Tensor
 
 
 def load_item_features(config: Any, dataset: Any) -> ItemFeatures:
@@ -44,7 +47,8 @@ def load_item_features(config: Any, dataset: Any) -> ItemFeatures:
 
     Args:
         config: RecBole's Config, or any object whose `config[key]` is a value or None. Keys used:
-            `modalities`, `feature_normalization`, `feature_path`, `dataset`, `data_path`.
+            `modalities`, `feature_normalization`, `feature_corruption`, `feature_path`, `seed`,
+            `dataset`, `data_path`.
         dataset: RecBole's Dataset, from which the item tokens by internal id are taken.
 
     Returns:
@@ -52,7 +56,8 @@ def load_item_features(config: Any, dataset: Any) -> ItemFeatures:
 
     Raises:
         FeatureError: the files do not exist, are damaged, or do not fit the dataset.
-        ConfigError: a normalisation that does not exist, or is set for an unknown modality.
+        ConfigError: a normalisation that does not exist, or is set for an unknown modality; a
+            corruption that makes no sense.
     """
     name = config["dataset"]
     folder, manifest = _manifest(config)
@@ -67,7 +72,6 @@ def load_item_features(config: Any, dataset: Any) -> ItemFeatures:
         path = folder / entry.file
         rows = _rows_by_item(item_tokens, stored_tokens, path, name)
         matrix, present = _gather(stored, rows, item_tokens, path)
-        normalize_features(matrix, present, normalizations[modality])
         matrices.append(matrix)
         mask[:, column] = present
         having = int(present.sum())
@@ -79,8 +83,35 @@ def load_item_features(config: Any, dataset: Any) -> ItemFeatures:
             len(item_tokens) - 1 - having,
             normalizations[modality],
         )
+    corrupted = _corrupt(config, matrices, mask, modalities, item_tokens)
+    for column, modality in enumerate(modalities):
+        normalize_features(matrices[column], mask[:, column], normalizations[modality])
     checksums = {modality: manifest.modalities[modality].sha256 for modality in modalities}
-    return ItemFeatures(modalities, tuple(matrices), mask, checksums)
+    return ItemFeatures(modalities, tuple(matrices), mask, checksums, corrupted)
+
+
+def _corrupt(
+    config: Any,
+    matrices: Sequence[Tensor],
+    mask: Tensor,
+    modalities: Sequence[str],
+    item_tokens: Sequence[str],
+) -> Tensor:
+    """Corrupt what `feature_corruption` says, in place, and return what that was [I, M]."""
+    corruption = FeatureCorruption.from_setting(
+        config["feature_corruption"], modalities, config["seed"] or 0
+    )
+    if corruption is None:
+        return torch.zeros_like(mask)
+    corrupted = corruption.apply(matrices, mask, modalities, item_tokens)
+    for modality, column in zip(modalities, corrupted.T, strict=True):
+        logging.getLogger().warning(
+            "Features %r: %d items corrupted on purpose (%s).",
+            modality,
+            int(column.sum()),
+            corruption.kind,
+        )
+    return corrupted
 
 
 def modality_names(config: Any) -> tuple[str, ...]:
