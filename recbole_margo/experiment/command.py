@@ -76,6 +76,7 @@ def _parser(verb: str, description: str, epilog: str | None = None) -> argparse.
     parser.add_argument("--reference", help="whom the others are tested against (the first)")
     parser.add_argument("--config_files", default="", help="YAML files, separated by blanks")
     parser.add_argument("--output_dir", help="folder of the comparison (runs/<time>-<dataset>)")
+    parser.add_argument("--workers", type=int, default=1, help="runs at a time (1)")
     parser.add_argument("--resume", metavar="DIR", help="comparison to continue")
     return parser
 
@@ -88,25 +89,33 @@ def _run(
     settings = parse_settings(rest)
     if options.resume:
         refuse_settings(settings)
-        folder, summary = Path(options.resume), resume_seeds(options.resume)
+        folder, summary = Path(options.resume), resume_seeds(options.resume, options.workers)
     else:
         shared = merged_settings(options.config_files.split(), settings)
         folder = Path(options.output_dir or new_run_folder(options.dataset))
         summary = compare_seeds(
             entries(shared),
             options.dataset,
-            _seeds(options.seeds),
+            read_seeds(options.seeds),
             options.reference,
             config_dict=shared,
             output_dir=folder,
+            workers=options.workers,
         )
     text = comparison_text(summary, style="simple", bold=terminal_bold())
     sys.stdout.write(f"{text}\n\nReport: {folder / 'report.html'}\n")
     return int(any(model["errors"] for model in summary["models"]))
 
 
-def _seeds(text: str) -> list[int]:
-    """Return 1 to N for a number N, and a list as it is."""
+def read_seeds(text: str) -> list[int]:
+    """Return 1 to N for a number N, and a list as it is.
+
+    Args:
+        text: the value of `--seeds`.
+
+    Raises:
+        ConfigError: if it is neither.
+    """
     seeds = parse_yaml(text, origin="the value of --seeds")
     if type(seeds) is int and seeds > 0:
         return list(range(1, seeds + 1))

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 from recbole_margo.config import Config
 from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.experiment.entry import Entry, build_configs, merged_settings
-from recbole_margo.experiment.run_entry import run_entry
+from recbole_margo.experiment.first_stage import run_sharing_stages
+from recbole_margo.experiment.run_many import Job
 from recbole_margo.experiment.summary import summarize
 from recbole_margo.report.comparison_report import write_comparison_report
 from recbole_margo.run import new_run_folder, write_json
@@ -28,12 +28,14 @@ def compare_seeds(
     config_files: Sequence[str] | None = None,
     config_dict: Mapping[str, Any] | None = None,
     output_dir: str | Path | None = None,
+    workers: int = 1,
 ) -> dict[str, Any]:
     """Train every entry with every seed on the same split, and write tables, tests and figures.
 
     A seed decides initial values, the order of the batches and the negative samples, never the
     split: that is drawn from `split_seed`, by default RecBole's `seed`. A run that fails is
-    reported, and the others go on.
+    reported, and the others go on. Entries that differ only after their first stage train it once,
+    with the numbers that each would have had by itself.
 
     Args:
         entries: what is trained.
@@ -43,6 +45,7 @@ def compare_seeds(
         config_files: YAML files.
         config_dict: values by key, for every entry that knows them.
         output_dir: folder of the comparison; default `runs/<time>-<dataset>`.
+        workers: how many runs at a time, each in a process of its own if there are several.
 
     Returns:
         The summary, as it is in `summary.json`.
@@ -67,14 +70,15 @@ def compare_seeds(
         )
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / PLAN, plan)
-    return _run_all(plan, configs, folder)
+    return _run_all(plan, configs, folder, workers)
 
 
-def resume_seeds(folder: str | Path) -> dict[str, Any]:
+def resume_seeds(folder: str | Path, workers: int = 1) -> dict[str, Any]:
     """Continue an interrupted comparison: finished runs are kept, failed and missing ones trained.
 
     Args:
         folder: the comparison's folder.
+        workers: how many runs at a time.
 
     Returns:
         The summary.
@@ -90,7 +94,7 @@ def resume_seeds(folder: str | Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{root} does not hold a comparison that can be resumed: {error}"
         ) from error
-    return _run_all(plan, configs, root)
+    return _run_all(plan, configs, root, workers)
 
 
 def _check(plan: Mapping[str, Any]) -> None:
@@ -121,31 +125,28 @@ def _configs(plan: Mapping[str, Any]) -> dict[int, dict[str, Config]]:
 
 
 def _run_all(
-    plan: Mapping[str, Any], configs: Mapping[int, Mapping[str, Config]], root: Path
+    plan: Mapping[str, Any],
+    configs: Mapping[int, Mapping[str, Config]],
+    root: Path,
+    workers: int,
 ) -> dict[str, Any]:
     entries = [Entry(**entry) for entry in plan["entries"]]
-    runs = [(seed, entry) for seed in plan["seeds"] for entry in entries]
-    records: dict[str, dict[int, dict[str, Any]]] = {entry.label: {} for entry in entries}
+    jobs = {
+        (entry.label, seed): Job(
+            entry.label, configs[seed][entry.label], entry.run_folder(root, seed)
+        )
+        for seed in plan["seeds"]
+        for entry in entries
+    }
     try:
-        for seed, entry in _announced(runs):
-            folder = entry.run_folder(root, seed)
-            records[entry.label][seed] = run_entry(entry.label, configs[seed][entry.label], folder)
+        done = run_sharing_stages(list(jobs.values()), workers)
     except KeyboardInterrupt:
         logging.getLogger().warning("Continue the comparison with --resume=%s", root)
         raise
+    records = {
+        entry.label: {seed: done[jobs[entry.label, seed].folder] for seed in plan["seeds"]}
+        for entry in entries
+    }
     summary = summarize(plan, entries, records, root)
     write_comparison_report(root, summary)
     return summary
-
-
-def _announced(runs: Sequence[tuple[int, Entry]]) -> Iterator[tuple[int, Entry]]:
-    """Yield the runs and log which one begins and how long the others may take."""
-    started = perf_counter()
-    for number, (seed, entry) in enumerate(runs, start=1):
-        minutes = (perf_counter() - started) / 60
-        left = minutes / (number - 1) * (len(runs) - number + 1) if number > 1 else None
-        rest = "" if left is None else f"; {minutes:.0f} min so far, about {left:.0f} to go"
-        logging.getLogger().warning(
-            "Run %d of %d: %s, seed %d%s", number, len(runs), entry.label, seed, rest
-        )
-        yield seed, entry

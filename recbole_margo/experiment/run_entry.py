@@ -11,6 +11,9 @@ from recbole_margo.config import Config
 from recbole_margo.errors import RecBoleMargoError
 from recbole_margo.run import resume_run, run_config
 
+RESULT = "result.json"
+LAST_CHECKPOINT = "checkpoint-last.pth"
+
 
 def run_entry(label: str, config: Config, folder: Path) -> dict[str, Any]:
     """Train and test unless that is done, going on where an interrupted run stopped.
@@ -23,11 +26,11 @@ def run_entry(label: str, config: Config, folder: Path) -> dict[str, Any]:
     Returns:
         The result record, or one whose status is `failed`.
     """
-    result = folder / "result.json"
+    result = folder / RESULT
     if result.is_file():
         record: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
         return record
-    last = folder / "checkpoint-last.pth"
+    last = folder / LAST_CHECKPOINT
     try:
         return resume_run(last) if last.is_file() else run_config(config, folder)
     except Exception as error:

@@ -11,11 +11,10 @@ from typing import Any
 from recbole_margo.config import Config, config_from_checkpoint
 from recbole_margo.data.protocol import split_fingerprint
 from recbole_margo.errors import CheckpointError
+from recbole_margo.experiment.run_entry import RESULT
 from recbole_margo.model.base import MultimodalRecommender
 from recbole_margo.run import CHECKPOINT, load_split
 from recbole_margo.training.checkpoint import read_checkpoint
-
-RESULT = "result.json"
 
 
 @dataclass(frozen=True)

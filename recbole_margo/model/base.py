@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -46,7 +46,9 @@ class MultimodalRecommender(GeneralRecommender):  # type: ignore[misc]
     # Whether an item has an embedding of its own, apart from its content.
     uses_item_ids: ClassVar[bool] = True
     loss_names: tuple[str, ...] = ("loss",)
-    training_stages: tuple[str, ...] = ("training",)
+    # What makes a config train its first stage alone, with the keys that do not matter to it at one
+    # value, so that runs see that they have it in common; empty: there is but one stage.
+    first_stage_settings: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
@@ -129,6 +131,16 @@ class MultimodalRecommender(GeneralRecommender):  # type: ignore[misc]
     def scoring_tables(self) -> tuple[Tensor, Tensor]:
         """Return user table [U, K] and item table [I, K] whose products are the scores."""
         raise NotImplementedError
+
+    @classmethod
+    def stages_of(cls, parameters: Any) -> tuple[str, ...]:
+        """Return the names of the stages that a model with these hyper-parameters trains."""
+        return ("training",)
+
+    @property
+    def training_stages(self) -> tuple[str, ...]:
+        """The names of the stages, in order."""
+        return self.stages_of(self.hyperparameters)
 
     def begin_stage(self, stage: str) -> None:
         """Prepare one of the `training_stages`; it starts from the best epoch of the last one."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -110,6 +111,15 @@ class MARGO(MultimodalRecommender):
     )
     uses_item_ids = False
     other_parameter_name = ("stage",)
+    first_stage_settings: ClassVar[Mapping[str, Any]] = {
+        "item_weights": False,
+        "alpha": 1.0,
+        "tau": 1.0,
+        "beta": 0.0,
+        "weight_learning_rate": None,
+        "weight_init_std": 0.01,
+        "stop_gradient": True,
+    }
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
@@ -124,18 +134,20 @@ class MARGO(MultimodalRecommender):
         self.stage = self.training_stages[-1]
         self._stage_begun = False
         self._statistics = ReliabilityStatistics()
+        # Sees every batch of stage 2: item ids [B], negative item ids [B] and their scores [B, M].
+        self.on_triplets: Callable[[Tensor, Tensor, Tensor, Tensor], None] | None = None
         learning_rate = parameters.weight_learning_rate
         if learning_rate is not None and learning_rate <= 0:
             raise ConfigError(
                 f"`weight_learning_rate` must be positive or null, found {learning_rate}"
             )
 
-    @property
-    def training_stages(self) -> tuple[str, ...]:  # type: ignore[override]
-        """The stages that the ablation switches leave."""
-        if not self.hyperparameters.item_weights:
+    @classmethod
+    def stages_of(cls, parameters: MARGOParameters) -> tuple[str, ...]:
+        """Return the stages that the ablation switches leave."""
+        if not parameters.item_weights:
             return (BACKBONE_STAGE,)
-        if not self.hyperparameters.two_stage:
+        if not parameters.two_stage:
             return (RELIABILITY_STAGE,)
         return (BACKBONE_STAGE, RELIABILITY_STAGE)
 
@@ -207,7 +219,10 @@ class MARGO(MultimodalRecommender):
     def _weighted_losses(
         self, positive: Tensor, negative: Tensor, positive_scores: Tensor, negative_scores: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return L_rec (Eq. 4 with Eq. 3's scores) and L_cal (Eq. 5-8) of the triplets [B]."""
+        """Return L_rec and L_cal of the triplets [B] with scores [B, M] of each modality."""
+        if self.on_triplets is not None:
+            scores = positive_scores.detach(), negative_scores.detach()
+            self.on_triplets(positive, negative, *scores)
         positive_mask, negative_mask = self.modality_mask[positive], self.modality_mask[negative]
         positive_log_weights = log_modality_weights(
             functional.embedding(positive, self.weight_logits), positive_mask
@@ -215,17 +230,44 @@ class MARGO(MultimodalRecommender):
         negative_log_weights = log_modality_weights(
             functional.embedding(negative, self.weight_logits), negative_mask
         )
+        ranking, calibration, trust = self.weighted_losses(
+            positive_log_weights,
+            negative_log_weights,
+            positive_scores,
+            negative_scores,
+            positive_mask & negative_mask,
+        )
+        self._statistics.add(trust)
+        return ranking, calibration
+
+    def weighted_losses(
+        self,
+        positive_log_weights: Tensor,
+        negative_log_weights: Tensor,
+        positive_scores: Tensor,
+        negative_scores: Tensor,
+        usable: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return L_rec (Eq. 4 with Eq. 3's scores) and L_cal (Eq. 5-8) as functions of the weights.
+
+        Args:
+            positive_log_weights: log w_i [B, M].
+            negative_log_weights: log w_j [B, M].
+            positive_scores: r_ui^m [B, M].
+            negative_scores: r_uj^m [B, M].
+            usable: which modalities both items have [B, M], bool.
+
+        Returns:
+            L_rec and L_cal, two scalars without their factors, and the confidence c [B].
+        """
         positive_score = (positive_log_weights.exp() * positive_scores).sum(dim=-1)
         negative_score = (negative_log_weights.exp() * negative_scores).sum(dim=-1)
-        vector, reliable = reliability_vector(
-            positive_scores - negative_scores, positive_mask & negative_mask
-        )
+        vector, reliable = reliability_vector(positive_scores - negative_scores, usable)
         trust = confidence(positive_score, negative_score, reliable, self.hyperparameters.tau)
         if self.hyperparameters.stop_gradient:
             vector, trust = vector.detach(), trust.detach()
-        self._statistics.add(trust)
         calibration = calibration_loss(vector, trust, positive_log_weights, negative_log_weights)
-        return bpr_loss(positive_score, negative_score), calibration
+        return bpr_loss(positive_score, negative_score), calibration, trust
 
     def scoring_tables(self) -> tuple[Tensor, Tensor]:
         """Return users [U, M * d] and weighted items [I, M * d]; stage 1 scores by the sum."""
