@@ -1,0 +1,80 @@
+"""The runs of a folder by the names that their comparison gave them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from recbole_margo.errors import CheckpointError, ConfigError
+from recbole_margo.experiment.compare_seeds import PLAN
+from recbole_margo.experiment.entry import Entry
+from recbole_margo.experiment.trained_run import TrainedRun, find_runs
+from recbole_margo.reliability.learned_weights import learns_item_weights
+
+AUDITED = "MARGO"
+
+
+def labelled_runs(folder: str | Path) -> list[tuple[str, TrainedRun]]:
+    """Return the finished runs of a folder with their labels, such as `w/o nograd`.
+
+    Args:
+        folder: as in `find_runs`.
+
+    Raises:
+        CheckpointError: if there is no run, or the comparison's plan is damaged.
+    """
+    root = Path(folder)
+    runs = find_runs(root)
+    labels: dict[str, str] = {}
+    path = root / PLAN
+    if path.is_file():
+        try:
+            plan = json.loads(path.read_text(encoding="utf-8"))
+            labels = {entry.folder: entry.label for entry in (Entry(**e) for e in plan["entries"])}
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise CheckpointError(f"{path} is not the plan of a comparison: {error}") from error
+    return [(labels.get(run.label, run.label), run) for run in runs]
+
+
+def audited_runs(
+    runs: Sequence[tuple[str, TrainedRun]], label: str | None = None
+) -> tuple[str, list[TrainedRun]]:
+    """Choose the runs of one label whose weights are audited, one per seed.
+
+    Args:
+        runs: runs with their labels.
+        label: of the runs; none: `MARGO`, or else the only label whose runs have item weights.
+
+    Returns:
+        The label and its runs.
+
+    Raises:
+        ConfigError: if there is no such label, or none can be chosen.
+        CheckpointError: if the runs were not trained on the same interactions and modalities.
+    """
+    able = {name: None for name, run in runs if learns_item_weights(run)}
+    names = list(able)
+    if not names:
+        found = ", ".join(dict.fromkeys(name for name, _ in runs))
+        raise ConfigError(
+            f"expected a run of MARGO with item weights, found {found}: train one with "
+            "`recbole-margo train --model=MARGO`"
+        )
+    if label is None:
+        label = AUDITED if AUDITED in names else names[0]
+        if len(names) > 1 and label != AUDITED:
+            raise ConfigError(f"several runs have item weights: name one of {names} with --label")
+    if label not in names:
+        raise ConfigError(f"--label must be one of {names}, found {label!r}")
+    chosen = [run for name, run in runs if name == label]
+    facts = ("dataset", "split", "modalities", "feature_checksums")
+    for run in chosen[1:]:
+        for fact in facts:
+            if run.record[fact] != chosen[0].record[fact]:
+                raise CheckpointError(
+                    f"{run.folder}: expected the {fact} of {chosen[0].folder} "
+                    f"({chosen[0].record[fact]}), found {run.record[fact]}: give the folder of "
+                    "one run with --run"
+                )
+    return label, chosen

@@ -1,0 +1,76 @@
+"""The report of the catalogue audit: a folder of a page, a table, numbers and figures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from recbole_margo.report.audit_page import audit_page
+from recbole_margo.report.figures import draw
+from recbole_margo.report.files import json_text, write_texts
+from recbole_margo.report.table import clean
+
+# A spreadsheet would take a text that begins so for a formula.
+FORMULA_SIGNS = ("=", "+", "-", "@")
+
+
+def write_audit_report(
+    folder: Path,
+    summary: Mapping[str, Any],
+    columns: Sequence[str],
+    rows: Iterable[Mapping[str, Any]],
+    figures: Mapping[str, Callable[[], Figure | None]],
+    thumbnails: Mapping[str, str],
+) -> list[Path]:
+    """Write everything that is shown of an audit; what is there already is replaced.
+
+    Args:
+        folder: where to; made if it is not there.
+        summary: what was found, see docs/audit.md.
+        columns: columns of the table of all items.
+        rows: its rows.
+        figures: makes each figure, by name.
+        thumbnails: pictures by item token, as `data:` addresses.
+
+    Returns:
+        The files: `audit.html`, `audit.csv`, `reliability.json`, and figures as PNG and SVG.
+    """
+    names = [name for name, drawing in figures.items() if draw(folder / name, drawing)]
+    drawings = {name: (folder / f"{name}.svg").read_bytes() for name in names}
+    texts = {
+        "audit.html": audit_page(summary, drawings, thumbnails),
+        "audit.csv": audit_csv(columns, rows),
+        "reliability.json": json_text(summary),
+    }
+    drawn = [folder / f"{name}.{ending}" for name in names for ending in ("png", "svg")]
+    return [*write_texts(folder, texts), *drawn]
+
+
+def audit_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return the table of all items and modalities; an unknown number is an empty cell.
+
+    Args:
+        columns: names of the columns.
+        rows: values by column.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_csv_cell(column, row[column]) for column in columns] for row in rows)
+    return text.getvalue()
+
+
+def _csv_cell(column: str, value: Any) -> Any:
+    if isinstance(value, str):
+        shown = clean(value)
+        # Item tokens stay as they are: they have to be found again.
+        return f"'{shown}" if column == "title" and shown.startswith(FORMULA_SIGNS) else shown
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else value

@@ -1,0 +1,235 @@
+"""The catalogue audit of tiny MARGOs: sums, missing modalities, order, contents, relations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from worlds import MISSING, Experiment, World, prepare, random_world
+
+from dataset_converters.errors import DataError
+from recbole_margo.reliability.audit import CatalogueAudit
+from recbole_margo.reliability.evidence import PairEvidence
+from recbole_margo.reliability.item_contents import ItemContents
+from recbole_margo.reliability.rank_correlation import RankCorrelation
+from recbole_margo.reliability.summary import audit_rows, audit_summary
+from recbole_margo.reliability.weight_relations import feature_norms, weight_relations
+
+RESAMPLES = 200
+
+
+def randomized(root: Path, world: World, **settings: object) -> Experiment:
+    built = prepare(world.write(root), "MARGO", **settings)
+    built.randomize()
+    built.model.eval()
+    return built
+
+
+def audit_of(*built: Experiment) -> CatalogueAudit:
+    models = [one.model for one in built]
+    return CatalogueAudit.of_models(models, built[0].dataset, negatives=6, resamples=RESAMPLES)
+
+
+def made_audit(evidence: list[float], half_widths: list[float], pairs: list[int]) -> CatalogueAudit:
+    """Return an audit of two modalities whose first has this evidence."""
+    first, half = np.array(evidence), np.array(half_widths)
+    both = np.stack([first, 1 - first], axis=1)
+    low, high = (np.clip(both + sign * half[:, None], 0, 1) for sign in (-1, 1))
+    count = len(first)
+    return CatalogueAudit(
+        items=np.array([f"i{n}" for n in range(count)]),
+        modalities=("image", "text"),
+        present=np.ones((count, 2), dtype=bool),
+        weights=both,
+        weight_deviations=np.full((count, 2), np.nan),
+        pairs=np.array(pairs),
+        triplets=np.array(pairs, dtype=float) * 20,
+        confidence=np.full(count, 0.5),
+        evidence=both,
+        evidence_low=low,
+        evidence_high=high,
+        contradicted=1 - both,
+        contradicted_low=1 - high,
+        contradicted_high=1 - low,
+    )
+
+
+@pytest.mark.parametrize("missing", list(MISSING))
+def test_an_audit_sums_the_pairs_of_each_item(tmp_path: Path, missing: str) -> None:
+    world = random_world().without(MISSING[missing])
+    built = randomized(tmp_path, world)
+    audit = audit_of(built)
+    found = PairEvidence.of_models([built.model], 6, seed=0)
+    assert audit.items.tolist() == built.item_tokens[1:]
+    for place, token in enumerate(audit.items):
+        users = {user for user, item in world.splits["train"] if item == token}
+        assert audit.pairs[place] == len(users)
+        of_item = found.items == place + 1
+        trust = found.confidence[of_item].sum()
+        present = np.array([str(token) in rows for rows in world.features.values()])
+        assert (audit.present[place] == present).all()
+        if present.sum() > 1 and trust > 0:
+            expected = found.reliability[of_item].sum(axis=0) / trust
+            np.testing.assert_allclose(audit.evidence[place], expected)
+            assert audit.evidence[place].sum() == pytest.approx(1, abs=1e-5)
+        else:
+            assert np.isnan(audit.evidence[place]).all()
+        triplets = found.triplets[of_item].sum()
+        expected = np.where(present & (triplets > 0), 0.0, np.nan)
+        if triplets > 0:
+            expected = expected + found.contradictions[of_item].sum(axis=0) / triplets
+        np.testing.assert_allclose(audit.contradicted[place], expected)
+    known = np.isfinite(audit.evidence)
+    assert (audit.evidence_low[known] <= audit.evidence[known] + 1e-12).all()
+    assert (audit.evidence[known] <= audit.evidence_high[known] + 1e-12).all()
+
+
+def test_items_without_training_interactions_are_listed_without_evidence(tmp_path: Path) -> None:
+    world = random_world()
+    for split in ("train", "valid"):
+        world.splits[split][:] = [pair for pair in world.splits[split] if pair[1] != "i2"]
+    world.splits["test"].append(("u0", "i2"))
+    audit = audit_of(randomized(tmp_path, world))
+    (place,) = np.flatnonzero(audit.items == "i2")
+    assert audit.pairs[place] == 0
+    assert np.isnan(audit.evidence[place]).all()
+    assert np.isnan(audit.contradicted_low[place]).all()
+    assert place not in audit.least_reliable(0, min_pairs=1)
+    assert audit.weights[place].sum() == pytest.approx(1, abs=1e-6)
+
+
+def test_with_one_modality_the_contradictions_rank_the_items(tmp_path: Path) -> None:
+    audit = audit_of(randomized(tmp_path, random_world(1)))
+    assert audit.ranked_by == "contradicted"
+    assert np.isnan(audit.evidence).all()
+    order = audit.least_reliable(0, min_pairs=1)
+    assert (np.diff(1 - audit.contradicted_low[order, 0]) >= 0).all()
+
+
+def test_weights_of_several_seeds_are_averaged(tmp_path: Path) -> None:
+    built = [randomized(tmp_path / str(seed), random_world(), seed=seed) for seed in (1, 2)]
+    weights = np.stack([one.model.item_weights().detach().numpy()[1:] for one in built])
+    audit = audit_of(*built)
+    np.testing.assert_allclose(audit.weights, weights.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(audit.weight_deviations, weights.std(axis=0, ddof=1), rtol=1e-5)
+    assert audit.triplets.max() <= 6 * audit.pairs.max()
+    assert np.isnan(audit_of(built[0]).weight_deviations).all()
+
+
+def test_few_pairs_do_not_come_first() -> None:
+    audit = made_audit(
+        evidence=[0.01, 0.20, 0.30, 0.60, 0.02],
+        half_widths=[0.60, 0.05, 0.05, 0.05, 0.01],
+        pairs=[6, 200, 100, 100, 2],
+    )
+    assert audit.items[audit.least_reliable(0, min_pairs=5)].tolist() == ["i1", "i2", "i0", "i3"]
+    assert audit.items[audit.most_reliable(0, min_pairs=5)].tolist() == ["i3", "i2", "i1", "i0"]
+    assert audit.items[audit.least_reliable(0, min_pairs=1)][0] == "i4"
+
+
+def test_suspects_come_before_items_that_are_only_less_reliable() -> None:
+    # The image of i0 explains less than its text, but is hardly ever contradicted.
+    audit = made_audit(evidence=[0.10, 0.20, 0.65, 0.70], half_widths=[0.02] * 4, pairs=[100] * 4)
+    for end in (audit.contradicted, audit.contradicted_low, audit.contradicted_high):
+        end[0, 0] = 0.05
+    assert audit.surely_below(0, 5).tolist() == [True, True, False, False]
+    assert audit.suspect(0, 5).tolist() == [False, True, False, False]
+    assert audit.trusted(0, 5).tolist() == [False, False, True, True]
+    assert audit.items[audit.least_reliable(0, 5)].tolist() == ["i1", "i0", "i2", "i3"]
+    # Too few pairs: neither suspect nor trusted.
+    assert not audit.suspect(0, 101).any()
+
+
+def test_the_lists_share_no_item_and_the_rows_hold_every_item(tmp_path: Path) -> None:
+    built = randomized(tmp_path, random_world().without(MISSING["some items miss one"]))
+    audit = audit_of(built)
+    norms = feature_norms(built.config, built.dataset)
+    found = audit_summary(audit, ItemContents(), count=8, min_pairs=1)
+    for part in found["modalities"]:
+        least, most = ({row["item"] for row in part[which]} for which in ("least", "most"))
+        assert least
+        assert not least & most
+        assert part["surely_below"] <= part["ranked"]
+    rows = audit_rows(audit, ItemContents(), norms, min_pairs=1)
+    assert len(rows) == 2 * len(audit.items)
+    assert "[PAD]" not in {row["item"] for row in rows}
+    ranks = sorted(r["least_reliable_rank"] for r in rows if r["least_reliable_rank"])
+    assert ranks[0] == 1
+
+
+def test_norms_are_those_of_the_raw_rows(tmp_path: Path) -> None:
+    world = random_world().without(MISSING["some items miss one"])
+    built = randomized(tmp_path, world, feature_normalization="l2")
+    norms = feature_norms(built.config, built.dataset)
+    for m, rows in enumerate(world.features.values()):
+        for place, token in enumerate(built.item_tokens[1:]):
+            expected = np.linalg.norm(rows[token]) if token in rows else np.nan
+            np.testing.assert_allclose(norms[place, m], expected, rtol=1e-6)
+
+
+def test_a_planted_relation_is_found_and_a_constant_has_none() -> None:
+    count = 200
+    random = np.random.default_rng(0)
+    audit = made_audit(
+        random.uniform(0.2, 0.8, count).tolist(), [0.1] * count, list(range(1, count + 1))
+    )
+    found = {
+        (row["modality"], row["with"]): row for row in weight_relations(audit, np.ones((count, 2)))
+    }
+    assert found["image", "evidence"]["rho"] == pytest.approx(1)
+    assert found["text", "contradicted"]["rho"] == pytest.approx(-1)
+    assert np.isnan(found["image", "feature norm"]["rho"])
+    of_chance = found["image", "popularity"]
+    assert of_chance["low"] < 0 < of_chance["high"]
+
+
+def test_rank_correlation_is_scipys_also_with_ties() -> None:
+    from scipy.stats import bootstrap, spearmanr
+
+    random = np.random.default_rng(1)
+    x = random.integers(0, 6, 80).astype(float)
+    y = x + random.normal(0, 3, 80)
+    found = RankCorrelation.of(x, y, resamples=2_000)
+    assert found.rho == pytest.approx(spearmanr(x, y).statistic)
+    expected = bootstrap(
+        (x, y),
+        lambda a, b: spearmanr(a, b).statistic,
+        paired=True,
+        vectorized=False,
+        n_resamples=1_000,
+        method="percentile",
+        random_state=0,
+    ).confidence_interval
+    assert found.low == pytest.approx(expected.low, abs=0.04)
+    assert found.high == pytest.approx(expected.high, abs=0.04)
+
+
+def test_contents_are_found_where_encode_finds_them(tmp_path: Path) -> None:
+    world = random_world()
+    built = randomized(tmp_path, world)
+    folder = tmp_path / "tiny"
+    tokens = built.item_tokens[1:]
+    rows = "".join(f"{token}\tThe <{token}>\tred\n" for token in tokens)
+    header = "item_id:token\ttitle:token_seq\tabout:token_seq\n"
+    (folder / "tiny.item").write_text(header + rows, encoding="utf-8")
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    Image.new("RGBA", (400, 200), (255, 0, 0, 128)).save(pictures / "i1.png")
+    (pictures / "i2.jpg").write_bytes(b"no picture")
+    contents = ItemContents.find(built.config, tokens, pictures)
+    assert contents.titles["i3"] == "The <i3>"
+    assert contents.texts["i3"] == "The <i3> red"
+    thumbnails = contents.thumbnails(["i1", "i2", "i3", "i1"])
+    assert set(thumbnails) == {"i1"}
+    assert thumbnails["i1"].startswith("data:image/jpeg;base64,")
+    assert len(thumbnails["i1"]) < 5_000
+    with pytest.raises(DataError, match="--images: expected a folder"):
+        ItemContents.find(built.config, tokens, tmp_path / "nowhere")
+
+
+def test_a_dataset_without_contents_has_none(tmp_path: Path) -> None:
+    built = randomized(tmp_path, random_world())
+    contents = ItemContents.find(built.config, built.item_tokens[1:])
+    assert (contents.titles, contents.texts, contents.images) == ({}, {}, {})
