@@ -1,0 +1,130 @@
+"""`recbole-margo sweep`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from recbole_margo.defaults import parse_settings, parse_yaml, refuse_settings
+from recbole_margo.errors import ConfigError
+from recbole_margo.experiment.entry import merged_settings
+from recbole_margo.experiment.sweep import resume_sweep
+from recbole_margo.experiment.sweep import sweep as run_sweep
+from recbole_margo.report.sweep_tables import sweep_text
+from recbole_margo.report.tables import terminal_bold
+from recbole_margo.run import new_run_folder
+
+EXAMPLES = """\
+examples:
+  recbole-margo sweep --over alpha tau                          the published ranges
+  recbole-margo sweep --over alpha=0.01,0.1,1,10 tau=0.1,1,10 --seeds=3
+  recbole-margo sweep --model=BPR --over embedding_size=16,64,256 --dataset=baby
+  recbole-margo sweep --resume=runs/20260101-120000-ml-100k
+
+Each hyper-parameter is swept with the others at their own value, which is the model's default or
+that of --key=value. Values are read as YAML.
+"""
+
+
+def sweep(arguments: Sequence[str]) -> int:
+    """Run `recbole-margo sweep` and return its exit status.
+
+    Args:
+        arguments: the words after the verb.
+
+    Returns:
+        0, or 1 if any run failed.
+    """
+    options, rest = _parser().parse_known_args(arguments)
+    settings = parse_settings(rest)
+    if options.resume:
+        refuse_settings({**({"over": options.over} if options.over else {}), **settings})
+        folder, swept = Path(options.resume), resume_sweep(options.resume, options.workers)
+    else:
+        folder = Path(options.output_dir or new_run_folder(options.dataset))
+        swept = run_sweep(
+            options.model,
+            parse_over(options.over or []),
+            options.dataset,
+            read_seeds(options.seeds),
+            config_dict=merged_settings(options.config_files.split(), settings),
+            output_dir=folder,
+            workers=options.workers,
+        )
+    text = sweep_text(swept, bold=terminal_bold())
+    sys.stdout.write(f"{text}\nReport: {folder / 'sweep.html'}\n")
+    return int(
+        any(point["errors"] for curve in swept["hyperparameters"] for point in curve["points"])
+    )
+
+
+def parse_over(words: Sequence[str]) -> dict[str, list[Any] | None]:
+    """Read `key=value,value` and bare `key` words.
+
+    Args:
+        words: what followed `--over`.
+
+    Returns:
+        Values by key, none for a bare key.
+
+    Raises:
+        ConfigError: if a word has another form, or a key comes twice.
+    """
+    over: dict[str, list[Any] | None] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not key.isidentifier():
+            raise ConfigError(f"--over: expected KEY or KEY=VALUE,VALUE, found {word!r}")
+        if key in over:
+            raise ConfigError(f"--over names {key} twice: give all its values together")
+        values = parse_yaml(f"[{text}]", f"the value of --over {key}") if equals else None
+        if values == []:
+            raise ConfigError(f"--over {key}= has no values: write --over {key}=VALUE,VALUE")
+        over[key] = values
+    return over
+
+
+def read_seeds(text: str) -> list[int]:
+    """Return 1 to N for a number N, and a list as it is.
+
+    Args:
+        text: what followed `--seeds`.
+
+    Raises:
+        ConfigError: if it is neither.
+    """
+    seeds = parse_yaml(text, origin="the value of --seeds")
+    if type(seeds) is int and seeds > 0:
+        return list(range(1, seeds + 1))
+    if isinstance(seeds, list):
+        return seeds
+    raise ConfigError(f"--seeds must be a number or a list such as [1, 2, 3], found {text!r}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "recbole-margo sweep",
+        description="Train a model along one hyper-parameter at a time, with several seeds on one "
+        "split, and draw validation and test metrics over its values.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--model", default="MARGO", help="name of the model (MARGO)")
+    parser.add_argument(
+        "--over",
+        nargs="+",
+        action="extend",
+        metavar="KEY[=VALUES]",
+        help="hyper-parameters; without values about five of the published search range",
+    )
+    parser.add_argument("--dataset", default="ml-100k", help="name of the dataset (ml-100k)")
+    parser.add_argument("--seeds", default="3", help="how many, or which: 5, or [1, 7, 9] (3)")
+    parser.add_argument("--workers", type=int, default=1, help="runs at the same time (1)")
+    parser.add_argument("--config_files", default="", help="YAML files, separated by blanks")
+    parser.add_argument("--output_dir", help="folder of the sweep (runs/<time>-<dataset>)")
+    parser.add_argument("--resume", metavar="DIR", help="sweep to continue")
+    return parser
