@@ -1,0 +1,206 @@
+"""What is shown of a robustness study that nobody ran."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from recbole_margo.report.robustness_report import (
+    robustness_csv,
+    robustness_markdown,
+    write_robustness_report,
+)
+from recbole_margo.report.robustness_tables import (
+    detection_tables,
+    quality_tables,
+    robustness_text,
+    step_name,
+)
+
+METRICS = ["recall@10", "recall@20", "ndcg@20"]
+DETECTORS = ("MARGO", "DRAGON", "neighbor agreement")
+
+
+def estimate(mean: float, deviation: float | None = 0.01) -> dict[str, Any]:
+    return {"mean": mean, "deviation": deviation, "low": mean - 0.04, "high": mean + 0.04}
+
+
+def quality(model: str, step: float, value: float) -> dict[str, Any]:
+    return {
+        "model": model,
+        "step": step,
+        "seeds": [1, 2],
+        "values": {key: [value - 0.01, value + 0.01] for key in METRICS},
+        "mean": dict.fromkeys(METRICS, value),
+        "std": dict.fromkeys(METRICS, 0.0141),
+    }
+
+
+def detection(detector: str, modality: str, items: str, negatives: str, auc: float) -> dict:
+    of_seed = {"items": 1000, "positives": 300, "auc": auc, "auc_low": auc, "auc_high": auc}
+    return {
+        "step": 1.0,
+        "modality": modality,
+        "items": items,
+        "negatives": negatives,
+        "detector": detector,
+        "seeds": [{"seed": seed, **of_seed} for seed in (1, 2)],
+        "auc": estimate(auc),
+        "average_precision": estimate(auc - 0.2),
+        "chance": 0.3,
+        "auc_above_reference": None if detector == "MARGO" else estimate(auc - 0.7),
+    }
+
+
+def made_up_study(**changes: Any) -> dict[str, Any]:
+    """Return a study of two models, two modalities and two seeds."""
+    areas = {"MARGO": 0.7, "DRAGON": 0.5, "neighbor agreement": 0.65}
+    rates = np.linspace(0, 1, 5).tolist()
+    return {
+        "dataset": "tiny_1",
+        "eval_protocol": "mmrec",
+        "split": "abc",
+        "seeds": [1, 2],
+        "valid_metric": "Recall@20",
+        "share": {"text": 0.3, "audio": 0.3},
+        "kind": "swap",
+        "signal_to_noise": None,
+        "steps": [0.0, 1.0],
+        "shares": [{"text": 0.0, "audio": 0.0}, {"text": 0.3, "audio": 0.3}],
+        "models": ["MARGO", "DRAGON"],
+        "settings": {"alpha": 1.0},
+        "metrics": METRICS,
+        "errors": [],
+        "quality": [
+            quality("MARGO", 0.0, 0.40),
+            quality("MARGO", 1.0, 0.36),
+            quality("DRAGON", 0.0, 0.41),
+            quality("DRAGON", 1.0, 0.33),
+        ],
+        "reference": "MARGO",
+        "detection": [
+            detection(detector, modality, items, negatives, areas[detector])
+            for modality in ("text", "audio")
+            for items in ("all", "popular")
+            for negatives in ("all others", "nothing corrupted")
+            for detector in DETECTORS
+        ],
+        "roc": [
+            {
+                "step": 1.0,
+                "modality": modality,
+                "detector": detector,
+                "false_positive_rate": rates,
+                "true_positive_rate": np.sqrt(rates).tolist(),
+            }
+            for modality in ("text", "audio")
+            for detector in DETECTORS
+        ],
+        "weights": [
+            {
+                "step": 1.0,
+                "modality": modality,
+                "model": "MARGO",
+                "edges": [0.0, 0.25, 0.5, 0.75, 1.0],
+                "corrupted": [3, 4, 2, 1],
+                "intact": [1, 3, 9, 4],
+                "mean_corrupted": 0.41,
+                "mean_intact": 0.58,
+            }
+            for modality in ("text", "audio")
+        ],
+        "why_no_detection": None,
+        **changes,
+    }
+
+
+def test_quality_has_a_column_a_step_and_what_was_lost() -> None:
+    recall, ndcg = quality_tables(made_up_study())
+    assert (recall.title, ndcg.title) == ("Recall@20 on test", "NDCG@20 on test")
+    assert recall.headers == ("model", "clean", "text 30 %, audio 30 %", "change")
+    margo, dragon = recall.rows
+    assert [cell.text for cell in margo] == [
+        "MARGO",
+        "0.4000 ± 0.0141",
+        "0.3600 ± 0.0141",
+        "-10.0 %",
+    ]
+    assert [cell.best for cell in dragon] == [False, True, False, False]
+
+
+def test_detection_shows_interval_difference_and_chance() -> None:
+    text, audio = detection_tables(made_up_study())
+    assert text.title == "Detection of corrupted text (swap, 30 % of the items)"
+    by_name = {row[0].text: [cell.text for cell in row] for row in text.rows}
+    assert by_name["MARGO"][1:4] == ["0.700 ± 0.010", "[0.660, 0.740]", "–"]
+    assert by_name["DRAGON"][3] == "-0.200 [-0.240, -0.160]"
+    assert by_name["DRAGON"][-1] == "0.300"
+    assert [row[1].best for row in text.rows] == [True, False, False]
+    assert text.notes == (
+        "Corrupted among the items asked about, by seed: 300 of 1,000; 300 of 1,000.",
+    )
+    assert audio.title.startswith("Detection of corrupted audio")
+
+
+def test_different_shares_and_noise_are_named() -> None:
+    study = made_up_study(
+        share={"text": 0.3, "audio": 0.2},
+        shares=[{"text": 0.0, "audio": 0.0}, {"text": 0.3, "audio": 0.2}],
+        kind="noise",
+        signal_to_noise=-3.0,
+    )
+    assert step_name(study, 1.0) == "text 30 %, audio 20 %"
+    assert "noise added to the rows, signal-to-noise ratio -3 dB" in robustness_markdown(study)
+
+
+def test_the_table_of_numbers_has_every_seed_and_statistic() -> None:
+    rows = list(csv.DictReader(io.StringIO(robustness_csv(made_up_study()))))
+    of_quality = [row for row in rows if row["about"] == "quality"]
+    assert len(of_quality) == 4 * 3 * 4
+    (found,) = [
+        row["value"]
+        for row in rows
+        if (row["name"], row["modality"], row["metric"], row["statistic"])
+        == ("DRAGON", "text", "auc_above_reference", "low")
+        and (row["items"], row["negatives"]) == ("all", "all others")
+    ]
+    assert float(found) == pytest.approx(-0.24)
+
+
+def test_a_failure_is_told_everywhere(tmp_path: Path) -> None:
+    error = {"model": "DRAGON", "step": 1.0, "seed": 2, "error": "out of <memory>"}
+    study = made_up_study(errors=[error])
+    study["quality"][3].update(seeds=[1], values={key: [0.33] for key in METRICS})
+    line = "DRAGON (text 30 %, audio 30 %) failed, seed 2: out of <memory>"
+    assert line in robustness_text(study)
+    assert "0.3300 ± 0.0141 (1 of 2 seeds)" in robustness_text(study)
+    write_robustness_report(tmp_path, study)
+    page = (tmp_path / "robustness.html").read_text()
+    assert "out of &lt;memory&gt;" in page
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_every_file_is_written_and_the_same_numbers_give_the_same_bytes(tmp_path: Path) -> None:
+    files = write_robustness_report(tmp_path / "one", made_up_study())
+    again = write_robustness_report(tmp_path / "two", made_up_study())
+    assert len(files) == 10
+    for file, other in zip(files, again, strict=True):
+        assert file.read_bytes() == other.read_bytes()
+    assert json.loads((tmp_path / "one/robustness.json").read_text()) == made_up_study()
+
+
+def test_without_detection_its_figures_go_and_the_reason_stands(tmp_path: Path) -> None:
+    write_robustness_report(tmp_path, made_up_study())
+    nothing: dict[str, Any] = {"detection": [], "roc": [], "weights": []}
+    study = made_up_study(**nothing, why_no_detection="There is nothing to detect.")
+    write_robustness_report(tmp_path, study)
+    assert not (tmp_path / "detection.png").exists()
+    assert not (tmp_path / "weights-of-corrupted.svg").exists()
+    for file in ("robustness.md", "robustness.html"):
+        assert "There is nothing to detect." in (tmp_path / file).read_text()
