@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from recbole_margo.defaults import parse_settings, parse_yaml, refuse_settings
-from recbole_margo.errors import ConfigError
+from recbole_margo.defaults import parse_settings, refuse_settings
 from recbole_margo.experiment.ablation import ablation_entries
 from recbole_margo.experiment.compare_seeds import compare_seeds, resume_seeds
 from recbole_margo.experiment.entry import Entry, merged_settings
+from recbole_margo.experiment.options import add_run_options, command_parser, read_seeds
 from recbole_margo.registry import expand_names
 from recbole_margo.report.comparison_tables import comparison_text
 from recbole_margo.report.tables import terminal_bold
@@ -64,20 +64,9 @@ def ablate(arguments: Sequence[str]) -> int:
 
 
 def _parser(verb: str, description: str, epilog: str | None = None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        f"recbole-margo {verb}",
-        description=description,
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--dataset", default="ml-100k", help="name of the dataset (ml-100k)")
-    parser.add_argument("--seeds", default="3", help="how many, or which: 5, or [1, 7, 9] (3)")
+    parser = command_parser(verb, description, epilog)
+    add_run_options(parser, "comparison")
     parser.add_argument("--reference", help="whom the others are tested against (the first)")
-    parser.add_argument("--config_files", default="", help="YAML files, separated by blanks")
-    parser.add_argument("--output_dir", help="folder of the comparison (runs/<time>-<dataset>)")
-    parser.add_argument("--workers", type=int, default=1, help="runs at a time (1)")
-    parser.add_argument("--resume", metavar="DIR", help="comparison to continue")
     return parser
 
 
@@ -105,20 +94,3 @@ def _run(
     text = comparison_text(summary, style="simple", bold=terminal_bold())
     sys.stdout.write(f"{text}\n\nReport: {folder / 'report.html'}\n")
     return int(any(model["errors"] for model in summary["models"]))
-
-
-def read_seeds(text: str) -> list[int]:
-    """Return 1 to N for a number N, and a list as it is.
-
-    Args:
-        text: the value of `--seeds`.
-
-    Raises:
-        ConfigError: if it is neither.
-    """
-    seeds = parse_yaml(text, origin="the value of --seeds")
-    if type(seeds) is int and seeds > 0:
-        return list(range(1, seeds + 1))
-    if isinstance(seeds, list):
-        return seeds
-    raise ConfigError(f"--seeds must be a number or a list such as [1, 2, 3], found {text!r}")

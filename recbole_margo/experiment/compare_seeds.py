@@ -12,6 +12,7 @@ from recbole_margo.config import Config
 from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.experiment.entry import Entry, build_configs, merged_settings
 from recbole_margo.experiment.first_stage import run_sharing_stages
+from recbole_margo.experiment.options import check_workers
 from recbole_margo.experiment.run_many import Job
 from recbole_margo.experiment.summary import summarize
 from recbole_margo.report.comparison_report import write_comparison_report
@@ -61,6 +62,7 @@ def compare_seeds(
         "settings": merged_settings(config_files, config_dict),
     }
     _check(plan)
+    check_workers(workers)
     configs = _configs(plan)
     folder = Path(output_dir) if output_dir else new_run_folder(dataset)
     if folder.exists() and any(folder.iterdir()):

@@ -13,7 +13,8 @@ from time import perf_counter
 from typing import Any
 
 from recbole_margo.config import Config, config_from_checkpoint
-from recbole_margo.errors import ConfigError, TrainingError
+from recbole_margo.errors import TrainingError
+from recbole_margo.experiment.options import check_workers
 from recbole_margo.experiment.run_entry import run_entry
 from recbole_margo.training.checkpoint import plain_config
 
@@ -48,8 +49,7 @@ def run_many(jobs: Sequence[Job], workers: int = 1) -> dict[Path, dict[str, Any]
         ConfigError: if `workers` is not a positive number.
         TrainingError: if the system killed one of several processes; the runs can be continued.
     """
-    if type(workers) is not int or workers < 1:
-        raise ConfigError(f"`workers` must be a positive whole number, found {workers!r}")
+    check_workers(workers)
     started = perf_counter()
     records: dict[Path, dict[str, Any]] = {}
     outcomes = _one_by_one(jobs) if workers == 1 else _in_processes(jobs, workers)

@@ -11,6 +11,7 @@ from typing import Any
 from recbole_margo.defaults import parse_settings, parse_yaml, refuse_settings
 from recbole_margo.errors import ConfigError
 from recbole_margo.experiment.entry import merged_settings
+from recbole_margo.experiment.options import add_run_options, command_parser, read_seeds
 from recbole_margo.experiment.sweep import resume_sweep
 from recbole_margo.experiment.sweep import sweep as run_sweep
 from recbole_margo.report.sweep_tables import sweep_text
@@ -87,31 +88,12 @@ def parse_over(words: Sequence[str]) -> dict[str, list[Any] | None]:
     return over
 
 
-def read_seeds(text: str) -> list[int]:
-    """Return 1 to N for a number N, and a list as it is.
-
-    Args:
-        text: what followed `--seeds`.
-
-    Raises:
-        ConfigError: if it is neither.
-    """
-    seeds = parse_yaml(text, origin="the value of --seeds")
-    if type(seeds) is int and seeds > 0:
-        return list(range(1, seeds + 1))
-    if isinstance(seeds, list):
-        return seeds
-    raise ConfigError(f"--seeds must be a number or a list such as [1, 2, 3], found {text!r}")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "recbole-margo sweep",
-        description="Train a model along one hyper-parameter at a time, with several seeds on one "
-        "split, and draw validation and test metrics over its values.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = command_parser(
+        "sweep",
+        "Train a model along one hyper-parameter at a time, with several seeds on one split, and "
+        "draw validation and test metrics over its values.",
+        EXAMPLES,
     )
     parser.add_argument("--model", default="MARGO", help="name of the model (MARGO)")
     parser.add_argument(
@@ -121,10 +103,5 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KEY[=VALUES]",
         help="hyper-parameters; without values about five of the published search range",
     )
-    parser.add_argument("--dataset", default="ml-100k", help="name of the dataset (ml-100k)")
-    parser.add_argument("--seeds", default="3", help="how many, or which: 5, or [1, 7, 9] (3)")
-    parser.add_argument("--workers", type=int, default=1, help="runs at the same time (1)")
-    parser.add_argument("--config_files", default="", help="YAML files, separated by blanks")
-    parser.add_argument("--output_dir", help="folder of the sweep (runs/<time>-<dataset>)")
-    parser.add_argument("--resume", metavar="DIR", help="sweep to continue")
+    add_run_options(parser, "sweep")
     return parser

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from recbole_margo.errors import CheckpointError, ConfigError
-from recbole_margo.experiment.ablation import FULL_MODEL, SWITCHES
+from recbole_margo.experiment.ablation import FULL_MODEL
 from recbole_margo.experiment.entry import Entry
-from recbole_margo.experiment.trained_run import TrainedRun, find_runs
+from recbole_margo.experiment.options import command_parser
+from recbole_margo.experiment.trained_run import TrainedRun
 from recbole_margo.reliability.agreement import (
     Replay,
     check_has_weights,
@@ -20,6 +21,7 @@ from recbole_margo.reliability.agreement import (
     replay_stage,
 )
 from recbole_margo.reliability.agreement_summary import summarize_agreement
+from recbole_margo.reliability.labelled_runs import labelled_runs
 from recbole_margo.report.agreement_report import write_agreement_report
 from recbole_margo.report.agreement_tables import agreement_table
 from recbole_margo.report.table import table_text
@@ -64,7 +66,11 @@ def agreement(arguments: Sequence[str]) -> int:
         raise ConfigError("with several folders in --run, say with --output_dir=DIR where to write")
     folder = Path(options.output_dir or Path(options.run[0]) / FOLDER)
     labels = _names(options.labels)
-    found = {run.folder.resolve(): run for path in options.run for run in find_runs(path)}
+    found = {
+        run.folder.resolve(): (label, run)
+        for path in options.run
+        for label, run in labelled_runs(path)
+    }
     chosen = choose_runs(list(found.values()), labels)
     summary = measure_agreement(chosen, folder, options.epochs)
     write_agreement_report(folder, summary)
@@ -76,13 +82,7 @@ def agreement(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "recbole-margo agreement",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_parser("agreement", DESCRIPTION, EXAMPLES)
     parser.add_argument(
         "--run",
         action="extend",
@@ -114,29 +114,13 @@ def _names(labels: str | None) -> list[str] | None:
     return names
 
 
-def label_of(run: TrainedRun) -> str:
-    """Return what a run of MARGO is called in tables: the name of its ablation, or its folder's.
-
-    Args:
-        run: the run.
-    """
-    ablations = {Entry(label, FULL_MODEL).folder: label for label in SWITCHES}
-    if run.model_name != FULL_MODEL or run.label != FULL_MODEL:
-        return ablations.get(run.label, run.label)
-    settings = run.record["hyperparameters"]
-    switched = [
-        label
-        for label, switch in SWITCHES.items()
-        if all(settings[key] == value for key, value in switch.items())
-    ]
-    return ", ".join(switched) or FULL_MODEL
-
-
-def choose_runs(runs: Sequence[TrainedRun], labels: Sequence[str] | None) -> list[Any]:
+def choose_runs(
+    named: Sequence[tuple[str, TrainedRun]], labels: Sequence[str] | None
+) -> list[tuple[str, TrainedRun]]:
     """Return label and run of what is replayed, in the order of the labels.
 
     Args:
-        runs: the runs that were found.
+        named: label and run of what was found.
         labels: which of them, by label or by the name of their folder; none: the default ones.
 
     Returns:
@@ -146,11 +130,10 @@ def choose_runs(runs: Sequence[TrainedRun], labels: Sequence[str] | None) -> lis
         ConfigError: if a label is not there, or two runs share label and seed.
         CheckpointError: if a run has no weights to look at.
     """
-    named = [(label_of(run), run) for run in runs]
     found = list(dict.fromkeys(label for label, _ in named))
     if labels is None:
         labels = _default_labels(named)
-    chosen = []
+    chosen: list[tuple[str, TrainedRun]] = []
     for name in dict.fromkeys(labels):
         those = [(label, run) for label, run in named if name in (label, run.label)]
         if not those:

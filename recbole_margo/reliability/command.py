@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from recbole_margo.experiment.options import command_parser
+
 DESCRIPTION = """\
 Show what a trained MARGO learned about the reliability of each item's modalities, and audit the
 catalogue: which items' texts, images, ... explain the least of what their users did, how sure that
@@ -67,13 +69,7 @@ def reliability(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "recbole-margo reliability",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_parser("reliability", DESCRIPTION, EXAMPLES)
     add = parser.add_argument
     add("--run", type=Path, required=True, metavar="DIR", help="a finished run or comparison")
     add("--output_dir", type=Path, metavar="DIR", help="where to write (DIR of --run/reliability)")

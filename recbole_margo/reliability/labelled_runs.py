@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recbole_margo.errors import CheckpointError, ConfigError
+from recbole_margo.experiment.ablation import FULL_MODEL, SWITCHES
 from recbole_margo.experiment.compare_seeds import PLAN
 from recbole_margo.experiment.entry import Entry
 from recbole_margo.experiment.trained_run import TrainedRun, find_runs
 from recbole_margo.reliability.learned_weights import learns_item_weights
-
-AUDITED = "MARGO"
 
 
 def labelled_runs(folder: str | Path) -> list[tuple[str, TrainedRun]]:
@@ -34,7 +33,25 @@ def labelled_runs(folder: str | Path) -> list[tuple[str, TrainedRun]]:
             labels = {entry.folder: entry.label for entry in (Entry(**e) for e in plan["entries"])}
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise CheckpointError(f"{path} is not the plan of a comparison: {error}") from error
-    return [(labels.get(run.label, run.label), run) for run in runs]
+    return [(labels.get(run.label) or label_of(run), run) for run in runs]
+
+
+def label_of(run: TrainedRun) -> str:
+    """Return what a run of MARGO is called in tables: the name of its ablation, or its folder's.
+
+    Args:
+        run: the run.
+    """
+    ablations = {Entry(label, FULL_MODEL).folder: label for label in SWITCHES}
+    if run.model_name != FULL_MODEL or run.label != FULL_MODEL:
+        return ablations.get(run.label, run.label)
+    settings = run.record["hyperparameters"]
+    switched = [
+        label
+        for label, switch in SWITCHES.items()
+        if all(settings[key] == value for key, value in switch.items())
+    ]
+    return ", ".join(switched) or FULL_MODEL
 
 
 def audited_runs(
@@ -62,8 +79,8 @@ def audited_runs(
             "`recbole-margo train --model=MARGO`"
         )
     if label is None:
-        label = AUDITED if AUDITED in names else names[0]
-        if len(names) > 1 and label != AUDITED:
+        label = FULL_MODEL if FULL_MODEL in names else names[0]
+        if len(names) > 1 and label != FULL_MODEL:
             raise ConfigError(f"several runs have item weights: name one of {names} with --label")
     if label not in names:
         raise ConfigError(f"--label must be one of {names}, found {label!r}")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,11 @@ from recbole_margo.reliability.robustness_items import CorruptedItems
 from recbole_margo.reliability.robustness_plan import PLAN, RobustnessPlan
 from recbole_margo.reliability.robustness_summary import Truth, summarize_robustness
 from recbole_margo.report.comparison_summary import finished_seeds
-from recbole_margo.report.files import write_texts
+from recbole_margo.report.files import csv_text, write_texts
 from recbole_margo.report.robustness_report import write_robustness_report
 
 COMPARISON = "comparison"
+ITEM_COLUMNS = ("step", "item", "modality", "corrupted", "asked", "training_interactions")
 
 
 def study_robustness(
@@ -120,23 +120,23 @@ def _tables_of_items(truth: Truth) -> dict[str, str]:
     seeds = list(dict.fromkeys(seed for draws in truth.values() for seed in draws))
     tables = {}
     for seed in seeds:
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
         draws = {step: of_seeds[seed] for step, of_seeds in truth.items() if seed in of_seeds}
         detectors = list(dict.fromkeys(name for draw in draws.values() for name in draw.trust))
-        writer.writerow(
-            ["step", "item", "modality", "corrupted", "asked", "training_interactions", *detectors]
-        )
-        for step, draw in draws.items():
-            for column, modality in enumerate(draw.modalities):
-                asked = draw.asked(modality)
-                for row in draw.present[:, column].nonzero()[0]:
-                    trust = [
-                        draw.trust[name][row, column] if name in draw.trust else None
-                        for name in detectors
-                    ]
-                    truth_of_item = [int(draw.corrupted[row, column]), int(asked[row])]
-                    about = [f"{step:g}", draw.items[row], modality, *truth_of_item]
-                    writer.writerow([*about, draw.interactions[row], *trust])
-        tables[f"corrupted_items-seed-{seed}.csv"] = text.getvalue()
+        rows = (row for step, draw in draws.items() for row in _rows_of_items(step, draw))
+        tables[f"corrupted_items-seed-{seed}.csv"] = csv_text([*ITEM_COLUMNS, *detectors], rows)
     return tables
+
+
+def _rows_of_items(step: float, draw: CorruptedItems) -> Iterator[dict[str, Any]]:
+    for column, modality in enumerate(draw.modalities):
+        asked = draw.asked(modality)
+        for row in draw.present[:, column].nonzero()[0]:
+            yield {
+                "step": f"{step:g}",
+                "item": draw.items[row],
+                "modality": modality,
+                "corrupted": int(draw.corrupted[row, column]),
+                "asked": int(asked[row]),
+                "training_interactions": draw.interactions[row],
+                **{name: trust[row, column] for name, trust in draw.trust.items()},
+            }

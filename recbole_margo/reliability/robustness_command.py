@@ -12,8 +12,8 @@ from typing import Any
 from recbole_margo.data.corruption import KINDS
 from recbole_margo.defaults import parse_settings, refuse_settings
 from recbole_margo.errors import ConfigError
-from recbole_margo.experiment.command import read_seeds
 from recbole_margo.experiment.entry import merged_settings
+from recbole_margo.experiment.options import add_run_options, command_parser, read_seeds
 from recbole_margo.reliability.robustness import resume_robustness, study_robustness
 from recbole_margo.reliability.robustness_plan import (
     DEFAULT_SHARE,
@@ -66,15 +66,8 @@ def robustness(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "recbole-margo robustness",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_parser("robustness", DESCRIPTION, EXAMPLES)
     add = parser.add_argument
-    add("--dataset", default="ml-100k", help="name of the dataset (ml-100k)")
     add(
         "--corrupt",
         nargs="+",
@@ -101,11 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         default=",".join(MODELS),
         help=f"names separated by commas ({','.join(MODELS)})",
     )
-    add("--seeds", default="3", help="how many, or which: 5, or [1, 7, 9] (3)")
-    add("--workers", type=int, default=1, help="trainings at a time (1)")
-    add("--config_files", default="", help="YAML files, separated by blanks")
-    add("--output_dir", help="folder of the study (runs/<time>-<dataset>)")
-    add("--resume", metavar="DIR", help="study to continue")
+    add_run_options(parser, "study")
     return parser
 
 

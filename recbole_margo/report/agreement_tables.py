@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from recbole_margo.report.files import csv_text
 from recbole_margo.report.table import Cell, Table, clean
 
 COORDINATE_NAMES = {
@@ -161,15 +160,13 @@ def agreement_csv(summary: Mapping[str, Any]) -> str:
     Args:
         summary: the summary.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
-    for run in summary["runs"]:
-        for epoch in run["epochs"]:
-            for name in summary["coordinates"]:
-                about = (clean(run["label"]), run["seed"], epoch["epoch"], name)
-                writer.writerow((*about, *_csv_values(epoch, epoch[name])))
-    return text.getvalue()
+    rows = (
+        (clean(run["label"]), run["seed"], epoch["epoch"], name, *_csv_values(epoch, epoch[name]))
+        for run in summary["runs"]
+        for epoch in run["epochs"]
+        for name in summary["coordinates"]
+    )
+    return csv_text(CSV_COLUMNS, rows)
 
 
 def _csv_values(epoch: Mapping[str, Any], found: Mapping[str, Any]) -> tuple[Any, ...]:

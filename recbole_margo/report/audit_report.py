@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +11,7 @@ from matplotlib.figure import Figure
 
 from recbole_margo.report.audit_page import audit_page
 from recbole_margo.report.figures import draw
-from recbole_margo.report.files import json_text, write_texts
+from recbole_margo.report.files import csv_text, json_text, write_texts
 from recbole_margo.report.table import clean
 
 # A spreadsheet would take a text that begins so for a formula.
@@ -59,11 +57,9 @@ def audit_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
         columns: names of the columns.
         rows: values by column.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([_csv_cell(column, row[column]) for column in columns] for row in rows)
-    return text.getvalue()
+    return csv_text(
+        columns, ([_csv_cell(column, row[column]) for column in columns] for row in rows)
+    )
 
 
 def _csv_cell(column: str, value: Any) -> Any:

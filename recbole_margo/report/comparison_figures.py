@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from recbole_margo.report.comparison_summary import (
     slices_by_kind,
     tested_users,
 )
-from recbole_margo.report.figures import COLORS, MARKERS, draw, new_figure
+from recbole_margo.report.figures import COLORS, MARKERS, draw_all, new_figure
 from recbole_margo.report.table import clean
 
 PANELS_A_ROW = 2
@@ -43,14 +42,15 @@ def draw_comparison(folder: Path, summary: Mapping[str, Any]) -> list[str]:
     Returns:
         Names of the figures without their endings, of `metrics`, `differences`, `slices`.
     """
-    drawings: dict[str, Callable[[Mapping[str, Any]], Figure | None]] = {
-        "metrics": metrics_figure,
-        "differences": differences_figure,
-        "slices": slices_figure,
-    }
-    return [
-        name for name, drawing in drawings.items() if draw(folder / name, partial(drawing, summary))
-    ]
+    return draw_all(
+        folder,
+        {
+            "metrics": metrics_figure,
+            "differences": differences_figure,
+            "slices": slices_figure,
+        },
+        summary,
+    )
 
 
 def metrics_figure(summary: Mapping[str, Any]) -> Figure | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,7 +26,7 @@ from recbole_margo.report.comparison_tables import (
     significance_tables,
     slice_tables,
 )
-from recbole_margo.report.files import json_text, write_texts
+from recbole_margo.report.files import csv_text, json_text, write_texts
 from recbole_margo.report.table import (
     DAGGER,
     clean,
@@ -147,15 +145,15 @@ def comparison_csv(summary: Mapping[str, Any]) -> str:
     Args:
         summary: the comparison.
     """
-    text = io.StringIO()
-    writer = csv.DictWriter(text, CSV_COLUMNS, restval="", lineterminator="\n")
-    writer.writeheader()
+    return csv_text(CSV_COLUMNS, _csv_rows(summary))
+
+
+def _csv_rows(summary: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for entry in summary["models"]:
         about = {"label": clean(entry["label"]), "model": clean(entry["model"])}
         about["status"] = clean(entry["status"])
         for row in _csv_values(summary, entry):
-            writer.writerow({**about, **row})
-    return text.getvalue()
+            yield {**about, **row}
 
 
 def _csv_values(summary: Mapping[str, Any], entry: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,26 @@ def new_figure(height: float) -> Figure:
     FigureCanvasAgg(figure)
     figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.06)
     return figure
+
+
+def draw_all(
+    folder: Path,
+    drawings: Mapping[str, Callable[[Mapping[str, Any]], Figure | None]],
+    summary: Mapping[str, Any],
+) -> list[str]:
+    """Draw the figures of a summary; see `draw`.
+
+    Args:
+        folder: where to.
+        drawings: by name of the figure, what makes it of the summary.
+        summary: plain data.
+
+    Returns:
+        The names of those for which there was something to draw.
+    """
+    return [
+        name for name, drawing in drawings.items() if draw(folder / name, partial(drawing, summary))
+    ]
 
 
 def draw(path: Path, drawing: Callable[[], Figure | None]) -> bool:

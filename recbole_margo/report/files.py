@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,23 @@ def write_texts(folder: Path, texts: Mapping[str, str]) -> list[Path]:
         with replacing(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8", newline="\n")
     return [folder / name for name in texts]
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any] | Mapping[str, Any]]) -> str:
+    """Return rows as CSV below the names of their columns.
+
+    Args:
+        columns: names of the columns.
+        rows: of each row the cells in the order of the columns, or values by column; None, and a
+            column without a value, are left empty.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        cells = [row.get(column) for column in columns] if isinstance(row, Mapping) else row
+        writer.writerow(cells)
+    return text.getvalue()
 
 
 def json_text(value: Any) -> str:

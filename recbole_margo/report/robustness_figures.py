@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from recbole_margo.report.comparison_summary import is_smaller_better, metric_name
-from recbole_margo.report.figures import COLORS, HATCHES, MARKERS, draw, new_figure
+from recbole_margo.report.figures import COLORS, HATCHES, MARKERS, draw_all, new_figure
 from recbole_margo.report.robustness_tables import (
     detection_rows,
     headline_rows,
@@ -41,14 +40,15 @@ def draw_robustness(folder: Path, summary: Mapping[str, Any]) -> list[str]:
         Names of the figures without their endings, of `quality`, `detection` and
         `weights-of-corrupted`.
     """
-    drawings: dict[str, Callable[[Mapping[str, Any]], Figure | None]] = {
-        "quality": quality_figure,
-        "detection": detection_figure,
-        "weights-of-corrupted": weights_figure,
-    }
-    return [
-        name for name, drawing in drawings.items() if draw(folder / name, partial(drawing, summary))
-    ]
+    return draw_all(
+        folder,
+        {
+            "quality": quality_figure,
+            "detection": detection_figure,
+            "weights-of-corrupted": weights_figure,
+        },
+        summary,
+    )
 
 
 def quality_figure(summary: Mapping[str, Any]) -> Figure | None:

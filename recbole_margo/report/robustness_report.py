@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from recbole_margo.report import html
-from recbole_margo.report.files import json_text, write_texts
+from recbole_margo.report.files import csv_text, json_text, write_texts
 from recbole_margo.report.robustness_figures import draw_robustness
 from recbole_margo.report.robustness_tables import (
     detection_notes,
@@ -112,12 +110,7 @@ def robustness_csv(summary: Mapping[str, Any]) -> str:
     Args:
         summary: the study.
     """
-    text = io.StringIO()
-    writer = csv.DictWriter(text, CSV_COLUMNS, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(_quality_rows(summary))
-    writer.writerows(_detection_rows(summary))
-    return text.getvalue()
+    return csv_text(CSV_COLUMNS, [*_quality_rows(summary), *_detection_rows(summary)])
 
 
 def _quality_rows(summary: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from recbole_margo.report import html
 from recbole_margo.report.comparison_summary import metric_name
-from recbole_margo.report.files import json_text, write_texts
+from recbole_margo.report.files import csv_text, json_text, write_texts
 from recbole_margo.report.sweep_figures import draw_sweep
 from recbole_margo.report.sweep_tables import (
     sweep_conditions,
@@ -102,9 +100,10 @@ def sweep_csv(swept: Mapping[str, Any]) -> str:
     Args:
         swept: the sweep.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
+    return csv_text(CSV_COLUMNS, _csv_rows(swept))
+
+
+def _csv_rows(swept: Mapping[str, Any]) -> Iterator[list[Any]]:
     for curve in swept["hyperparameters"]:
         for point in curve["points"]:
             about = [clean(curve["name"]), clean(point["text"]), str(point["own"]).lower()]
@@ -113,5 +112,4 @@ def sweep_csv(swept: Mapping[str, Any]) -> str:
             measured += [("test", clean(metric), point["test"][metric]) for metric in point["test"]]
             for on, metric, values in measured:
                 for seed, value in zip(point["seeds"], values, strict=True):
-                    writer.writerow([*about, seed, on, metric, value])
-    return text.getvalue()
+                    yield [*about, seed, on, metric, value]

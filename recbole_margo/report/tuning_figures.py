@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from recbole_margo.report.comparison_summary import is_smaller_better, metric_name
-from recbole_margo.report.figures import COLORS, draw, new_figure
+from recbole_margo.report.figures import COLORS, draw_all, new_figure
 from recbole_margo.report.table import clean
 from recbole_margo.report.tuning_tables import ranked_trials, value_text
 
@@ -41,10 +40,7 @@ def draw_tuning(folder: Path, summary: Mapping[str, Any]) -> list[str]:
     Returns:
         Names of the figures without their endings, of `history` and `slices`.
     """
-    drawings = {"history": history_figure, "slices": slice_figure}
-    return [
-        name for name, drawing in drawings.items() if draw(folder / name, partial(drawing, summary))
-    ]
+    return draw_all(folder, {"history": history_figure, "slices": slice_figure}, summary)
 
 
 def history_figure(summary: Mapping[str, Any]) -> Figure | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any
 
 from recbole_margo.report import html
 from recbole_margo.report.comparison_summary import metric_name
-from recbole_margo.report.files import json_text, write_texts
+from recbole_margo.report.files import csv_text, json_text, write_texts
 from recbole_margo.report.table import Table, clean, markdown_table, markdown_text
 from recbole_margo.report.tuning_figures import draw_tuning
 from recbole_margo.report.tuning_tables import (
@@ -128,15 +126,16 @@ def tuning_csv(summary: Mapping[str, Any]) -> str:
         summary: the search.
     """
     keys = [dimension["key"] for dimension in summary["space"]]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     columns = ("number", "state", "value", "last_score", "validations", "seconds")
-    writer.writerow([*columns, *(f"parameter {clean(key)}" for key in keys), "error"])
-    for trial in summary["trials"]:
-        cells = [trial[column] for column in columns]
-        values = [_plain(trial["values"].get(key)) for key in keys]
-        writer.writerow([*cells, *values, clean(trial["error"] or "")])
-    return text.getvalue()
+    rows = (
+        [
+            *(trial[column] for column in columns),
+            *(_plain(trial["values"].get(key)) for key in keys),
+            clean(trial["error"] or ""),
+        ]
+        for trial in summary["trials"]
+    )
+    return csv_text([*columns, *(f"parameter {clean(key)}" for key in keys), "error"], rows)
 
 
 def _plain(value: Any) -> Any:

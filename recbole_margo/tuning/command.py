@@ -11,7 +11,7 @@ from pathlib import Path
 from recbole_margo.defaults import parse_settings, refuse_settings
 from recbole_margo.errors import ConfigError
 from recbole_margo.experiment.entry import merged_settings
-from recbole_margo.experiment.sweep_command import read_seeds
+from recbole_margo.experiment.options import check_workers, command_parser, read_seeds
 from recbole_margo.report.tables import terminal_bold
 from recbole_margo.report.tuning_tables import tuning_text
 from recbole_margo.run import new_run_folder
@@ -51,8 +51,7 @@ def tune(arguments: Sequence[str]) -> int:
         )
     if options.ray:
         import_ray()
-    if options.workers < 1:
-        raise ConfigError(f"--workers must be a positive whole number, found {options.workers}")
+    check_workers(options.workers)
     settings = parse_settings(rest)
     if options.resume:
         decided = ("model", "dataset", "trials", "over", "space", "seeds", "output_dir")
@@ -114,13 +113,11 @@ def _check_storage(options: argparse.Namespace, plan: TuningPlan) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "recbole-margo tune",
-        description="Search a model's hyper-parameters by their validation score, then train with "
+    parser = command_parser(
+        "tune",
+        "Search a model's hyper-parameters by their validation score, then train with "
         "the best values and test that once. The test set takes no part in the search.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        EXAMPLES,
     )
     add = parser.add_argument
     add("--model", help="name of the model (MARGO)")

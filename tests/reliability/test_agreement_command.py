@@ -15,7 +15,7 @@ from worlds import MISSING, NAME, make_config, random_world
 
 from recbole_margo.cli import main
 from recbole_margo.errors import CheckpointError
-from recbole_margo.experiment.trained_run import TrainedRun, find_runs
+from recbole_margo.experiment.trained_run import TrainedRun
 from recbole_margo.reliability.agreement import (
     COORDINATES,
     Replay,
@@ -23,8 +23,9 @@ from recbole_margo.reliability.agreement import (
     prepare_replay,
     replay_stage,
 )
-from recbole_margo.reliability.agreement_command import choose_runs, label_of, measure_agreement
+from recbole_margo.reliability.agreement_command import choose_runs, measure_agreement
 from recbole_margo.reliability.agreement_summary import pooled, share
+from recbole_margo.reliability.labelled_runs import label_of, labelled_runs
 from recbole_margo.run import run_config, tensorboard_in
 from recbole_margo.training.checkpoint import read_checkpoint
 
@@ -213,7 +214,7 @@ def test_what_was_replayed_is_kept_and_an_interrupted_call_goes_on(runs, out, mo
         return a_replay()
 
     monkeypatch.setattr("recbole_margo.reliability.agreement_command.replay_stage", interrupted)
-    chosen = choose_runs(find_runs(runs / "seed-1"), None)
+    chosen = choose_runs(labelled_runs(runs / "seed-1"), None)
     with pytest.raises(KeyboardInterrupt):
         measure_agreement(chosen, out)
     assert "The same command goes on with w/o nograd, seed 1" in caplog.text
@@ -285,7 +286,7 @@ def test_runs_are_called_by_what_they_leave_out(runs):
 
 
 def test_the_ablation_without_calibration_can_be_measured_too(runs, out):
-    chosen = choose_runs(find_runs(runs / "seed-1"), ["w-o-L_cal", "w/o two-stage"])
+    chosen = choose_runs(labelled_runs(runs / "seed-1"), ["w-o-L_cal", "w/o two-stage"])
     summary = measure_agreement(chosen, out)
     assert [entry["label"] for entry in summary["labels"]] == ["w/o L_cal", "w/o two-stage"]
     assert all(run["whole"]["weights"]["triplets_in_conflict"] == 0 for run in summary["runs"])

@@ -1,0 +1,67 @@
+"""The options that commands over several runs have in common."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from recbole_margo.defaults import parse_yaml
+from recbole_margo.errors import ConfigError
+
+
+def command_parser(
+    verb: str, description: str, epilog: str | None = None
+) -> argparse.ArgumentParser:
+    """Return a parser that prints its texts as they are and takes no abbreviations.
+
+    Args:
+        verb: what follows `recbole-margo`.
+        description: what the command does.
+        epilog: examples.
+    """
+    return argparse.ArgumentParser(
+        f"recbole-margo {verb}",
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def add_run_options(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add the options of a command that trains several runs.
+
+    Args:
+        parser: the command's parser.
+        what: what the folder holds, such as `comparison`.
+    """
+    add = parser.add_argument
+    add("--dataset", default="ml-100k", help="name of the dataset (ml-100k)")
+    add("--seeds", default="3", help="how many, or which: 5, or [1, 7, 9] (3)")
+    add("--workers", type=int, default=1, help="runs at a time (1)")
+    add("--config_files", default="", help="YAML files, separated by blanks")
+    add("--output_dir", help=f"folder of the {what} (runs/<time>-<dataset>)")
+    add("--resume", metavar="DIR", help=f"{what} to continue")
+
+
+def read_seeds(text: str) -> list[int]:
+    """Return 1 to N for a number N, and a list as it is.
+
+    Args:
+        text: the value of `--seeds`.
+
+    Raises:
+        ConfigError: if it is neither.
+    """
+    seeds = parse_yaml(text, origin="the value of --seeds")
+    if type(seeds) is int and seeds > 0:
+        return list(range(1, seeds + 1))
+    if isinstance(seeds, list):
+        return seeds
+    raise ConfigError(f"--seeds must be a number or a list such as [1, 2, 3], found {text!r}")
+
+
+def check_workers(workers: Any) -> None:
+    """Raise a `ConfigError` unless there is a positive whole number of workers."""
+    if type(workers) is not int or workers < 1:
+        raise ConfigError(f"`workers` must be a positive whole number, found {workers!r}")
