@@ -5,10 +5,13 @@ INSTALLED := .venv/installed
 # Several threads that wait for each other lose tenfold as soon as another process wants a core.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test check clean
+.PHONY: demo evidence test check clean
 
 demo: $(INSTALLED)
 	$(BIN)/python run_recbole_margo.py --model=MARGO,DRAGON,LightGCN,BPR --dataset=ml-100k
+
+evidence: $(INSTALLED)
+	$(BIN)/python benchmarks/evidence.py --epochs=25
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2
