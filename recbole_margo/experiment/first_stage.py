@@ -11,7 +11,7 @@ from typing import Any
 
 from recbole_margo.config import Config, config_from_checkpoint
 from recbole_margo.experiment.run_entry import LAST_CHECKPOINT, RESULT
-from recbole_margo.experiment.run_many import Job, run_many
+from recbole_margo.experiment.run_many import Job, Progress, run_many
 from recbole_margo.model.base import MultimodalRecommender
 from recbole_margo.run import CHECKPOINT
 from recbole_margo.training.checkpoint import plain_config, read_checkpoint, write_checkpoint
@@ -32,12 +32,13 @@ def run_sharing_stages(jobs: Sequence[Job], workers: int = 1) -> dict[Path, dict
     stages = first_stage_jobs(jobs)
     shared = {stage.folder: stage for stage in stages.values()}
     alone = [job for job in jobs if job.folder not in stages]
-    done = run_many([*shared.values(), *alone], workers)
+    progress = Progress(len(shared) + len(jobs))
+    done = run_many([*shared.values(), *alone], workers, progress)
     members = [job for job in jobs if job.folder in stages]
     for job in members:
         hand_over(stages[job.folder], job)
     if members:
-        done |= run_many(members, workers)
+        done |= run_many(members, workers, progress)
     for folder in {job.folder.parent / FOLDER for job in jobs}:
         shutil.rmtree(folder, ignore_errors=True)
     return {job.folder: done[job.folder] for job in jobs}

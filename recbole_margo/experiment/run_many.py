@@ -34,13 +34,48 @@ class Job:
     folder: Path
 
 
-def run_many(jobs: Sequence[Job], workers: int = 1) -> dict[Path, dict[str, Any]]:
+class Progress:
+    """Says in the log how many runs are done and how long the others may take.
+
+    Args:
+        total: how many there are.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.done = 0
+        self._started = perf_counter()
+
+    def begun(self, job: Job) -> None:
+        """Say which run begins."""
+        logging.getLogger().warning("Run %d of %d: %s", self.done + 1, self.total, _named(job))
+
+    def ended(self, job: Job, record: Mapping[str, Any]) -> None:
+        """Say what came out of a run."""
+        self.done += 1
+        minutes = (perf_counter() - self._started) / 60
+        left = minutes / self.done * (self.total - self.done)
+        logging.getLogger().warning(
+            "Done %d of %d: %s%s; %.1f min so far%s",
+            self.done,
+            self.total,
+            _named(job),
+            _result_of(record),
+            minutes,
+            f", about {left:.0f} to go" if left else "",
+        )
+
+
+def run_many(
+    jobs: Sequence[Job], workers: int = 1, progress: Progress | None = None
+) -> dict[Path, dict[str, Any]]:
     """Train and test what is not done yet; a run that fails does not keep the others from theirs.
 
     Args:
         jobs: the runs, each with a folder of its own.
         workers: how many processes; 1: this one. Several share the cores among them and write
             their epochs to `train.log` alone.
+        progress: what says how far it is; none: a new one for these jobs.
 
     Returns:
         Result record by folder; `status` is `finished` or `failed`.
@@ -50,28 +85,18 @@ def run_many(jobs: Sequence[Job], workers: int = 1) -> dict[Path, dict[str, Any]
         TrainingError: if the system killed one of several processes; the runs can be continued.
     """
     check_workers(workers)
-    started = perf_counter()
+    progress = progress or Progress(len(jobs))
     records: dict[Path, dict[str, Any]] = {}
-    outcomes = _one_by_one(jobs) if workers == 1 else _in_processes(jobs, workers)
+    outcomes = _one_by_one(jobs, progress) if workers == 1 else _in_processes(jobs, workers)
     for job, record in outcomes:
         records[job.folder] = record
-        minutes = (perf_counter() - started) / 60
-        left = minutes / len(records) * (len(jobs) - len(records))
-        logging.getLogger().warning(
-            "Done %d of %d: %s%s; %.1f min so far%s",
-            len(records),
-            len(jobs),
-            _named(job),
-            _result_of(record),
-            minutes,
-            f", about {left:.0f} to go" if left else "",
-        )
+        progress.ended(job, record)
     return records
 
 
-def _one_by_one(jobs: Sequence[Job]) -> Iterator[tuple[Job, dict[str, Any]]]:
-    for number, job in enumerate(jobs, start=1):
-        logging.getLogger().warning("Run %d of %d: %s", number, len(jobs), _named(job))
+def _one_by_one(jobs: Sequence[Job], progress: Progress) -> Iterator[tuple[Job, dict[str, Any]]]:
+    for job in jobs:
+        progress.begun(job)
         yield job, run_entry(job.label, job.config, job.folder)
 
 
