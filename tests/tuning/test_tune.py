@@ -312,7 +312,7 @@ def test_the_command_searches_reports_and_resumes(settings, capsys):
         "--alpha=1": "leave out --alpha",
         "--ray=auto": "--ray needs",
         "--storage=sqlite:///x.sqlite3": "expected none, the trials are in the folder",
-        "--workers=0": "--workers must be",
+        "--workers=0": "`workers` must be",
     }.items():
         assert main(["tune", "--resume=new", wrong]) == 2
         assert message in capsys.readouterr().err
