@@ -13,7 +13,6 @@ from recbole_margo.config import Config
 from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.experiment.compare_seeds import PLAN, compare_seeds, resume_seeds
 from recbole_margo.experiment.entry import Entry, build_configs, merged_settings
-from recbole_margo.experiment.options import check_workers
 from recbole_margo.model.base import MultimodalRecommender
 from recbole_margo.model.parameters import Hyperparameter
 from recbole_margo.registry import find_model
@@ -75,7 +74,6 @@ def sweep(
     Raises:
         RecBoleMargoError: on bad input, before anything is trained.
     """
-    check_workers(workers)
     settings = merged_settings(config_files, config_dict)
     entries = sweep_entries(model, over, dataset, settings)
     folder = Path(output_dir) if output_dir else new_run_folder(dataset)

@@ -9,6 +9,7 @@ from typing import Any
 from recbole_margo.report import html
 from recbole_margo.report.agreement_figures import draw_agreement
 from recbole_margo.report.agreement_tables import agreement_csv, agreement_table, runs_table
+from recbole_margo.report.figures import drawings_of, figure_files
 from recbole_margo.report.files import json_text, write_texts
 from recbole_margo.report.table import clean
 
@@ -38,14 +39,13 @@ def write_agreement_report(folder: Path, summary: Mapping[str, Any]) -> list[Pat
         The files: `agreement.json`, `.csv`, `.html`, `.png` and `.svg`.
     """
     draw_agreement(folder / FIGURE, summary)
-    drawing = (folder / f"{FIGURE}.svg").read_bytes()
+    drawing = drawings_of(folder, [FIGURE])[FIGURE]
     texts = {
         "agreement.json": json_text(summary),
         "agreement.csv": agreement_csv(summary),
         "agreement.html": agreement_page(summary, drawing),
     }
-    drawn = [folder / f"{FIGURE}.{ending}" for ending in ("png", "svg")]
-    return [*write_texts(folder, texts), *drawn]
+    return [*write_texts(folder, texts), *figure_files(folder, [FIGURE])]
 
 
 def agreement_page(summary: Mapping[str, Any], drawing: bytes) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from recbole_margo.report.audit_page import audit_page
-from recbole_margo.report.figures import draw
+from recbole_margo.report.figures import draw, drawings_of, figure_files
 from recbole_margo.report.files import csv_text, json_text, write_texts
 from recbole_margo.report.table import clean
 
@@ -40,14 +40,13 @@ def write_audit_report(
         The files: `audit.html`, `audit.csv`, `reliability.json`, and figures as PNG and SVG.
     """
     names = [name for name, drawing in figures.items() if draw(folder / name, drawing)]
-    drawings = {name: (folder / f"{name}.svg").read_bytes() for name in names}
+    drawings = drawings_of(folder, names)
     texts = {
         "audit.html": audit_page(summary, drawings, thumbnails),
         "audit.csv": audit_csv(columns, rows),
         "reliability.json": json_text(summary),
     }
-    drawn = [folder / f"{name}.{ending}" for name in names for ending in ("png", "svg")]
-    return [*write_texts(folder, texts), *drawn]
+    return [*write_texts(folder, texts), *figure_files(folder, names)]
 
 
 def audit_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:

@@ -26,6 +26,7 @@ from recbole_margo.report.comparison_tables import (
     significance_tables,
     slice_tables,
 )
+from recbole_margo.report.figures import drawings_of, figure_files
 from recbole_margo.report.files import csv_text, json_text, write_texts
 from recbole_margo.report.table import (
     DAGGER,
@@ -70,10 +71,9 @@ def write_comparison_report(folder: Path, summary: Mapping[str, Any]) -> list[Pa
         "comparison.csv": comparison_csv(summary),
     }
     figures = draw_comparison(folder, summary)
-    drawings = {name: (folder / f"{name}.svg").read_bytes() for name in figures}
+    drawings = drawings_of(folder, figures)
     texts["report.html"] = comparison_page(summary, drawings)
-    drawn = [folder / f"{name}.{ending}" for name in figures for ending in ("png", "svg")]
-    return [*write_texts(folder, texts), *drawn]
+    return [*write_texts(folder, texts), *figure_files(folder, figures)]
 
 
 def comparison_markdown(summary: Mapping[str, Any]) -> str:

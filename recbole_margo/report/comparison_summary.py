@@ -170,16 +170,36 @@ def conditions(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         same = "the same for all runs" if len(splits) == 1 else "NOT the same for all runs"
         found.append(("Split", f"{', '.join(splits)}: {same}"))
     found.append(("Seeds", ", ".join(map(str, summary["seeds"]))))
-    # Without a finished run nothing tells the protocol and the metric.
-    if summary["eval_protocol"] is not None:
-        protocol = clean(summary["eval_protocol"])
-        meaning = PROTOCOL_MEANING.get(protocol)
-        found.append(("Evaluation protocol", f"{protocol}: {meaning}" if meaning else protocol))
-    if summary["valid_metric"] is not None:
-        found.append(("Selected by", f"{metric_name(summary['valid_metric'])} on validation"))
+    found += how_evaluated(summary)
     found.append(("Reference", clean(summary["reference"])))
     shared = shown_settings(summary.get("settings") or {})
     return [*found, ("Settings of all", shared)] if shared else found
+
+
+def protocol_text(protocol: object) -> str:
+    """Return an evaluation protocol with what it means.
+
+    Args:
+        protocol: its name.
+    """
+    name = clean(protocol)
+    meaning = PROTOCOL_MEANING.get(name)
+    return f"{name}: {meaning}" if meaning else name
+
+
+def how_evaluated(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return protocol and metric of selection, as names and values; none without a finished run.
+
+    Args:
+        summary: of a comparison, or of another study over runs.
+    """
+    found = []
+    # Without a finished run nothing tells the protocol and the metric.
+    if summary["eval_protocol"] is not None:
+        found.append(("Evaluation protocol", protocol_text(summary["eval_protocol"])))
+    if summary["valid_metric"] is not None:
+        found.append(("Selected by", f"{metric_name(summary['valid_metric'])} on validation"))
+    return found
 
 
 def shown_settings(settings: Mapping[str, Any]) -> str:

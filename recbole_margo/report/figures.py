@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ HATCHES = ("", "//", "..", "\\\\", "xx", "--", "++")
 # Each model has a colour and a marker; with more models than colours the markers still differ.
 MARKERS = "osD^vP*X<>phd8H"
 WIDTH = 8.4
+# Without a date the same numbers give the same file.
+ENDINGS: dict[str, dict[str, Any]] = {"png": {}, "svg": {"Date": None}}
 STYLE: dict[Any, Any] = {
     # A label is text, not mathematics, and the same numbers give the same file.
     "text.parse_math": False,
@@ -84,7 +86,7 @@ def draw(path: Path, drawing: Callable[[], Figure | None]) -> bool:
         # A label in a script that the font lacks is drawn as boxes; the tables have it.
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         figure = drawing()
-        for ending, metadata in (("png", {}), ("svg", {"Date": None})):
+        for ending, metadata in ENDINGS.items():
             # Not `with_suffix`: a name may hold a dot.
             file = path.with_name(f"{path.name}.{ending}")
             if figure is None:
@@ -94,3 +96,18 @@ def draw(path: Path, drawing: Callable[[], Figure | None]) -> bool:
             with replacing(file) as temporary:
                 figure.savefig(temporary, dpi=150, format=ending, metadata=metadata)
     return figure is not None
+
+
+def drawings_of(folder: Path, names: Iterable[str]) -> dict[str, bytes]:
+    """Return what `draw` wrote as SVG, by name, for a page to hold.
+
+    Args:
+        folder: where the figures are.
+        names: their names without endings.
+    """
+    return {name: (folder / f"{name}.svg").read_bytes() for name in names}
+
+
+def figure_files(folder: Path, names: Iterable[str]) -> list[Path]:
+    """Return the files that `draw` wrote, a PNG and an SVG for each name."""
+    return [folder / f"{name}.{ending}" for name in names for ending in ENDINGS]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_margo.report import html
+from recbole_margo.report.figures import drawings_of, figure_files
 from recbole_margo.report.files import csv_text, json_text, write_texts
 from recbole_margo.report.robustness_figures import draw_robustness
 from recbole_margo.report.robustness_tables import (
@@ -49,10 +50,9 @@ def write_robustness_report(folder: Path, summary: Mapping[str, Any]) -> list[Pa
         "robustness.md": robustness_markdown(summary),
     }
     figures = draw_robustness(folder, summary)
-    drawings = {name: (folder / f"{name}.svg").read_bytes() for name in figures}
+    drawings = drawings_of(folder, figures)
     texts["robustness.html"] = robustness_page(summary, drawings)
-    drawn = [folder / f"{name}.{ending}" for name in figures for ending in ("png", "svg")]
-    return [*write_texts(folder, texts), *drawn]
+    return [*write_texts(folder, texts), *figure_files(folder, figures)]
 
 
 def robustness_markdown(summary: Mapping[str, Any]) -> str:

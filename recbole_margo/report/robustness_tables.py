@@ -7,13 +7,13 @@ from typing import Any
 
 from recbole_margo.report.comparison_summary import (
     NOTHING,
+    how_evaluated,
     is_smaller_better,
     metric_name,
     number,
     shown_settings,
 )
 from recbole_margo.report.table import Cell, Table, clean, table_text
-from recbole_margo.report.tables import PROTOCOL_MEANING
 
 KINDS = {
     "swap": "rows swapped among the chosen items",
@@ -52,12 +52,7 @@ def robustness_conditions(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     found.append(("Corruption", kind))
     found.append(("Corrupted", "; ".join(step_name(summary, step) for step in summary["steps"])))
     found.append(("Seeds", ", ".join(map(str, summary["seeds"]))))
-    if summary["eval_protocol"] is not None:
-        protocol = clean(summary["eval_protocol"])
-        meaning = PROTOCOL_MEANING.get(protocol)
-        found.append(("Evaluation protocol", f"{protocol}: {meaning}" if meaning else protocol))
-    if summary["valid_metric"] is not None:
-        found.append(("Selected by", f"{metric_name(summary['valid_metric'])} on validation"))
+    found += how_evaluated(summary)
     shared = shown_settings(summary["settings"])
     return [*found, ("Settings of all", shared)] if shared else found
 

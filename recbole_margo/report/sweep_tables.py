@@ -9,13 +9,13 @@ from typing import Any
 
 from recbole_margo.report.comparison_summary import (
     NOTHING,
+    how_evaluated,
     is_smaller_better,
     metric_name,
     number,
     shown_settings,
 )
 from recbole_margo.report.table import Cell, Table, clean, table_text
-from recbole_margo.report.tables import PROTOCOL_MEANING
 
 OWN_MARK = "(own)"
 
@@ -144,11 +144,6 @@ def sweep_conditions(swept: Mapping[str, Any]) -> list[tuple[str, str]]:
     if swept["split"]:
         found.append(("Split", clean(swept["split"])))
     found.append(("Seeds", ", ".join(map(str, swept["seeds"]))))
-    if swept["eval_protocol"]:
-        protocol = clean(swept["eval_protocol"])
-        meaning = PROTOCOL_MEANING.get(protocol)
-        found.append(("Evaluation protocol", f"{protocol}: {meaning}" if meaning else protocol))
-    if swept["valid_metric"]:
-        found.append(("Selected by", f"{metric_name(swept['valid_metric'])} on validation"))
+    found += how_evaluated(swept)
     shared = shown_settings(swept["settings"])
     return [*found, ("Settings of all", shared)] if shared else found

@@ -9,6 +9,7 @@ from typing import Any
 
 from recbole_margo.report import html
 from recbole_margo.report.comparison_summary import metric_name
+from recbole_margo.report.figures import drawings_of, figure_files
 from recbole_margo.report.files import csv_text, json_text, write_texts
 from recbole_margo.report.table import Table, clean, markdown_table, markdown_text
 from recbole_margo.report.tuning_figures import draw_tuning
@@ -39,15 +40,14 @@ def write_tuning_report(folder: Path, summary: Mapping[str, Any]) -> list[Path]:
         The files.
     """
     figures = draw_tuning(folder, summary)
-    drawings = {name: (folder / f"{name}.svg").read_bytes() for name in figures}
+    drawings = drawings_of(folder, figures)
     texts = {
         "tuning.json": json_text(summary),
         "tuning.csv": tuning_csv(summary),
         "tuning.md": tuning_markdown(summary),
         "tuning.html": tuning_page(summary, drawings),
     }
-    drawn = [folder / f"{name}.{ending}" for name in figures for ending in ("png", "svg")]
-    return [*write_texts(folder, texts), *drawn]
+    return [*write_texts(folder, texts), *figure_files(folder, figures)]
 
 
 def _tables(summary: Mapping[str, Any]) -> list[Table]:

@@ -9,10 +9,10 @@ from typing import Any
 from recbole_margo.report.comparison_summary import (
     metric_name,
     number,
+    protocol_text,
     shown_settings,
 )
 from recbole_margo.report.table import Cell, Table, clean, table_text
-from recbole_margo.report.tables import PROTOCOL_MEANING
 
 BEST_SHOWN = 10
 
@@ -222,8 +222,6 @@ def tuning_conditions(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     Args:
         summary: the search.
     """
-    protocol = clean(summary["eval_protocol"])
-    meaning = PROTOCOL_MEANING.get(protocol)
     metric = metric_name(summary["valid_metric"])
     direction = "largest" if summary["bigger_is_better"] else "smallest"
     return [
@@ -231,7 +229,7 @@ def tuning_conditions(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Dataset", clean(summary["dataset"])),
         ("Trials", count_text(summary)),
         ("Seed", str(summary["seed"])),
-        ("Evaluation protocol", f"{protocol}: {meaning}" if meaning else protocol),
+        ("Evaluation protocol", protocol_text(summary["eval_protocol"])),
         ("Searched for", f"the {direction} {metric} on validation"),
         ("Settings of all", shown_settings(summary["settings"])),
     ]
