@@ -3,31 +3,51 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+
+# Row pointer [R + 1], column [E] and value [E] of a matrix in CSR form.
+Parts = tuple[Tensor, Tensor, Tensor]
 
 
-def csr_tensor(
-    row_pointer: Tensor, column: Tensor, value: Tensor, shape: tuple[int, ...]
-) -> Tensor:
+def csr_tensor(matrix: Parts, shape: tuple[int, ...]) -> Tensor:
     """Return a torch CSR tensor of parts that are known to be valid.
 
     Args:
-        row_pointer: where each row begins [R + 1].
-        column: column of each entry [E].
-        value: value of each entry [E].
+        matrix: the parts.
         shape: R and C.
     """
     with warnings.catch_warnings():
         # torch calls the layout a beta, once a process; the products here are tested.
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        return torch.sparse_csr_tensor(
-            row_pointer, column, value, size=shape, check_invariants=False
-        )
+        return torch.sparse_csr_tensor(*matrix, size=shape, check_invariants=False)
+
+
+def sparse_product(matrix: Parts, dense: Tensor) -> Tensor:
+    r"""Return :math:`Y_r = \sum_{e \in \mathrm{row}(r)} v_e X_{\mathrm{column}(e)}`, no gradient.
+
+    Args:
+        matrix: the parts; row pointer and columns of the same integer type.
+        dense: X [C, d].
+
+    Returns:
+        Y [R, d].
+    """
+    row_pointer, column, value = matrix
+    dense = dense.contiguous()
+    if dense.device.type != "cpu":
+        return csr_tensor(matrix, (len(row_pointer) - 1, len(dense))) @ dense
+    # The weighted sum of table rows is the same product. Its kernel on the CPU is several times as
+    # fast as the sparse matrix product (docs/performance.md).
+    return functional.embedding_bag(
+        column, dense, row_pointer, mode="sum", per_sample_weights=value, include_last_offset=True
+    )
 
 
 class SparseMatrix(nn.Module):
@@ -49,25 +69,26 @@ class SparseMatrix(nn.Module):
         self.shape = tuple(int(size) for size in matrix.shape)
         self.symmetric = symmetric
         self._store("", matrix)
+        self.longest_row = int(self.get_buffer("row_pointer").diff().max()) if self.shape[0] else 0
         if not symmetric:
             self._store("transposed_", matrix.T)
 
     def _store(self, prefix: str, matrix: sp.spmatrix) -> None:
         csr = sp.csr_matrix(matrix, dtype=np.float32)
         csr.sum_duplicates()
+        index = torch.int32 if max(csr.nnz, *csr.shape) < 2**31 else torch.int64
         for name, array, dtype in (
-            ("row_pointer", csr.indptr, torch.int64),
-            ("column", csr.indices, torch.int64),
+            ("row_pointer", csr.indptr, index),
+            ("column", csr.indices, index),
             ("value", csr.data, torch.float32),
         ):
             self.register_buffer(prefix + name, torch.tensor(array, dtype=dtype), persistent=False)
 
-    def _csr(self, prefix: str, shape: tuple[int, ...]) -> Tensor:
-        return csr_tensor(
-            getattr(self, prefix + "row_pointer"),
-            getattr(self, prefix + "column"),
-            getattr(self, prefix + "value"),
-            shape,
+    def _parts(self, prefix: str) -> Parts:
+        return (
+            self.get_buffer(prefix + "row_pointer"),
+            self.get_buffer(prefix + "column"),
+            self.get_buffer(prefix + "value"),
         )
 
     def forward(self, dense: Tensor) -> Tensor:
@@ -82,20 +103,46 @@ class SparseMatrix(nn.Module):
         Raises:
             ValueError: if the number of rows of X is not the number of columns of A.
         """
+        self._check(dense)
+        matrix = self._parts("")
+        return _product(dense, matrix, matrix if self.symmetric else self._parts("transposed_"))
+
+    def chosen(self, rows: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return the product with some rows of A, which costs what these rows cost.
+
+        Every row is filled up to the longest one, so A should have rows of about equal length, as
+        the graphs of k nearest neighbours have.
+
+        Args:
+            rows: which rows, in any order and as often as wanted [B].
+
+        Returns:
+            The product X [C, d] -> A[rows] X [B, d] in float32.
+        """
+        row_pointer, column, value = self._parts("")
+        places = torch.arange(self.longest_row, device=rows.device, dtype=column.dtype)
+        places = row_pointer[rows].unsqueeze(1) + places
+        inside = places < row_pointer[rows + 1].unsqueeze(1)
+        places = places.clamp(max=max(len(column) - 1, 0))
+        pointer = torch.arange(len(rows) + 1, device=rows.device, dtype=column.dtype)
+        matrix = (
+            pointer * self.longest_row,
+            column[places].flatten(),
+            (value[places] * inside).flatten(),
+        )
+        transposed = _transposed(matrix, self.shape[1]) if torch.is_grad_enabled() else None
+
+        def product(dense: Tensor) -> Tensor:
+            self._check(dense)
+            return _product(dense, matrix, transposed)
+
+        return product
+
+    def _check(self, dense: Tensor) -> None:
         if dense.ndim != 2 or dense.shape[0] != self.shape[1]:
             raise ValueError(
                 f"expected a dense matrix [{self.shape[1]}, d], found {tuple(dense.shape)}"
             )
-        matrix = self._csr("", self.shape)
-        if self.symmetric:
-            transposed = matrix
-        else:
-            transposed = self._csr("transposed_", (self.shape[1], self.shape[0]))
-        with torch.autocast(device_type=dense.device.type, enabled=False):
-            product: Tensor = _SparseMatrixProduct.apply(  # type: ignore[no-untyped-call]
-                dense.float(), matrix, transposed
-            )
-        return product
 
     def extra_repr(self) -> str:
         """Show shape and number of non-zeros when a model is printed."""
@@ -103,12 +150,54 @@ class SparseMatrix(nn.Module):
         return f"{self.shape[0]} x {self.shape[1]}, {non_zeros} non-zeros"
 
 
+def _transposed(matrix: Parts, columns: int) -> Parts:
+    on_cpu = matrix[0].device.type == "cpu"
+    return (
+        transposed_by_counting(matrix, columns)
+        if on_cpu
+        else transposed_by_sorting(matrix, columns)
+    )
+
+
+def transposed_by_counting(matrix: Parts, columns: int) -> Parts:
+    """Return the parts of the transpose; on the CPU, where sorting takes far longer.
+
+    Args:
+        matrix: the parts of a matrix [R, C].
+        columns: C.
+    """
+    row_pointer, column, value = (part.numpy() for part in matrix)
+    shape = (len(row_pointer) - 1, columns)
+    transposed = sp.csr_matrix((value, column, row_pointer), shape=shape).tocsc()
+    parts = (transposed.indptr, transposed.indices, transposed.data)
+    pointer, row, value_of_row = map(torch.from_numpy, parts)
+    return pointer, row, value_of_row
+
+
+def transposed_by_sorting(matrix: Parts, columns: int) -> Parts:
+    """Return the parts of the transpose without leaving the device; arguments as above."""
+    row_pointer, column, value = matrix
+    ordered, order = torch.sort(column, stable=True)
+    row = torch.searchsorted(row_pointer, order.to(row_pointer.dtype), right=True) - 1
+    every_column = torch.arange(columns + 1, device=column.device, dtype=column.dtype)
+    pointer = torch.searchsorted(ordered, every_column)
+    return pointer.to(column.dtype), row.to(column.dtype), value[order]
+
+
+def _product(dense: Tensor, matrix: Parts, transposed: Parts | None) -> Tensor:
+    with torch.autocast(device_type=dense.device.type, enabled=False):
+        product: Tensor = _SparseMatrixProduct.apply(  # type: ignore[no-untyped-call]
+            dense.float(), matrix, transposed
+        )
+    return product
+
+
 class _SparseMatrixProduct(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, dense: Tensor, matrix: Tensor, transposed: Tensor) -> Tensor:
+    def forward(ctx: Any, dense: Tensor, matrix: Parts, transposed: Parts | None) -> Tensor:
         ctx.transposed = transposed
-        return matrix @ dense
+        return sparse_product(matrix, dense)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        return ctx.transposed @ gradients[0].contiguous(), None, None
+        return sparse_product(ctx.transposed, gradients[0]), None, None

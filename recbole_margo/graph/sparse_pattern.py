@@ -9,7 +9,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-from recbole_margo.graph.sparse import csr_tensor
+from recbole_margo.graph.sparse import csr_tensor, sparse_product
 
 
 class SparsePattern(nn.Module):
@@ -115,17 +115,17 @@ class SparsePattern(nn.Module):
             0, self.row, values
         )
 
-    def _matrix(self, values: Tensor) -> Tensor:
-        return csr_tensor(self.row_pointer, self.column, values, self.shape)
+    def _product(self, values: Tensor, dense: Tensor) -> Tensor:
+        return sparse_product((self.row_pointer, self.column, values), dense)
 
-    def _transposed(self, values: Tensor) -> Tensor:
-        shape = (self.shape[1], self.shape[0])
+    def _transposed_product(self, values: Tensor, dense: Tensor) -> Tensor:
         values = values[self.transposed_order]
-        return csr_tensor(self.transposed_pointer, self.transposed_column, values, shape)
+        return sparse_product((self.transposed_pointer, self.transposed_column, values), dense)
 
     def _dot(self, left: Tensor, right: Tensor) -> Tensor:
-        places = self._matrix(left.new_zeros(len(self.row)))
-        values: Tensor = torch.sparse.sampled_addmm(places, left, right.T, beta=0.0).values()
+        places = (self.row_pointer, self.column, left.new_zeros(len(self.row)))
+        matrix = csr_tensor(places, self.shape)
+        values: Tensor = torch.sparse.sampled_addmm(matrix, left, right.T, beta=0.0).values()
         return values
 
     def extra_repr(self) -> str:
@@ -142,14 +142,16 @@ class _ValuedProduct(torch.autograd.Function):
     def forward(ctx: Any, values: Tensor, dense: Tensor, pattern: SparsePattern) -> Tensor:
         ctx.save_for_backward(values, dense)
         ctx.pattern = pattern
-        return pattern._matrix(values) @ dense
+        return pattern._product(values, dense)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         values, dense = ctx.saved_tensors
         gradient = gradients[0].contiguous()
         of_values = ctx.pattern._dot(gradient, dense) if ctx.needs_input_grad[0] else None
-        of_dense = ctx.pattern._transposed(values) @ gradient if ctx.needs_input_grad[1] else None
+        of_dense = (
+            ctx.pattern._transposed_product(values, gradient) if ctx.needs_input_grad[1] else None
+        )
         return of_values, of_dense, None
 
 
@@ -164,6 +166,8 @@ class _InnerProducts(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         left, right = ctx.saved_tensors
         values = gradients[0].contiguous()
-        of_left = ctx.pattern._matrix(values) @ right if ctx.needs_input_grad[0] else None
-        of_right = ctx.pattern._transposed(values) @ left if ctx.needs_input_grad[1] else None
+        of_left = ctx.pattern._product(values, right) if ctx.needs_input_grad[0] else None
+        of_right = (
+            ctx.pattern._transposed_product(values, left) if ctx.needs_input_grad[1] else None
+        )
         return of_left, of_right, None

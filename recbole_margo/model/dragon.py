@@ -88,9 +88,13 @@ class DRAGON(MultimodalRecommender):
         initial = nn.init.xavier_normal_(torch.empty(self.n_users, len(self.modalities), 1))
         self.user_weights = nn.Parameter(torch.softmax(initial.squeeze(-1), dim=1))
 
-    def embeddings(self) -> tuple[Tensor, Tensor]:
-        """Return users [U, M, d] and items [I, M, d]."""
-        users, items = self.backbone(self.features, self.modality_mask, self.user_weights)
+    def embeddings(
+        self, users: Tensor | None = None, items: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return users [B, M, d] and items [C, M, d] by id; none: all [U, M, d] and [I, M, d]."""
+        users, items = self.backbone(
+            self.features, self.modality_mask, self.user_weights, users, items
+        )
         return users, items
 
     def calculate_loss(self, interaction: Any) -> tuple[Tensor, Tensor]:
@@ -100,10 +104,11 @@ class DRAGON(MultimodalRecommender):
             interaction: with user ids [B], item ids [B] and negative item ids [B].
         """
         user = interaction[self.USER_ID]
-        users, items = self.embeddings()
-        batch_users = users[user]
-        positive = modality_scores(batch_users, items[interaction[self.ITEM_ID]]).sum(dim=-1)
-        negative = modality_scores(batch_users, items[interaction[self.NEG_ITEM_ID]]).sum(dim=-1)
+        both = torch.cat([interaction[self.ITEM_ID], interaction[self.NEG_ITEM_ID]])
+        users, items = self.embeddings(user, both)
+        positives, negatives = items.chunk(2)
+        positive = modality_scores(users, positives).sum(dim=-1)
+        negative = modality_scores(users, negatives).sum(dim=-1)
         penalty = self.backbone.regularization(user) + mean_square(self.user_weights)
         return bpr_loss(positive, negative), self.hyperparameters.reg_weight * penalty
 

@@ -183,9 +183,11 @@ class MARGO(MultimodalRecommender):
             groups.append({"params": [self.weight_logits], "lr": rate})
         return groups
 
-    def embeddings(self) -> tuple[Tensor, Tensor]:
-        """Return users [U, M, d] and items [I, M, d]."""
-        users, items = self.backbone(self.features, self.modality_mask)
+    def embeddings(
+        self, users: Tensor | None = None, items: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return users [B, M, d] and items [C, M, d] by id; none: all [U, M, d] and [I, M, d]."""
+        users, items = self.backbone(self.features, self.modality_mask, users=users, items=items)
         return users, items
 
     def item_weights(self) -> Tensor:
@@ -201,11 +203,11 @@ class MARGO(MultimodalRecommender):
         self._warn_without_stages()
         user = interaction[self.USER_ID]
         positive, negative = interaction[self.ITEM_ID], interaction[self.NEG_ITEM_ID]
-        users, items = self.embeddings()
-        batch_users = users[user]
+        users, items = self.embeddings(user, torch.cat([positive, negative]))
+        positive_items, negative_items = items.chunk(2)
         with torch.autocast(device_type=users.device.type, enabled=False):
-            positive_scores = modality_scores(batch_users, items[positive])
-            negative_scores = modality_scores(batch_users, items[negative])
+            positive_scores = modality_scores(users, positive_items)
+            negative_scores = modality_scores(users, negative_items)
             penalty = self.hyperparameters.reg_weight * self.backbone.regularization(user)
             if self.stage == BACKBONE_STAGE:
                 plain = bpr_loss(positive_scores.sum(dim=-1), negative_scores.sum(dim=-1))

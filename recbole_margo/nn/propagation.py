@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 def layer_outputs(
@@ -29,8 +30,10 @@ def layer_outputs(
 
 def sum_of_layers(adjacency: Callable[[Tensor], Tensor], nodes: Tensor, layers: int) -> Tensor:
     r"""Return :math:`\sum_{l=0}^{L} \hat A^l X` [N, d]; arguments as in `layer_outputs`."""
-    outputs = layer_outputs(adjacency, nodes, layers)
-    return sum(outputs[1:], start=outputs[0])
+    total = nodes
+    for _ in range(layers):  # Horner's rule: I + A + A^2 = I + A (I + A)
+        total = nodes + adjacency(total)
+    return total
 
 
 def mean_of_layers(adjacency: Callable[[Tensor], Tensor], nodes: Tensor, layers: int) -> Tensor:
@@ -66,3 +69,8 @@ def light_gcn(
 def power(adjacency: Callable[[Tensor], Tensor], nodes: Tensor, layers: int) -> Tensor:
     r"""Return :math:`\hat A^L X` [N, d]; arguments as in `layer_outputs`."""
     return layer_outputs(adjacency, nodes, layers)[-1]
+
+
+def chosen_rows(table: Tensor, rows: Tensor | None) -> Tensor:
+    """Return the rows [B, *] of a table [N, *], or the table itself if none are named."""
+    return table if rows is None else functional.embedding(rows, table)

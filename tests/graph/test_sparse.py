@@ -9,7 +9,11 @@ import scipy.sparse as sp
 import torch
 from numpy.testing import assert_allclose
 
-from recbole_margo.graph.sparse import SparseMatrix
+from recbole_margo.graph.sparse import (
+    SparseMatrix,
+    transposed_by_counting,
+    transposed_by_sorting,
+)
 
 
 def random_matrix(rows: int = 6, columns: int = 4, seed: int = 0) -> np.ndarray:
@@ -102,8 +106,36 @@ def test_half_precision_is_computed_in_float32_also_under_autocast(dtype):
 @pytest.mark.parametrize("shape", [(5, 3), (4,), (4, 3, 1)])
 def test_a_wrong_shape_is_refused(shape):
     matrix = SparseMatrix(sp.csr_matrix(random_matrix()))
-    with pytest.raises(ValueError, match=r"expected a dense matrix \[4, d\], found"):
-        matrix(torch.ones(shape))
+    for product in (matrix, matrix.chosen(torch.tensor([0]))):
+        with pytest.raises(ValueError, match=r"expected a dense matrix \[4, d\], found"):
+            product(torch.ones(shape))
+
+
+@pytest.mark.parametrize("rows", [[0, 1, 2, 3, 4, 5], [5, 2, 2, 0, 5], [2], []])
+def test_chosen_rows_and_their_gradient_equal_those_of_the_whole_product(rows):
+    A = random_matrix()
+    random = np.random.default_rng(1)
+    X, G = random.normal(size=(4, 3)), random.normal(size=(len(rows), 3))
+    dense = torch.tensor(X, dtype=torch.float32, requires_grad=True)
+    product = SparseMatrix(sp.csr_matrix(A)).chosen(torch.tensor(rows, dtype=torch.int64))(dense)
+    product.backward(torch.tensor(G, dtype=torch.float32))
+    assert product.dtype == torch.float32
+    assert_allclose(product.detach(), A[rows] @ X, rtol=1e-5, atol=1e-6)
+    assert_allclose(dense.grad, A[rows].T @ G, rtol=1e-5, atol=1e-6)
+
+
+def test_chosen_rows_of_an_empty_matrix_are_zero():
+    dense = torch.ones(3, 2, requires_grad=True)
+    product = SparseMatrix(sp.csr_matrix((4, 3))).chosen(torch.tensor([3, 1]))(dense)
+    product.sum().backward()
+    assert_allclose(product.detach(), np.zeros((2, 2)))
+    assert_allclose(dense.grad, np.zeros((3, 2)))
+
+
+def test_the_gradient_of_chosen_rows_by_finite_differences(double_precision):
+    matrix = SparseMatrix(sp.csr_matrix(random_matrix())).double()
+    dense = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(matrix.chosen(torch.tensor([5, 2, 0, 5])), dense)
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])  # noqa: S301
@@ -122,6 +154,17 @@ def test_the_state_dict_is_free_of_it():
 
 def test_it_shows_its_size():
     assert "2 x 3, 1 non-zeros" in repr(SparseMatrix(sp.coo_matrix(([1.0], ([0], [2])), (2, 3))))
+
+
+@pytest.mark.parametrize("transposed", [transposed_by_counting, transposed_by_sorting])
+def test_a_transpose_keeps_entries_that_stand_twice_and_rows_out_of_order(transposed):
+    pointer, column = torch.tensor([0, 3, 3, 5]), torch.tensor([3, 0, 3, 1, 0])
+    matrix = tuple(part.int() for part in (pointer, column)), torch.arange(1.0, 6.0)
+    row_pointer, row, value = transposed((*matrix[0], matrix[1]), 5)
+    assert row_pointer.dtype == row.dtype == torch.int32
+    assert row_pointer.tolist() == [0, 2, 3, 3, 5, 5]
+    assert row.tolist() == [0, 2, 2, 0, 0]
+    assert value.tolist() == [2, 5, 4, 1, 3]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

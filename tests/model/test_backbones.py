@@ -91,3 +91,35 @@ def test_preferences_start_as_xavier_normal(tmp_path):
     table = experiment.parameters("backbone.")["user_preference.0"]
     assert table.shape == (201, 64)
     assert table.std() == pytest.approx(np.sqrt(2 / (201 + 64)), rel=0.03)
+
+
+@pytest.mark.parametrize("missing", MISSING)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"backbone": "DRAGON"},
+        {"backbone": "DRAGON", "item_graph_layers": 2},
+        {"backbone": "DRAGON", "user_neighbors": 0},
+        {"backbone": "LightGCN"},
+    ],
+    ids=str,
+)
+def test_chosen_users_and_items_and_their_gradients_are_those_of_all(tmp_path, settings, missing):
+    world = random_world(2).without(MISSING[missing])
+    model = prepare(world.write(tmp_path), "MARGO", **settings).model
+    user_ids, item_ids = torch.tensor([3, 20, 3, 1]), torch.tensor([15, 2, 7, 7, 1])
+    user_weights = torch.rand(21, 2, requires_grad=True)
+
+    def gradients(users, items):
+        loss = users.square().mean() + items.square().mean()
+        return torch.autograd.grad(
+            loss, [user_weights, *model.backbone.parameters()], allow_unused=True
+        )
+
+    users, items = model.backbone(model.features, model.modality_mask, user_weights)
+    of_all = users[user_ids], items[item_ids]
+    chosen = model.backbone(model.features, model.modality_mask, user_weights, user_ids, item_ids)
+    for found, expected in zip(chosen, of_all, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    for found, expected in zip(gradients(*chosen), gradients(*of_all), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)

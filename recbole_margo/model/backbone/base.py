@@ -46,17 +46,24 @@ class LateFusionBackbone(nn.Module):
         )
 
     def forward(
-        self, features: Sequence[Tensor], mask: Tensor, user_weights: Tensor | None = None
+        self,
+        features: Sequence[Tensor],
+        mask: Tensor,
+        user_weights: Tensor | None = None,
+        users: Tensor | None = None,
+        items: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Represent every user and item in every modality.
+        """Represent users and items in every modality.
 
         Args:
             features: one matrix [I, D_m] per modality.
             mask: presence mask [I, M], bool.
             user_weights: factors [U, M] on the users' modalities; none: 1.
+            users: ids of the users that are wanted [B], in any order; none: all.
+            items: ids of the items that are wanted [C]; none: all.
 
         Returns:
-            Users [U, M, d] and items [I, M, d].
+            Users [U, M, d] and items [I, M, d], or [B, M, d] and [C, M, d] of those wanted.
         """
         raise NotImplementedError
 
@@ -70,7 +77,6 @@ class LateFusionBackbone(nn.Module):
             [mean_square(functional.embedding(users, table)) for table in self.user_preference]
         ).sum()
 
-    def _by_modality(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
-        """Split [U + I, M * d] into users [U, M, d] and items [I, M, d]."""
-        shaped = nodes.view(len(nodes), -1, self.embedding_size)
-        return shaped[: self.user_count], shaped[self.user_count :]
+    def _by_modality(self, nodes: Tensor) -> Tensor:
+        """Take [N, M * d] apart into [N, M, d]."""
+        return nodes.view(len(nodes), -1, self.embedding_size)

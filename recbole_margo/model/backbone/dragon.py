@@ -8,15 +8,15 @@ from typing import Any
 import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from recbole_margo.graph.bipartite import normalized_adjacency
 from recbole_margo.graph.item_knn import binary_knn_graph, combined_graph, modality_shares
 from recbole_margo.graph.sparse import SparseMatrix
 from recbole_margo.graph.user_cooccurrence import softmax_rows, strongest_cooccurrences
 from recbole_margo.model.backbone.base import LateFusionBackbone
+from recbole_margo.nn.normalization import normalized_rows
 from recbole_margo.nn.projection import mlp_projection
-from recbole_margo.nn.propagation import sum_of_layers
+from recbole_margo.nn.propagation import chosen_rows, power, sum_of_layers
 
 LAYERS_ON_INTERACTIONS = 2
 
@@ -31,7 +31,7 @@ class DragonBackbone(LateFusionBackbone):
         E_u^m = (I + C)(w_u^m Z_u^m), \qquad E_i^m = Z_i^m + S^n Z_i^m
 
     C is the softmax of co-occurrence counts over the k strongest co-users, S the weighted sum of
-    the modalities' binary kNN graphs. The modalities travel side by side in one product.
+    the modalities' binary kNN graphs.
 
     Args: as in `LateFusionBackbone`; reads `embedding_size`, `projection_size`, `item_neighbors`,
         `item_graph_weights`, `item_graph_layers` and `user_neighbors` of the parameters.
@@ -76,21 +76,26 @@ class DragonBackbone(LateFusionBackbone):
         )
 
     def forward(
-        self, features: Sequence[Tensor], mask: Tensor, user_weights: Tensor | None = None
+        self,
+        features: Sequence[Tensor],
+        mask: Tensor,
+        user_weights: Tensor | None = None,
+        users: Tensor | None = None,
+        items: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Represent every user and item in every modality; see `LateFusionBackbone`."""
-        columns = []
+        """Represent users and items in every modality; see `LateFusionBackbone`."""
+        # One modality after the other: a table as narrow as that stays in a CPU's cache.
+        user_neighbors = self.user_graph if users is None else self.user_graph.chosen(users)
+        item_neighbors = self.item_graph if items is None else self.item_graph.chosen(items)
+        user_parts, item_parts = [], []
         for m, (matrix, table) in enumerate(zip(features, self.user_preference, strict=True)):
             projected = self.projections[m](matrix) * mask[:, m : m + 1]
-            columns.append(functional.normalize(torch.cat([table, projected.to(table.dtype)])))
-        nodes = sum_of_layers(
-            self.interaction_graph, torch.cat(columns, dim=1), LAYERS_ON_INTERACTIONS
-        )
-        users, items = self._by_modality(nodes)
-        if user_weights is not None:
-            users = users * user_weights.unsqueeze(-1)
-        users = users + self.user_graph(users.flatten(1)).view_as(users)
-        neighbors = items.flatten(1)
-        for _ in range(self.item_graph_layers):
-            neighbors = self.item_graph(neighbors)
-        return users, items + neighbors.view_as(items)
+            nodes = normalized_rows(torch.cat([table, projected.to(table.dtype)]))
+            nodes = sum_of_layers(self.interaction_graph, nodes, LAYERS_ON_INTERACTIONS)
+            all_users, all_items = nodes[: self.user_count], nodes[self.user_count :]
+            if user_weights is not None:
+                all_users = all_users * user_weights[:, m : m + 1]
+            smoothed = power(self.item_graph, all_items, self.item_graph_layers - 1)
+            user_parts.append(chosen_rows(all_users, users) + user_neighbors(all_users))
+            item_parts.append(chosen_rows(all_items, items) + item_neighbors(smoothed))
+        return torch.stack(user_parts, dim=1), torch.stack(item_parts, dim=1)

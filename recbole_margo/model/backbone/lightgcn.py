@@ -13,7 +13,7 @@ from recbole_margo.graph.bipartite import normalized_adjacency
 from recbole_margo.graph.sparse import SparseMatrix
 from recbole_margo.model.backbone.base import LateFusionBackbone
 from recbole_margo.nn.projection import linear_projection
-from recbole_margo.nn.propagation import mean_of_layers
+from recbole_margo.nn.propagation import chosen_rows, mean_of_layers
 
 
 class LightGCNBackbone(LateFusionBackbone):
@@ -43,18 +43,26 @@ class LightGCNBackbone(LateFusionBackbone):
         self.interaction_graph = SparseMatrix(normalized_adjacency(interactions), symmetric=True)
 
     def forward(
-        self, features: Sequence[Tensor], mask: Tensor, user_weights: Tensor | None = None
+        self,
+        features: Sequence[Tensor],
+        mask: Tensor,
+        user_weights: Tensor | None = None,
+        users: Tensor | None = None,
+        items: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Represent every user and item in every modality; see `LateFusionBackbone`."""
-        users = torch.cat(list(self.user_preference), dim=1)
-        items = torch.cat(
+        """Represent users and items in every modality; see `LateFusionBackbone`."""
+        user_columns = torch.cat(list(self.user_preference), dim=1)
+        item_columns = torch.cat(
             [self.projections[m](matrix) * mask[:, m : m + 1] for m, matrix in enumerate(features)],
             dim=1,
         )
         nodes = mean_of_layers(
-            self.interaction_graph, torch.cat([users, items.to(users.dtype)]), self.layers
+            self.interaction_graph,
+            torch.cat([user_columns, item_columns.to(user_columns.dtype)]),
+            self.layers,
         )
-        user_embeddings, item_embeddings = self._by_modality(nodes)
+        all_users, all_items = nodes[: self.user_count], nodes[self.user_count :]
+        user_embeddings = self._by_modality(chosen_rows(all_users, users))
         if user_weights is not None:
-            user_embeddings = user_embeddings * user_weights.unsqueeze(-1)
-        return user_embeddings, item_embeddings
+            user_embeddings = user_embeddings * chosen_rows(user_weights, users).unsqueeze(-1)
+        return user_embeddings, self._by_modality(chosen_rows(all_items, items))
