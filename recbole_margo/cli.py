@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import inspect
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -47,6 +48,8 @@ VERBS_WITH_A_MODULE = {
         "corrupt some items' features and see what is lost, and whether the weights tell",
     ),
 }
+# They take --workers, and none trains one model in several processes.
+VERBS_OF_MANY_RUNS = ("compare", "ablate", "sweep", "tune", "robustness")
 MODELS_LEGEND = """
 negatives  whether training samples items that a user does not know
 item ids   whether an item has an embedding of its own beside its content
@@ -59,6 +62,7 @@ examples:
   recbole-margo train --dataset=baby --alpha=0.5 --learning_rate=1e-4
   recbole-margo train --modalities='[text]'                 one modality only
   recbole-margo train --resume=runs/20260101-120000-ml-100k continue an interrupted run
+  recbole-margo train --nproc=2                             two processes, see docs/distributed.md
 
 Every RecBole key and every hyper-parameter of the models can be given as --key=value; values are
 read as YAML. RecBole's own models can be named too: `recbole-margo models --all`.
@@ -159,28 +163,46 @@ def _train(options: argparse.Namespace, rest: Sequence[str]) -> int:
     settings = parse_settings(rest)
     # Imported here, because torch and RecBole take seconds that --help need not wait for.
     from recbole_margo.experiment.compare import compare, resume_comparison
+    from recbole_margo.experiment.entry import merged_settings
+    from recbole_margo.experiment.follow import follow, follow_resumed, follows
     from recbole_margo.report.tables import comparison_table, failures, terminal_bold
     from recbole_margo.run import resume_run
+    from recbole_margo.training.process_group import SWITCHES, leave_torchrun
 
+    models = [name.strip() for name in options.model.split(",") if name.strip()]
+    merged = merged_settings(options.config_files.split(), settings)
+    switches = {key: settings.pop(key) for key in SWITCHES if options.resume and key in settings}
     if options.resume:
         refuse_settings(settings)
+    if follows(merged):
+        if options.resume:
+            well = follow_resumed(options.resume, switches)
+        else:
+            well = follow(models, options.dataset, merged, options.output_dir)
+        leave_torchrun()
+        return int(not well)
     if options.resume and Path(options.resume).is_dir():
+        _refuse_switches(switches, Path(options.resume))
         records = resume_comparison(options.resume)
     elif options.resume:
-        records = [resume_run(options.resume)]
+        records = [resume_run(options.resume, switches)]
     else:
-        records = compare(
-            [name.strip() for name in options.model.split(",") if name.strip()],
-            options.dataset,
-            options.config_files.split(),
-            settings,
-            options.output_dir,
-        )
+        records = compare(models, options.dataset, [], merged, options.output_dir)
+    leave_torchrun()
     print(comparison_table(records, style="simple", bold=terminal_bold()))
     for failure in failures(records):
         print(failure)
     _say_where(records)
     return int(any(record["status"] != "finished" for record in records))
+
+
+def _refuse_switches(switches: dict[str, Any], folder: Path) -> None:
+    if switches:
+        raise ConfigError(
+            f"the models in {folder} go on with the processes that they had: leave out "
+            f"--{', --'.join(switches)}, or continue one model with other processes, "
+            f"--resume={folder / 'MODEL' / 'checkpoint-last.pth'}"
+        )
 
 
 def _say_where(records: Sequence[dict[str, Any]]) -> None:
@@ -196,9 +218,23 @@ def _say_where(records: Sequence[dict[str, Any]]) -> None:
 
 
 def _delegate(options: argparse.Namespace, rest: Sequence[str]) -> int:
+    if options.verb in VERBS_OF_MANY_RUNS:
+        _refuse_processes(options.verb, rest)
     module, _, function = VERBS_WITH_A_MODULE[options.verb][0].partition(":")
     status: int = getattr(importlib.import_module(module), function)(rest)
     return status
+
+
+def _refuse_processes(verb: str, words: Sequence[str]) -> None:
+    """Refuse several processes for one run where there are many runs to share the cores."""
+    named = [word for word in words if word.partition("=")[0] in ("--nproc", "--world_size")]
+    torchrun = "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("WORLD_SIZE") != "1"
+    if named or torchrun:
+        raise ConfigError(
+            f"`{verb}` trains many runs, each in one process: "
+            f"{'start it without torchrun' if torchrun else 'leave out ' + named[0]} and give "
+            "--workers=N for N runs at a time; only `train` takes --nproc"
+        )
 
 
 def _models(options: argparse.Namespace, rest: Sequence[str]) -> int:

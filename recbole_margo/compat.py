@@ -16,6 +16,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from logging import getLogger
@@ -130,6 +131,25 @@ def _mend(module: ModuleType) -> None:
             if other_name.startswith("recbole.") and vars(other).get(name) is original:
                 setattr(other, name, replacement)
     module._mended_by_recbole_margo = True  # type: ignore[attr-defined]
+
+
+# --- torch ----------------------------------------------------------------------------------------
+
+
+@cache
+def onednn_linear() -> Callable[[Any, Any, Any], Any] | None:
+    """Return oneDNN's X W^T + b as a function of X, W and b, where torch has it; else none.
+
+    torch itself takes it for half precision only. The operator is the one that torch's compiler
+    emits; it has no gradient.
+    """
+    import torch
+
+    operator = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+    available: Any = torch.backends.mkldnn.is_available
+    if operator is None or not available():
+        return None
+    return lambda matrix, weight, bias: operator(matrix, weight, bias, "none", [], "")
 
 
 # --- ray and thop, which RecBole needs for tuning and for counting FLOPs --------------------------

@@ -18,6 +18,7 @@ from recbole_margo.errors import ConfigError
 from recbole_margo.model.base import MultimodalRecommender
 from recbole_margo.registry import find_model
 from recbole_margo.training.checkpoint import COMPUTED_KEYS
+from recbole_margo.training.process_group import ProcessGroup
 
 PROTOCOLS = ("recbole", "mmrec")
 # Keys that RecBole reads although none of its YAML files names them.
@@ -132,9 +133,7 @@ class Config(recbole.config.Config):  # type: ignore[misc]
                 raise ConfigError(f"`{key}` must be a number such as {default}, found {value!r}")
             if isinstance(default, bool) and not isinstance(value, bool):
                 raise ConfigError(f"`{key}` must be true or false, found {value!r}")
-        for key in ("nproc", "world_size"):
-            if self.external_config_dict.get(key, 1) > 1:
-                raise ConfigError(f"`{key}`: training in several processes is not supported yet")
+        ProcessGroup.of_config(self)
         if self.final_config_dict["eval_protocol"] not in PROTOCOLS:
             raise ConfigError(
                 f"`eval_protocol` must be one of {list(PROTOCOLS)}, "

@@ -5,17 +5,17 @@ from __future__ import annotations
 import datetime
 import json
 import logging
-import re
+import os
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import recbole.trainer.trainer
 from recbole.utils import init_seed
-from torch.utils.tensorboard import SummaryWriter
 
 from dataset_converters.atomic import replacing
 from recbole_margo.config import Config, config_from_checkpoint
@@ -27,12 +27,26 @@ from recbole_margo.registry import find_trainer
 from recbole_margo.report.weight_figures import weight_histograms
 from recbole_margo.resources import peak_memory, reset_peak_memory, versions
 from recbole_margo.training.checkpoint import plain_config, read_checkpoint
+from recbole_margo.training.data_parallel import train_together
+from recbole_margo.training.launch import launch
+from recbole_margo.training.outputs import logging_to, silent
+from recbole_margo.training.outputs import tensorboard_in as tensorboard_in
+from recbole_margo.training.process_group import (
+    SWITCHES,
+    ProcessGroup,
+    device_of,
+    joined,
+    joined_torchrun,
+    torchrun_rank,
+    under_torchrun,
+)
+from recbole_margo.training.processes import Processes
 from recbole_margo.training.trainer import MultimodalTrainer
 
 RECORD_FORMAT = 1
 CHECKPOINT = "checkpoint.pth"
+RESULT = "result.json"
 PER_USER = "per_user.npz"
-ANSI_COLORS = re.compile(r"\x1B\[[0-9;]*m")
 
 
 def run_recbole_margo(
@@ -63,18 +77,22 @@ def run_recbole_margo(
     return run_config(config, folder / config["model"])
 
 
-def resume_run(checkpoint: str | Path) -> dict[str, Any]:
+def resume_run(checkpoint: str | Path, switches: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Continue an interrupted run of one model with the numbers it would have had.
 
     Args:
         checkpoint: the run's `checkpoint-last.pth`; results go beside it.
+        switches: `nproc` and the like, where other processes go on than those that began.
 
     Returns:
         The result record.
     """
     path = Path(checkpoint)
-    state = read_checkpoint(path)
-    return run_config(config_from_checkpoint(state["config"]), path.parent, resume=path)
+    settings = read_checkpoint(path)["config"]
+    if switches:
+        settings = {key: value for key, value in settings.items() if key not in SWITCHES}
+    config = config_from_checkpoint({**settings, **(switches or {})})
+    return run_config(config, path.parent, resume=path)
 
 
 def new_run_folder(dataset: str) -> Path:
@@ -89,7 +107,7 @@ def new_run_folder(dataset: str) -> Path:
 
 
 def run_config(config: Config, folder: Path, resume: Path | None = None) -> dict[str, Any]:
-    """Run one experiment.
+    """Run one experiment, in as many processes as the config or torchrun says.
 
     Args:
         config: the config.
@@ -97,26 +115,104 @@ def run_config(config: Config, folder: Path, resume: Path | None = None) -> dict
         resume: checkpoint of an interrupted run of the same config.
 
     Returns:
-        The result record.
+        The result record; an empty one where process 0 is on another machine or, under torchrun,
+        in another process, which then has the record.
+
+    Raises:
+        TrainingError: if one of several processes failed; all have ended then.
+        SystemExit: instead of it under torchrun, which ends the others.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    group = ProcessGroup.of_config(config)
+    if under_torchrun():
+        return _run_under_torchrun(config, folder, resume)
+    if group.count == 1:
+        return _run(config, folder, resume, Processes())
+    device_of(config, 0, group.here)
+    launch(_run_in_process, (plain_config(config), folder, resume, group), group)
+    if not group.is_first:
+        return {}
+    record: dict[str, Any] = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    return record
+
+
+def _run_in_process(
+    local_rank: int,
+    rank: int,
+    store: tuple[str, int],
+    values: dict[str, Any],
+    folder: Path,
+    resume: Path | None,
+    group: ProcessGroup,
+) -> None:
+    """Do one process's part of a run; what `launch` starts."""
+    config = config_from_checkpoint(values)
+    config["device"] = device_of(config, local_rank, group.here)
+    with joined(config["device"], rank, group, store) as processes:
+        _run(config, folder, resume, processes)
+
+
+def _run_under_torchrun(config: Config, folder: Path, resume: Path | None) -> dict[str, Any]:
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"]))
+    local_rank = int(os.environ.get("LOCAL_RANK", torchrun_rank() % here))
+    try:
+        config["device"] = device_of(config, local_rank, here)
+        return _run(config, folder, resume, joined_torchrun(config["device"]))
+    except Exception as error:
+        # The others wait for this process in vain: it must end, whatever else it was to train.
+        logging.getLogger().exception("process %d failed", torchrun_rank())
+        raise SystemExit(f"process {torchrun_rank()} failed: {error}") from error
+
+
+def _run(config: Config, folder: Path, resume: Path | None, processes: Processes) -> dict[str, Any]:
+    """Run one experiment as one of the processes that share it."""
     config["checkpoint_dir"] = str(folder)
-    with logging_to(folder / "train.log"), tensorboard_in(folder / "tensorboard"):
+    with ExitStack() as outputs:
+        if processes.is_first:
+            folder.mkdir(parents=True, exist_ok=True)
+            outputs.enter_context(logging_to(folder / "train.log"))
+            outputs.enter_context(tensorboard_in(folder / "tensorboard"))
+        else:
+            # RecBole's trainers make this folder, which may be the first process's alone to make.
+            config["checkpoint_dir"] = tempfile.gettempdir()
+            for key in ("log_wandb", "save_dataset", "save_dataloaders"):
+                config[key] = False
+            outputs.enter_context(silent())
         reset_peak_memory()
         loaders = load_split(config)
-        logging.getLogger().info(_describe(config, loaders))
-        init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
+        logging.getLogger().info(_describe(config, loaders, processes))
+        init_seed(config["seed"], config["reproducibility"])
         model = config.model_class(config, loaders[0]._dataset).to(config["device"])
         trainer = find_trainer(config.model_class, config["model"])(config, model)
         trainer.saved_model_file = str(folder / CHECKPOINT)
+        train_together(trainer, loaders, processes)
         if resume is not None:
             trainer.resume_checkpoint(resume)
-        record, per_user = _train_and_test(config, model, trainer, loaders)
-        if per_user is not None:
-            per_user.save(folder / PER_USER)
-        record["split"] = split_fingerprint(*loaders)
-        _write_weights(model, trainer, loaders[0]._dataset, record, folder)
-        write_json(folder / "result.json", record)
+        fitted = _fit(config, trainer, loaders, processes.is_first)
+        record = {}
+        if processes.is_first:
+            record = _tested(config, model, trainer, loaders, fitted, folder, processes)
+        processes.wait()  # for the test, whose failure all would share
+    return record
+
+
+def _tested(
+    config: Config,
+    model: Any,
+    trainer: Any,
+    loaders: tuple[Any, Any, Any],
+    fitted: _Fitted,
+    folder: Path,
+    processes: Processes,
+) -> dict[str, Any]:
+    """Test a trained model once and write what came out."""
+    trainer.processes = Processes()  # the others wait
+    record, per_user = _test(config, model, trainer, loaders[2], fitted)
+    if per_user is not None:
+        per_user.save(folder / PER_USER)
+    record["processes"] = processes.count
+    record["split"] = split_fingerprint(*loaders)
+    _write_weights(model, trainer, loaders[0]._dataset, record, folder)
+    write_json(folder / RESULT, record)
     return record
 
 
@@ -131,20 +227,33 @@ def load_split(config: Config) -> tuple[Any, Any, Any]:
     return prepare_loaders(config, load_dataset(config), config.model_class)
 
 
-def _train_and_test(
-    config: Config, model: Any, trainer: Any, loaders: tuple[Any, Any, Any]
-) -> tuple[dict[str, Any], PerUserMetrics | None]:
-    """Train, test once, and return the record and the test metrics of every user."""
-    train, valid, test = loaders
+@dataclass(frozen=True)
+class _Fitted:
+    """What training came to."""
+
+    validations: list[tuple[int, float]]
+    valid_result: Mapping[str, Any] | None
+    seconds: float
+
+
+def _fit(config: Config, trainer: Any, loaders: tuple[Any, Any, Any], is_first: bool) -> _Fitted:
+    """Train; only the first of several processes writes checkpoints and shows progress."""
     validations: list[tuple[int, float]] = []
     started = perf_counter()
     _, valid_result = trainer.fit(
-        train,
-        valid,
-        show_progress=config["show_progress"] and sys.stderr.isatty(),
+        *loaders[:2],
+        saved=is_first,
+        show_progress=is_first and config["show_progress"] and sys.stderr.isatty(),
         callback_fn=lambda epoch, score: validations.append((epoch, float(score))),
     )
-    seconds = perf_counter() - started
+    return _Fitted(validations, valid_result, perf_counter() - started)
+
+
+def _test(
+    config: Config, model: Any, trainer: Any, test: Any, fitted: _Fitted
+) -> tuple[dict[str, Any], PerUserMetrics | None]:
+    """Test once, and return the record and the test metrics of every user."""
+    seconds = fitted.seconds
     if isinstance(trainer, MultimodalTrainer):
         stages = [stage.as_plain() for stage in trainer.progress]
         for stage in stages:
@@ -154,7 +263,7 @@ def _train_and_test(
         seconds = sum(stage["seconds"] for stage in stages)
     else:
         test_result, per_user = evaluate_per_user(trainer, test)
-        stages = [_recbole_stage(config, validations, seconds, valid_result, test_result)]
+        stages = [_recbole_stage(config, fitted, test_result)]
     first, last = stages[0]["best_score"], stages[-1]["best_score"]
     bigger = config["valid_metric_bigger"]
     record = {
@@ -183,13 +292,10 @@ def _train_and_test(
 
 
 def _recbole_stage(
-    config: Config,
-    validations: list[tuple[int, float]],
-    seconds: float,
-    valid_result: Mapping[str, Any] | None,
-    test_result: Mapping[str, Any],
+    config: Config, fitted: _Fitted, test_result: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Describe the training of one of RecBole's trainers, which keeps the later of two equals."""
+    validations = fitted.validations
     sign = 1 if config["valid_metric_bigger"] else -1
     best_epoch, best_score = -1, None
     for epoch, score in validations:
@@ -200,8 +306,8 @@ def _recbole_stage(
         "epochs": validations[-1][0] + 1 if validations else config["epochs"],
         "best_epoch": best_epoch,
         "best_score": best_score,
-        "seconds": seconds,
-        "valid": _floats(valid_result or {}),
+        "seconds": fitted.seconds,
+        "valid": _floats(fitted.valid_result or {}),
         "test": _floats(test_result),
     }
 
@@ -214,7 +320,7 @@ def _hyperparameters(config: Config, model: Any) -> dict[str, Any]:
     names = ["learning_rate", "train_batch_size", "weight_decay", "epochs", "stopping_step"]
     if isinstance(model, MultimodalRecommender):
         names += list(model.parameters_class.descriptions())
-        names += ["feature_normalization"]
+        names += ["feature_normalization", "feature_reduction", "item_neighbor_search"]
     else:
         names += [name for name in config.internal_config_dict if name in _model_keys(config)]
     return {name: config[name] for name in dict.fromkeys(names)}
@@ -227,13 +333,14 @@ def _model_keys(config: Config) -> set[str]:
     return known_keys(config.model_class, {}) - general
 
 
-def _describe(config: Config, loaders: tuple[Any, Any, Any]) -> str:
+def _describe(config: Config, loaders: tuple[Any, Any, Any], processes: Processes) -> str:
     sizes = " / ".join(str(len(loader._dataset)) for loader in loaders)
     train = loaders[0]._dataset
     return (
         f"{config['model']} on {config['dataset']}: {train.user_num - 1} users, "
         f"{train.item_num - 1} items, {sizes} interactions (train / valid / test), seed "
         f"{config['seed']}, protocol {config['eval_protocol']}, device {config['device']}"
+        + (f", {processes.count} processes" if processes.count > 1 else "")
     )
 
 
@@ -255,44 +362,3 @@ def write_json(path: Path, value: Any) -> None:
     with replacing(path) as temporary:
         text = json.dumps(value, indent=2, default=str, ensure_ascii=False)
         temporary.write_text(f"{text}\n", encoding="utf-8")
-
-
-@contextmanager
-def tensorboard_in(folder: Path) -> Iterator[None]:
-    """Let RecBole's trainers write TensorBoard events there, not into the working folder."""
-    module = recbole.trainer.trainer
-    original = module.get_tensorboard
-    module.get_tensorboard = lambda logger: SummaryWriter(str(folder))
-    try:
-        yield
-    finally:
-        module.get_tensorboard = original
-
-
-@contextmanager
-def logging_to(path: Path) -> Iterator[None]:
-    """Log to the terminal and, without colours, to a file."""
-    root = logging.getLogger()
-    screen = logging.StreamHandler(sys.stderr)
-    screen_formatter = logging.Formatter if sys.stderr.isatty() else _PlainFormatter
-    screen.setFormatter(screen_formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    file = logging.FileHandler(path, encoding="utf-8")
-    file.setFormatter(_PlainFormatter("%(asctime)s %(levelname)s %(message)s"))
-    level, others = root.level, root.handlers[:]
-    root.handlers[:] = [screen, file]
-    root.setLevel(logging.INFO)
-    try:
-        yield
-    except Exception:
-        root.removeHandler(screen)
-        root.exception("The run failed.")
-        raise
-    finally:
-        file.close()
-        root.handlers[:] = others
-        root.setLevel(level)
-
-
-class _PlainFormatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        return ANSI_COLORS.sub("", super().format(record))

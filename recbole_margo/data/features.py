@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import mmap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -20,6 +21,7 @@ from recbole_margo.data.bundled import BUNDLED_DATASET, ensure_bundled_features
 from recbole_margo.data.corruption import FeatureCorruption
 from recbole_margo.data.normalization import NORMALIZATIONS, normalize_features
 from recbole_margo.data.readers import read_manifest, read_modality
+from recbole_margo.data.reduction import reduce_features, reduced_columns
 from recbole_margo.errors import ConfigError, FeatureError
 
 
@@ -31,7 +33,7 @@ class ItemFeatures:
         modalities: [M] names.
         matrices: per modality [I, D_m] float32; the rows of PAD (0) and of missing items are zero.
         mask: [I, M] bool, true where the item has the modality; false for PAD.
-        checksums: modality -> SHA-256 of its matrix file.
+        checksums: modality -> SHA-256 of its matrix file, and how it was reduced.
         corrupted: [I, M] bool, true where `feature_corruption` made the row worse.
     """
 
@@ -47,8 +49,8 @@ def load_item_features(config: Any, dataset: Any) -> ItemFeatures:
 
     Args:
         config: RecBole's Config, or any object whose `config[key]` is a value or None. Keys used:
-            `modalities`, `feature_normalization`, `feature_corruption`, `feature_path`, `seed`,
-            `dataset`, `data_path`.
+            `modalities`, `feature_normalization`, `feature_corruption`, `feature_reduction`,
+            `feature_path`, `seed`, `dataset`, `data_path`.
         dataset: RecBole's Dataset, from which the item tokens by internal id are taken.
 
     Returns:
@@ -57,12 +59,13 @@ def load_item_features(config: Any, dataset: Any) -> ItemFeatures:
     Raises:
         FeatureError: the files do not exist, are damaged, or do not fit the dataset.
         ConfigError: a normalisation that does not exist, or is set for an unknown modality; a
-            corruption that makes no sense.
+            corruption or a reduction that makes no sense.
     """
     name = config["dataset"]
     folder, manifest = _manifest(config)
     modalities = _chosen_modalities(config["modalities"], manifest, folder)
     normalizations = _normalizations(config["feature_normalization"], modalities, manifest)
+    columns = reduced_columns(config["feature_reduction"], list(manifest.modalities))
     item_tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
     matrices: list[Tensor] = []
     mask = torch.zeros(len(item_tokens), len(modalities), dtype=torch.bool)
@@ -87,6 +90,11 @@ def load_item_features(config: Any, dataset: Any) -> ItemFeatures:
     for column, modality in enumerate(modalities):
         normalize_features(matrices[column], mask[:, column], normalizations[modality])
     checksums = {modality: manifest.modalities[modality].sha256 for modality in modalities}
+    for column, modality in enumerate(modalities):
+        given = matrices[column]
+        matrices[column] = reduce_features(given, columns.get(modality), modality, folder)
+        if matrices[column] is not given:
+            checksums[modality] += f" reduced to {columns[modality]}"
     return ItemFeatures(modalities, tuple(matrices), mask, checksums, corrupted)
 
 
@@ -235,7 +243,10 @@ def _gather(
     Returns:
         The matrix [I, D] float32, and [I] bool which items have a row that is not all zero.
     """
-    matrix = np.zeros((len(rows), stored.shape[1]), dtype=np.float32)
+    # Memory of torch begins at a multiple of 64 bytes; elsewhere the last digit of a product may
+    # depend on where the matrix happens to lie, and so on the process.
+    gathered = torch.zeros(len(rows), stored.shape[1])
+    matrix = gathered.numpy()
     items = np.flatnonzero(rows >= 0)
     items = items[np.argsort(rows[items])]  # read the file from front to back
     bad: list[str] = []
@@ -243,6 +254,7 @@ def _gather(
         values = stored[rows[items[block]]]
         matrix[items[block]] = values
         bad.extend(item_tokens[item] for item in items[block][~np.isfinite(values).all(axis=1)])
+        _release(stored)
     if bad:
         raise FeatureError(
             f"{path}: expected finite numbers, found NaN or infinity for {len(bad)} items, first "
@@ -257,4 +269,11 @@ def _gather(
         logging.getLogger().warning(
             "%s: %d items have a row of zeros; they are taken to miss the modality.", path, zeros
         )
-    return torch.from_numpy(matrix), torch.from_numpy(present)
+    return gathered, torch.from_numpy(present)
+
+
+def _release(stored: NDArray[np.floating]) -> None:
+    """Let go of the pages of a memory map that were read, which else add up to the whole file."""
+    pages: Any = stored.base
+    if isinstance(pages, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        pages.madvise(mmap.MADV_DONTNEED)

@@ -1,4 +1,4 @@
-"""The metrics of each user and the rank of each positive, recorded while RecBole evaluates."""
+"""The metrics of each user and the rank of each positive, recorded during an evaluation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from torch import Tensor
 
 from dataset_converters.atomic import replacing
 from recbole_margo.errors import CheckpointError
-from recbole_margo.training.trainer import UNROUNDED, MultimodalTrainer
+from recbole_margo.training.full_ranking import FullRanking
+from recbole_margo.training.ranking_trainer import UNROUNDED, RankingTrainer
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class PerUserMetrics:
 def evaluate_per_user(
     trainer: Any, loader: Any, model_file: str | None = None
 ) -> tuple[dict[str, float], PerUserMetrics | None]:
-    """Evaluate a model once, with RecBole's own evaluation, and keep what each user got.
+    """Evaluate a model once, with RecBole's own metrics, and keep what each user got.
 
     Args:
         trainer: our trainer or one of RecBole's.
@@ -108,9 +109,14 @@ def evaluate_per_user(
     ):
         return _evaluate(trainer, loader, model_file), None
     recording = _Recording(max(trainer.config["topk"]))
+    ranking = trainer.full_ranking(loader) if isinstance(trainer, RankingTrainer) else None
     with ExitStack() as listening:
-        collector = trainer.eval_collector
-        listening.enter_context(_overheard(collector, "eval_batch_collect", recording.add_batch))
+        if ranking is None:
+            collector = trainer.eval_collector
+            heard = _overheard(collector, "eval_batch_collect", recording.add_batch)
+        else:
+            heard = _overheard(trainer.evaluator, "evaluate", recording.ranking_listener(ranking))
+        listening.enter_context(heard)
         for metric in metrics:
             # RecBole's metrics hand it the values [N, K] that it averages.
             heard = _overheard(metric, "topk_result", recording.metric_listener(metric.topk))
@@ -121,7 +127,7 @@ def evaluate_per_user(
 
 def _evaluate(trainer: Any, loader: Any, model_file: str | None) -> dict[str, float]:
     with _unrounded(trainer.evaluator.metric_class.values()):
-        if isinstance(trainer, MultimodalTrainer):
+        if isinstance(trainer, RankingTrainer):
             return trainer.evaluate_unrounded(loader, model_file)
         result = trainer.evaluate(loader, model_file=model_file, show_progress=False)
     return {name: float(value) for name, value in result.items()}
@@ -182,6 +188,18 @@ class _Recording:
         def add(metric: str, value: NDArray[Any]) -> None:
             for k in topk:
                 self.metrics[f"{metric}@{k}"] = value[:, k - 1].astype(np.float64)
+
+        return add
+
+    def ranking_listener(self, ranking: FullRanking) -> Callable[[Any], None]:
+        """Return what takes the rankings of all users, as the metrics get them."""
+
+        def add(collected: Any) -> None:
+            rows, items, ranks = ranking.positive_ranks(collected.get("rec.items"))
+            self.interactions.append(ranking.users)
+            self.pair_user.append(rows.numpy())
+            self.pair_item.append(items.numpy())
+            self.pair_rank.append(ranks.numpy())
 
         return add
 

@@ -6,57 +6,64 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import scipy.sparse as sp
-import torch
 from torch import Tensor
 
+from recbole_margo.graph.approximate_knn import approximate_neighbors
 from recbole_margo.graph.bipartite import scaled_on_both_sides
+from recbole_margo.graph.exact_knn import exact_neighbors
+from recbole_margo.graph.item_directions import ItemDirections
+from recbole_margo.graph.neighbor_search import EXACT, NeighborSearch
 
-# Bounds the similarity block at about 128 MB in float32, whatever the size of the catalogue.
-BLOCK_CELLS = 2**25
 
-
-def nearest_neighbors(features: Tensor, present: Tensor, k: int) -> sp.csr_matrix:
+def nearest_neighbors(
+    features: Tensor, present: Tensor, k: int, search: NeighborSearch = EXACT
+) -> sp.csr_matrix:
     """Return the k most similar items of every item, itself included.
 
-    Exact and in blocks of rows: no [I, I] matrix is ever held. Items that miss the modality, and
-    items whose features are all zero, have no direction: they get no neighbours and are nobody's
-    neighbour.
+    An item comes first in its own list; among equal cosines the lower id comes first. Items that
+    miss the modality, and items whose features are all zero, have no direction: they get no
+    neighbours and are nobody's neighbour. No [I, I] matrix is ever held.
 
     Args:
         features: the feature matrix [I, D].
         present: which items have the modality [I], bool.
         k: number of neighbours, the item itself among them; fewer if the catalogue has fewer.
+        search: how they are found; an approximate search may find fewer.
 
     Returns:
-        Cosine similarities [I, I], `min(k, number of items with features)` entries a row.
+        Cosine similarities [I, I], `min(k, number of items with features)` entries a row, sorted
+        by column.
+
+    Raises:
+        ConfigError: if the search needs a library that is not installed.
     """
     item_count = features.shape[0]
-    features = features.detach()  # the graph is a constant, also of features that are trained
-    norm = features.float().norm(dim=1)
-    items = torch.nonzero(present & (norm > 0)).squeeze(1)
-    k = min(k, len(items))
+    directions = ItemDirections(features, present)
+    k = min(k, len(directions))
     if k == 0:
         return sp.csr_matrix((item_count, item_count), dtype=np.float32)
-    directions = features[items].float() / norm[items].unsqueeze(1)
-    block = max(1, BLOCK_CELLS // len(items))
-    similarities, neighbors = [], []
-    for start in range(0, len(items), block):
-        best = torch.topk(directions[start : start + block] @ directions.T, k, dim=1)
-        similarities.append(best.values.cpu())
-        neighbors.append(best.indices.cpu())
-    rows = items.cpu().numpy().repeat(k)
-    columns = items.cpu().numpy()[torch.cat(neighbors).flatten().numpy()]
-    values = torch.cat(similarities).flatten().numpy()
-    return sp.csr_matrix((values, (rows, columns)), shape=(item_count, item_count))
+    if search.is_exact:
+        neighbors, cosines = exact_neighbors(directions, k)
+    else:
+        neighbors, cosines = approximate_neighbors(directions, k, search)
+    items = directions.items.cpu().numpy()
+    row, position = np.nonzero(neighbors >= 0)
+    values, columns = cosines[row, position], items[neighbors[row, position]]
+    graph = sp.csr_matrix((values, (items[row], columns)), shape=(item_count, item_count))
+    graph.sort_indices()
+    return graph
 
 
-def binary_knn_graph(features: Tensor, present: Tensor, k: int) -> sp.csr_matrix:
+def binary_knn_graph(
+    features: Tensor, present: Tensor, k: int, search: NeighborSearch = EXACT
+) -> sp.csr_matrix:
     """Return the kNN graph whose edges all weigh 1/k, as FREEDOM and DRAGON use it.
 
     Args:
         features: the feature matrix [I, D].
         present: which items have the modality [I], bool.
         k: number of neighbours, the item itself among them.
+        search: how the neighbours are found.
 
     Returns:
         The graph [I, I]; every row sums to 1, or to 0 for an item without the modality.
@@ -64,13 +71,15 @@ def binary_knn_graph(features: Tensor, present: Tensor, k: int) -> sp.csr_matrix
     Source: FREEDOM (Zhou and Shen, MM 2023), Eq. 3-5; equal row counts make D^-1/2 S D^-1/2
     the constant 1/k.
     """
-    graph = nearest_neighbors(features, present, k)
+    graph = nearest_neighbors(features, present, k, search)
     per_row = np.diff(graph.indptr)
     graph.data = np.repeat(1.0 / np.maximum(per_row, 1), per_row).astype(np.float32)
     return graph
 
 
-def similarity_knn_graph(features: Tensor, present: Tensor, k: int) -> sp.csr_matrix:
+def similarity_knn_graph(
+    features: Tensor, present: Tensor, k: int, search: NeighborSearch = EXACT
+) -> sp.csr_matrix:
     r"""Return the kNN graph that keeps the cosines, normalised by row sums on both sides.
 
     .. math:: D^{-1/2} S D^{-1/2}, \qquad D = \mathrm{diag}(S 1)
@@ -82,13 +91,14 @@ def similarity_knn_graph(features: Tensor, present: Tensor, k: int) -> sp.csr_ma
         features: the feature matrix [I, D].
         present: which items have the modality [I], bool.
         k: number of neighbours, the item itself among them.
+        search: how the neighbours are found.
 
     Returns:
         The graph [I, I], float32; not symmetric.
 
     Source: LATTICE (Zhang et al., MM 2021), whose item graph MICRO and MGCN share.
     """
-    graph = nearest_neighbors(features, present, k)
+    graph = nearest_neighbors(features, present, k, search)
     return scaled_on_both_sides(graph, np.asarray(graph.sum(axis=1), dtype=np.float64).ravel())
 
 

@@ -91,6 +91,10 @@ class SparseMatrix(nn.Module):
             self.get_buffer(prefix + "value"),
         )
 
+    def _both(self) -> tuple[Parts, Parts]:
+        matrix = self._parts("")
+        return matrix, matrix if self.symmetric else self._parts("transposed_")
+
     def forward(self, dense: Tensor) -> Tensor:
         """Multiply A with a dense matrix.
 
@@ -104,8 +108,23 @@ class SparseMatrix(nn.Module):
             ValueError: if the number of rows of X is not the number of columns of A.
         """
         self._check(dense)
-        matrix = self._parts("")
-        return _product(dense, matrix, matrix if self.symmetric else self._parts("transposed_"))
+        return _product(dense, *self._both())
+
+    def sum_of_powers(self, dense: Tensor, layers: int) -> Tensor:
+        r"""Return :math:`\sum_{l=0}^{L} A^l X` of a square A, by Horner's rule.
+
+        Args:
+            dense: X [N, d]; half precision is computed in float32.
+            layers: L.
+
+        Returns:
+            [N, d] in float32.
+
+        Raises:
+            ValueError: if the number of rows of X is not the number of columns of A.
+        """
+        self._check(dense)
+        return _product(dense, *self._both(), layers) if layers > 0 else dense.float()
 
     def chosen(self, rows: Tensor) -> Callable[[Tensor], Tensor]:
         """Return the product with some rows of A, which costs what these rows cost.
@@ -122,13 +141,13 @@ class SparseMatrix(nn.Module):
         row_pointer, column, value = self._parts("")
         places = torch.arange(self.longest_row, device=rows.device, dtype=column.dtype)
         places = row_pointer[rows].unsqueeze(1) + places
-        inside = places < row_pointer[rows + 1].unsqueeze(1)
-        places = places.clamp(max=max(len(column) - 1, 0))
+        inside = (places < row_pointer[rows + 1].unsqueeze(1)).flatten()
+        places = places.clamp(max=max(len(column) - 1, 0)).flatten()
         pointer = torch.arange(len(rows) + 1, device=rows.device, dtype=column.dtype)
         matrix = (
             pointer * self.longest_row,
-            column[places].flatten(),
-            (value[places] * inside).flatten(),
+            column.index_select(0, places),
+            value.index_select(0, places) * inside,
         )
         transposed = _transposed(matrix, self.shape[1]) if torch.is_grad_enabled() else None
 
@@ -184,20 +203,30 @@ def transposed_by_sorting(matrix: Parts, columns: int) -> Parts:
     return pointer.to(column.dtype), row.to(column.dtype), value[order]
 
 
-def _product(dense: Tensor, matrix: Parts, transposed: Parts | None) -> Tensor:
+def _product(dense: Tensor, matrix: Parts, transposed: Parts | None, layers: int = 0) -> Tensor:
+    """Return A X with its gradient, or with layers the sum of the powers up to that one."""
     with torch.autocast(device_type=dense.device.type, enabled=False):
         product: Tensor = _SparseMatrixProduct.apply(  # type: ignore[no-untyped-call]
-            dense.float(), matrix, transposed
+            dense.float(), matrix, transposed, layers
         )
     return product
 
 
 class _SparseMatrixProduct(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, dense: Tensor, matrix: Parts, transposed: Parts | None) -> Tensor:
-        ctx.transposed = transposed
-        return sparse_product(matrix, dense)
+    def forward(
+        ctx: Any, dense: Tensor, matrix: Parts, transposed: Parts | None, layers: int
+    ) -> Tensor:
+        ctx.transposed, ctx.layers = transposed, layers
+        return _product_or_sum(matrix, dense, layers)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        return sparse_product(ctx.transposed, gradients[0]), None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        return _product_or_sum(ctx.transposed, gradients[0], ctx.layers), None, None, None
+
+
+def _product_or_sum(matrix: Parts, dense: Tensor, layers: int) -> Tensor:
+    total = sparse_product(matrix, dense)
+    for _ in range(layers - 1):
+        total = sparse_product(matrix, total.add_(dense))
+    return total.add_(dense) if layers else total

@@ -15,6 +15,7 @@ from torch.nn import functional
 from recbole_margo.data.features import ItemFeatures, load_item_features
 from recbole_margo.defaults import shipped_values
 from recbole_margo.graph.bipartite import interaction_matrix
+from recbole_margo.graph.neighbor_search import NeighborSearch
 from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import Parameters
 from recbole_margo.nn.losses import bpr_loss, embedding_penalty
@@ -54,6 +55,8 @@ class MultimodalRecommender(GeneralRecommender):  # type: ignore[misc]
         super().__init__(config, dataset)
         _fill_feature_settings(config)
         self.hyperparameters: Any = self.parameters_class.from_config(config, type(self).__name__)
+        # How item graphs of the raw features are searched for; see `graph.item_knn`.
+        self.item_neighbor_search = NeighborSearch.from_setting(config["item_neighbor_search"])
         features = load_item_features(config, dataset)
         self.modalities = features.modalities
         self.feature_checksums = features.checksums

@@ -84,6 +84,7 @@ class DRAGON(MultimodalRecommender):
             self.modalities,
             self.modality_mask,
             self.hyperparameters,
+            self.item_neighbor_search,
         )
         initial = nn.init.xavier_normal_(torch.empty(self.n_users, len(self.modalities), 1))
         self.user_weights = nn.Parameter(torch.softmax(initial.squeeze(-1), dim=1))

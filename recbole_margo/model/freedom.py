@@ -102,7 +102,12 @@ class FREEDOM(MultimodalRecommender):
             normalized_adjacency(self.interactions), symmetric=True
         )
         graphs = [
-            binary_knn_graph(matrix, self.modality_mask[:, m], parameters.item_neighbors)
+            binary_knn_graph(
+                matrix,
+                self.modality_mask[:, m],
+                parameters.item_neighbors,
+                self.item_neighbor_search,
+            )
             for m, matrix in enumerate(self.features)
         ]
         shares = modality_shares(parameters.item_graph_weights, self.modalities)

@@ -97,7 +97,9 @@ class LATTICE(MultimodalRecommender):
         self.item_embedding = xavier_table(self.n_items, parameters.embedding_size)
         modalities = len(self.modalities)
         self.modality_logits = nn.Parameter(torch.full((modalities,), 1 / modalities))
-        self.item_graphs = LatentItemGraphs(self.features, self.modality_mask, parameters)
+        self.item_graphs = LatentItemGraphs(
+            self.features, self.modality_mask, parameters, self.item_neighbor_search
+        )
         self.interaction_graph = SparseMatrix(random_walk_adjacency(self.interactions))
 
     @property

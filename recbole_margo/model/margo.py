@@ -125,7 +125,12 @@ class MARGO(MultimodalRecommender):
         super().__init__(config, dataset)
         parameters = self.hyperparameters
         self.backbone = BACKBONES[parameters.backbone](
-            self.interactions, self.features, self.modalities, self.modality_mask, parameters
+            self.interactions,
+            self.features,
+            self.modalities,
+            self.modality_mask,
+            parameters,
+            self.item_neighbor_search,
         )
         self.weight_logits = nn.Parameter(
             torch.empty(self.n_items, len(self.modalities)), requires_grad=parameters.item_weights

@@ -94,7 +94,12 @@ class MGCN(MultimodalRecommender):
         self.attention = ModalityAttention(width)
         self.item_graphs = nn.ModuleList(
             SparseMatrix(
-                similarity_knn_graph(matrix, self.modality_mask[:, m], parameters.item_neighbors)
+                similarity_knn_graph(
+                    matrix,
+                    self.modality_mask[:, m],
+                    parameters.item_neighbors,
+                    self.item_neighbor_search,
+                )
             )
             for m, matrix in enumerate(self.features)
         )

@@ -90,7 +90,9 @@ class MICRO(MultimodalRecommender):
         parameters = self.hyperparameters
         self.user_embedding = xavier_table(self.n_users, parameters.embedding_size)
         self.item_embedding = xavier_table(self.n_items, parameters.embedding_size)
-        self.item_graphs = LatentItemGraphs(self.features, self.modality_mask, parameters)
+        self.item_graphs = LatentItemGraphs(
+            self.features, self.modality_mask, parameters, self.item_neighbor_search
+        )
         self.attention = ModalityAttention(parameters.embedding_size)
         self.interaction_graph = SparseMatrix(random_walk_adjacency(self.interactions))
 

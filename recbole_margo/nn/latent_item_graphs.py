@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from recbole_margo.graph.item_knn import similarity_knn_graph
 from recbole_margo.graph.mixed_item_graph import MixedItemGraph, neighbor_similarities
+from recbole_margo.graph.neighbor_search import EXACT, NeighborSearch
 from recbole_margo.graph.sparse import SparseMatrix
 from recbole_margo.graph.sparse_pattern import SparsePattern
 from recbole_margo.nn.projection import linear_projection
@@ -26,11 +27,18 @@ class LatentItemGraphs(nn.Module):
             `fixed_graph_share` (lambda, the share of the graphs of the raw features) and
             `graph_refresh`: `epoch` builds the graphs at the first batch of an epoch, which alone
             carries a gradient into them, `batch` builds them for every batch.
+        search: how the neighbours in the fixed graphs are found; learned graphs are always exact.
 
     Source: LATTICE (Zhang et al., MM 2021) and MICRO (Zhang et al., TKDE 2022), structure learning.
     """
 
-    def __init__(self, features: Sequence[Tensor], mask: Tensor, parameters: Any) -> None:
+    def __init__(
+        self,
+        features: Sequence[Tensor],
+        mask: Tensor,
+        parameters: Any,
+        search: NeighborSearch = EXACT,
+    ) -> None:
         super().__init__()
         self.neighbors = parameters.item_neighbors
         self.fixed_share = parameters.fixed_graph_share
@@ -39,7 +47,7 @@ class LatentItemGraphs(nn.Module):
             linear_projection(matrix.shape[1], parameters.embedding_size) for matrix in features
         )
         self.fixed = nn.ModuleList(
-            SparseMatrix(similarity_knn_graph(matrix, mask[:, m], self.neighbors))
+            SparseMatrix(similarity_knn_graph(matrix, mask[:, m], self.neighbors, search))
             for m, matrix in enumerate(features)
         )
         self._kept: list[MixedItemGraph] | None = None

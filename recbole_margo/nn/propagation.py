@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from recbole_margo.graph.sparse import SparseMatrix
+
 
 def layer_outputs(
     adjacency: Callable[[Tensor], Tensor], nodes: Tensor, layers: int
@@ -30,6 +32,8 @@ def layer_outputs(
 
 def sum_of_layers(adjacency: Callable[[Tensor], Tensor], nodes: Tensor, layers: int) -> Tensor:
     r"""Return :math:`\sum_{l=0}^{L} \hat A^l X` [N, d]; arguments as in `layer_outputs`."""
+    if isinstance(adjacency, SparseMatrix):
+        return adjacency.sum_of_powers(nodes, layers)
     total = nodes
     for _ in range(layers):  # Horner's rule: I + A + A^2 = I + A (I + A)
         total = nodes + adjacency(total)

@@ -24,7 +24,8 @@ class _Unnormalized:
         self.external_config_dict = config.external_config_dict
 
     def __getitem__(self, key: str) -> Any:
-        return None if key == "feature_normalization" else self.config[key]
+        changed = key in ("feature_normalization", "feature_reduction")
+        return None if changed else self.config[key]
 
 
 def feature_norms(config: Any, dataset: Any) -> NDArray[np.float64]:

@@ -10,30 +10,30 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from recbole.trainer import Trainer
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
+from torch.optim import Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
 from recbole_margo.data.protocol import split_fingerprint
-from recbole_margo.errors import CheckpointError, ConfigError, TrainingError
+from recbole_margo.errors import ConfigError, TrainingError
 from recbole_margo.model.base import MultimodalRecommender
+from recbole_margo.resources import keep_freed_memory
 from recbole_margo.training.checkpoint import (
     CHECKPOINT_FORMAT,
     id_maps,
     plain_config,
     random_states,
-    read_checkpoint,
     restore_random_states,
     write_checkpoint,
 )
 from recbole_margo.training.epoch_log import EpochLog
 from recbole_margo.training.epoch_losses import EpochLosses
+from recbole_margo.training.ranking_trainer import RankingTrainer
+from recbole_margo.training.resumption import check_same_data, read_resumable
 from recbole_margo.training.stages import StageProgress
-
-# RecBole's metrics can only be had rounded; 15 decimals are all that a double in [0, 1] has.
-UNROUNDED = 15
+from recbole_margo.training.training_batches import training_batches
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,14 @@ class _Fit:
     """What one call of `fit` was asked to do."""
 
     train_data: Any
+    batches: Any
     valid_data: Any
     saved: bool
     show_progress: bool
     callback: Callable[[int, float], None] | None
 
 
-class MultimodalTrainer(Trainer):  # type: ignore[misc]
+class MultimodalTrainer(RankingTrainer):
     """Trains a `MultimodalRecommender` through its stages.
 
     Each stage has its own optimiser and its own early stopping on the unrounded validation metric,
@@ -60,7 +61,8 @@ class MultimodalTrainer(Trainer):  # type: ignore[misc]
         model: the model, on its device.
 
     Raises:
-        ConfigError: if several processes are asked for.
+        ConfigError: if several processes are asked for as RecBole does it; `train_together` lets
+            the trainer share its work.
     """
 
     model: MultimodalRecommender
@@ -68,17 +70,15 @@ class MultimodalTrainer(Trainer):  # type: ignore[misc]
     def __init__(self, config: Any, model: MultimodalRecommender) -> None:
         if not config["single_spec"]:
             raise ConfigError(
-                "training in several processes is not supported for multimodal models: "
-                "run without --nproc and --world_size"
+                "RecBole's way to train in several processes does not fit multimodal models: start "
+                "them with `recbole-margo train --nproc=N` or run_recbole_margo"
             )
         super().__init__(config, model)
-        for metric in self.evaluator.metric_class.values():
-            metric.decimal_place = UNROUNDED
         self.progress: list[StageProgress] = []
         self._best_state: dict[str, Tensor] = {}
         self._resumed: dict[str, Any] | None = None
         self._last_score = 0.0
-        self._split = ""
+        self._data: dict[str, Any] = {}
         self._epoch_log = EpochLog(self.logger, self.tensorboard, self.wandblogger)
 
     @property
@@ -123,9 +123,10 @@ class MultimodalTrainer(Trainer):  # type: ignore[misc]
             TrainingError: if the loss is not a finite number.
             KeyboardInterrupt: passed on after the log said how to resume.
         """
+        keep_freed_memory()
         if self._resumed is None:
             self.progress = []
-        self._split = split_fingerprint(train_data)
+        self._data = self._data_of(train_data)
         self.eval_collector.data_collect(train_data)
         if self.config["train_neg_sample_args"].get("dynamic", False):
             train_data.get_model(self.model)
@@ -133,7 +134,8 @@ class MultimodalTrainer(Trainer):  # type: ignore[misc]
         self.model.trainer_announces_epochs = True
         if self.eval_step <= 0:  # RecBole's way to switch validation off
             valid_data = None
-        fit = _Fit(train_data, valid_data, saved, show_progress, callback_fn)
+        batches = training_batches(train_data, self.device)
+        fit = _Fit(train_data, batches, valid_data, saved, show_progress, callback_fn)
         try:
             for name in self.model.training_stages[max(len(self.progress) - 1, 0) :]:
                 self._begin_stage(name, fit)
@@ -152,6 +154,15 @@ class MultimodalTrainer(Trainer):  # type: ignore[misc]
         self.tensorboard.flush()
         return (final.best_score, final.best_result) if valid_data else (-1, None)
 
+    def _data_of(self, train_data: Any) -> dict[str, Any]:
+        """Return what a checkpoint says of the data."""
+        return {
+            "split": split_fingerprint(train_data),
+            "modalities": list(self.model.modalities),
+            "feature_checksums": dict(self.model.feature_checksums),
+            **id_maps(train_data._dataset),
+        }
+
     def _begin_stage(self, name: str, fit: _Fit) -> None:
         if self._resumed is not None:
             self._continue_stage(self._resumed, fit.train_data)
@@ -163,6 +174,14 @@ class MultimodalTrainer(Trainer):  # type: ignore[misc]
         self._best_state = {}
         if fit.saved:
             self._save_last(fit.train_data)
+
+    def _build_optimizer(self, **settings: Any) -> Optimizer:
+        """Build RecBole's optimiser, which takes a step in one kernel where torch has it."""
+        optimizer: Optimizer = super()._build_optimizer(**settings)
+        if type(optimizer) in (Adam, AdamW) and self.device.type in ("cpu", "cuda"):
+            for group in optimizer.param_groups:
+                group["fused"] = True
+        return optimizer
 
     def _build_stage_optimizer(
         self, state: dict[str, Any] | None = None, epochs_done: int = 0
@@ -182,9 +201,7 @@ class MultimodalTrainer(Trainer):  # type: ignore[misc]
         while not stage.finished and stage.epochs < self.epochs:
             started = perf_counter()
             self.model.begin_epoch(stage.epochs)
-            losses = self._train_epoch(
-                fit.train_data, stage.epochs, show_progress=fit.show_progress
-            )
+            losses = self._train_epoch(fit.batches, stage.epochs, show_progress=fit.show_progress)
             self._schedule.step()
             stage.figures = self.model.epoch_statistics()
             stage.epochs += 1
@@ -267,7 +284,7 @@ class MultimodalTrainer(Trainer):  # type: ignore[misc]
         }
         if fit.saved:
             path = self.stage_model_file(self.progress[-1].name)
-            write_checkpoint(path, self._state(fit.train_data))
+            write_checkpoint(path, self._state())
 
     def _end_stage(self) -> None:
         if self._best_state:
@@ -285,41 +302,7 @@ class MultimodalTrainer(Trainer):  # type: ignore[misc]
                 f"is the best epoch of {self.progress[-1].name} all the same."
             )
 
-    @torch.no_grad()
-    def evaluate_unrounded(
-        self, eval_data: Any, model_file: str | None = None, show_progress: bool = False
-    ) -> dict[str, float]:
-        """Evaluate and return the metrics as they are.
-
-        Args:
-            eval_data: RecBole's validation or test loader.
-            model_file: a checkpoint to load first; none: the model as it is.
-            show_progress: whether to show a progress bar.
-
-        Returns:
-            Metric name -> value.
-        """
-        result = super().evaluate(eval_data, model_file is not None, model_file, show_progress)
-        return {name: float(value) for name, value in result.items()}
-
-    def evaluate(
-        self,
-        eval_data: Any,
-        load_best_model: bool = True,
-        model_file: str | None = None,
-        show_progress: bool = False,
-    ) -> dict[str, float] | None:
-        """Evaluate as RecBole's trainer does, with its rounding; see `Trainer.evaluate`."""
-        if not eval_data:
-            return None
-        file = (model_file or self.saved_model_file) if load_best_model else None
-        result = self.evaluate_unrounded(eval_data, file, show_progress)
-        return {
-            name: round(value, self.config["metric_decimal_place"])
-            for name, value in result.items()
-        }
-
-    def _state(self, train_data: Any) -> dict[str, Any]:
+    def _state(self) -> dict[str, Any]:
         return {
             "format": CHECKPOINT_FORMAT,
             "config": plain_config(self.config),
@@ -330,15 +313,14 @@ class MultimodalTrainer(Trainer):  # type: ignore[misc]
             "other_parameter": self.model.other_parameter(),
             "optimizer": self.optimizer.state_dict(),
             "stages": [stage.as_plain() for stage in self.progress],
-            "split": self._split,
-            "modalities": list(self.model.modalities),
-            "feature_checksums": dict(self.model.feature_checksums),
-            **id_maps(train_data._dataset),
+            **self._data,
         }
 
     def _save_last(self, train_data: Any) -> None:
-        state = self._state(train_data)
-        state["best_state"] = self._best_state
+        state, stage = self._state(), self.progress[-1]
+        # Tensors that are named twice are written once.
+        newest_is_best = 0 <= stage.best_epoch == stage.epochs - 1
+        state["best_state"] = state["state_dict"] if newest_is_best else self._best_state
         state["random_states"] = random_states(train_data)
         write_checkpoint(self.last_model_file, state)
 
@@ -352,16 +334,7 @@ class MultimodalTrainer(Trainer):  # type: ignore[misc]
             CheckpointError: if the file does not hold such a state.
         """
         path = Path(resume_file)
-        state = read_checkpoint(path, self.device)
-        if "random_states" not in state:
-            raise CheckpointError(
-                f"{path} holds the best parameters, not a state to resume from: "
-                f"give the file beside it that ends in -last{path.suffix}"
-            )
-        if state["config"]["model"] != self.config["model"]:
-            raise CheckpointError(
-                f"{path} is of model {state['config']['model']}, not {self.config['model']}"
-            )
+        state = read_resumable(path, self.config["model"], self.device)
         if path.stem.endswith("-last"):
             name = path.stem.removesuffix("-last") + path.suffix
             self.saved_model_file = str(path.with_name(name))
@@ -372,23 +345,7 @@ class MultimodalTrainer(Trainer):  # type: ignore[misc]
         )
 
     def _continue_stage(self, state: dict[str, Any], train_data: Any) -> None:
-        current = id_maps(train_data._dataset)
-        for name, tokens in current.items():
-            if state[name] != tokens:
-                raise CheckpointError(
-                    f"the {name.replace('_', ' ')} of the checkpoint ({len(state[name]) - 1}) are "
-                    f"not those of the dataset ({len(tokens) - 1}): resume with the same data"
-                )
-        if state["split"] != self._split:
-            raise CheckpointError(
-                "the training interactions are not those of the checkpoint: resume with the same "
-                "data and the same split"
-            )
-        if state["feature_checksums"] != self.model.feature_checksums:
-            raise CheckpointError(
-                "the feature files changed since the checkpoint was written: resume with the same "
-                "features, or start a new run"
-            )
+        check_same_data(state, self._data)
         self.model.resume_stage(self.progress[-1].name)
         self.model.load_state_dict(state["state_dict"])
         self._build_stage_optimizer(state["optimizer"], self.progress[-1].epochs)

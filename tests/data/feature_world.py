@@ -41,7 +41,14 @@ def toy_dataset(items: list[str] | None = None) -> SimpleNamespace:
 
 def toy_config(folder: Path, **values: Any) -> dict[str, Any]:
     """Return what the loader reads of RecBole's Config."""
-    keys = ("modalities", "feature_normalization", "feature_corruption", "feature_path", "seed")
+    keys = (
+        "modalities",
+        "feature_normalization",
+        "feature_corruption",
+        "feature_reduction",
+        "feature_path",
+        "seed",
+    )
     return {**dict.fromkeys(keys), "dataset": NAME, "data_path": str(folder), **values}
 
 

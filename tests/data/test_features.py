@@ -197,6 +197,21 @@ def test_the_rows_come_from_a_memory_map(folder: Path, monkeypatch: pytest.Monke
     assert [type(stored) for stored in gathered] == [np.memmap, np.memmap]
 
 
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="needs Linux")
+def test_what_was_read_of_the_file_does_not_stay_in_memory(tmp_path: Path) -> None:
+    rows, columns = 4000, 4096  # 64 MB, four blocks
+    tokens = [str(row) for row in range(rows)]
+    matrix = np.ones((rows, columns), np.float32)
+    write_features(tmp_path, NAME, "text", matrix, tokens, "a test")
+    stored = np.load(tmp_path / f"{NAME}.text.npy", mmap_mode="r")
+
+    features_module._gather(stored, np.arange(rows), tokens, tmp_path)
+
+    mapping = Path("/proc/self/smaps").read_text().split(f"{NAME}.text.npy")[1]
+    resident = next(line for line in mapping.splitlines() if line.startswith("Rss:"))
+    assert int(resident.split()[1]) * 1024 < matrix.nbytes / 3
+
+
 def test_many_blocks_give_the_same_matrix_as_one_read(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     matrix = rng.normal(size=(3000, 1500)).astype("float32")

@@ -5,10 +5,14 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from recbole_margo.graph import item_knn
+from recbole_margo.graph import exact_knn
+from recbole_margo.graph.exact_knn import largest_columns
 from recbole_margo.graph.item_knn import (
     binary_knn_graph,
     combined_graph,
@@ -30,7 +34,10 @@ def catalogue(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def brute_force(features: np.ndarray, present: np.ndarray, k: int) -> dict[int, dict[int, float]]:
-    """Return item -> neighbour -> cosine, pair by pair in float64."""
+    """Return item -> neighbour -> cosine, pair by pair in float64.
+
+    The item itself comes first, then higher cosines, then lower ids.
+    """
     norms = np.linalg.norm(features.astype(np.float64), axis=1)
     items = [item for item in range(len(features)) if present[item] and norms[item] > 0]
     lists: dict[int, dict[int, float]] = {item: {} for item in range(len(features))}
@@ -40,7 +47,7 @@ def brute_force(features: np.ndarray, present: np.ndarray, k: int) -> dict[int, 
             / (norms[item] * norms[other])
             for other in items
         }
-        best = sorted(cosine, key=lambda other: -cosine[other])[:k]
+        best = sorted(cosine, key=lambda other: (other != item, -cosine[other], other))[:k]
         lists[item] = {other: cosine[other] for other in best}
     return lists
 
@@ -59,7 +66,7 @@ def knn(function, features, present, k):
 @pytest.mark.parametrize("block_cells", [1, 25, 10**6], ids=["row by row", "blocks", "one block"])
 @pytest.mark.parametrize("k", [1, 3, 9, 50])
 def test_neighbours_equal_brute_force(monkeypatch, block_cells, k):
-    monkeypatch.setattr(item_knn, "BLOCK_CELLS", block_cells)
+    monkeypatch.setattr(exact_knn, "BLOCK_CELLS", block_cells)
     features, present = catalogue()
     expected = brute_force(features, present, k)
 
@@ -77,6 +84,56 @@ def test_an_item_is_its_own_nearest_neighbour():
     usable = [1, 2, 4, 5, 7, 9, 10, 11]
     assert_array_equal(graph.toarray().argmax(axis=1)[usable], usable)
     assert_allclose(graph.data, 1, atol=1e-6)
+
+
+# Vectors of length 1 and 2 whose cosines are multiples of 1/4: nothing is rounded, much is equal.
+CROSSES = np.concatenate([np.eye(4), -np.eye(4), [[1, 1, 1, 1], [1, 1, -1, -1], [-1, 1, -1, 1]]])
+
+
+@given(
+    rows=arrays(np.intp, st.integers(1, 30), elements=st.integers(-1, len(CROSSES) - 1)),
+    k=st.integers(1, 12),
+    block_cells=st.integers(1, 1000),
+)
+def test_equal_cosines_go_to_the_item_itself_then_to_the_lower_id_in_blocks_of_any_size(
+    rows, k, block_cells
+):
+    features, present = CROSSES[rows].astype(np.float32), rows >= 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exact_knn, "BLOCK_CELLS", block_cells)
+        graph = knn(nearest_neighbors, features, present, k)
+    # Cosines of zero are stored too, and columns are sorted.
+    found = {
+        item: dict(zip(graph.indices[start:end], graph.data[start:end], strict=True))
+        for item, (start, end) in enumerate(zip(graph.indptr, graph.indptr[1:], strict=False))
+    }
+    assert graph.has_sorted_indices and graph.has_canonical_format
+    assert found == brute_force(features, present, k)
+
+
+@given(
+    values=arrays(np.float32, st.tuples(st.integers(1, 5), st.integers(1, 20)), elements=(
+        st.sampled_from([-np.inf, -1.0, -0.0, 0.0, 0.5, 1.0, np.inf])
+    )),
+    k=st.integers(1, 25),
+)  # fmt: skip
+def test_the_largest_columns_are_those_of_a_stable_sort(values, k):
+    found = largest_columns(torch.from_numpy(values), k)
+    assert_array_equal(found, np.sort(np.argsort(-values, axis=1, kind="stable")[:, :k], axis=1))
+
+
+def test_an_item_among_many_equal_ones_is_in_its_own_list():
+    features = np.tile(np.array([[3.0, 1.0, 2.0]], dtype=np.float32), (9, 1))
+    graph = knn(nearest_neighbors, features, np.arange(9) > 0, 2).toarray()
+    assert_array_equal(np.diag(graph)[1:], 1)
+    assert_array_equal(np.flatnonzero(graph[7]), [1, 7])
+    assert_array_equal(np.flatnonzero(graph[1]), [1, 2])
+
+
+def test_no_cosine_is_above_one():
+    features = np.random.default_rng(0).normal(size=(40, 300)).repeat(2, axis=0).astype(np.float32)
+    graph = knn(nearest_neighbors, features, np.ones(80, dtype=bool), 3)
+    assert graph.data.max() == 1
 
 
 @pytest.mark.parametrize("k", [2, 50])
@@ -183,7 +240,7 @@ class LargestTensor(TorchDispatchMode):
 
 def test_no_matrix_of_all_pairs_is_held(monkeypatch):
     items, limit = 200, 2000
-    monkeypatch.setattr(item_knn, "BLOCK_CELLS", limit)
+    monkeypatch.setattr(exact_knn, "BLOCK_CELLS", limit)
     with LargestTensor() as largest:
         nearest_neighbors(torch.randn(items, 4), torch.ones(items).bool(), 3)
     assert 0 < largest.cells <= limit < items**2

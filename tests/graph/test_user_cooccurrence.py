@@ -3,6 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
 
 from recbole_margo.graph import user_cooccurrence
@@ -37,14 +40,50 @@ def double_loop(R: np.ndarray, k: int) -> np.ndarray:
     return kept
 
 
-@pytest.mark.parametrize("block_users", [1, 7, 4096])
+@pytest.mark.parametrize("block_entries", [1, 30, 2**21], ids=["user by user", "blocks", "one"])
 @pytest.mark.parametrize("k", [1, 3, 40])
 @pytest.mark.parametrize("seed", range(3))
-def test_counts_equal_a_double_loop(monkeypatch, seed, k, block_users):
-    monkeypatch.setattr(user_cooccurrence, "BLOCK_USERS", block_users)
+def test_counts_equal_a_double_loop(monkeypatch, seed, k, block_entries):
+    monkeypatch.setattr(user_cooccurrence, "BLOCK_ENTRIES", block_entries)
     R = random_interactions(seed)
     counts = strongest_cooccurrences(sp.csr_matrix(R), k)
     assert_array_equal(counts.toarray(), double_loop(R, k))
+
+
+def test_the_counts_that_are_held_at_a_time_are_bounded_whoever_is_popular(monkeypatch):
+    """Half of the users share one item: a block of many users would hold all their pairs."""
+    R = random_interactions(0, users=200)
+    R[1:100, 3] = 1
+    held = []
+    original = user_cooccurrence._strongest_of_block
+
+    def remember(counts, own_column, k):
+        held.append((counts.nnz, counts.shape[0]))
+        return original(counts, own_column, k)
+
+    monkeypatch.setattr(user_cooccurrence, "_strongest_of_block", remember)
+    monkeypatch.setattr(user_cooccurrence, "BLOCK_ENTRIES", 500)
+    found = strongest_cooccurrences(sp.csr_matrix(R), 4)
+
+    assert_array_equal(found.toarray(), double_loop(R, 4))
+    assert all(entries <= 500 or users == 1 for entries, users in held)
+    assert sum(users for _, users in held) == 200
+    assert len(held) < 100
+
+
+@given(
+    R=arrays(np.float32, st.tuples(st.integers(1, 12), st.integers(1, 6)), elements=(
+        st.sampled_from([0.0, 0.0, 1.0])
+    )),
+    k=st.integers(0, 13),
+    block_entries=st.integers(1, 60),
+)  # fmt: skip
+def test_any_interactions_and_blocks_give_the_same_counts(R, k, block_entries):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(user_cooccurrence, "BLOCK_ENTRIES", block_entries)
+        found = strongest_cooccurrences(sp.csr_matrix(R), k)
+    assert found.has_sorted_indices
+    assert_array_equal(found.toarray(), double_loop(R, k))
 
 
 def test_ties_go_to_fewer_interactions_then_to_the_lower_id():

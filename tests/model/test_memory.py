@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from worlds import MISSING, prepare, random_world
 
-from recbole_margo.graph import item_knn
+from recbole_margo.graph import exact_knn
 from recbole_margo.nn import contrastive
 from recbole_margo.registry import multimodal_models
 
@@ -38,7 +38,7 @@ def test_the_largest_tensor_grows_with_the_nodes_not_with_their_square(
     tmp_path, monkeypatch, model
 ):
     monkeypatch.setattr(contrastive, "BLOCK_CELLS", BLOCK)
-    monkeypatch.setattr(item_knn, "BLOCK_CELLS", BLOCK)
+    monkeypatch.setattr(exact_knn, "BLOCK_CELLS", BLOCK)
     world = random_world(2, users=USERS, items=ITEMS).without(MISSING["some items miss one"])
     with LargestTensor() as largest:
         experiment = prepare(world.write(tmp_path), model)

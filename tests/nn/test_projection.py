@@ -2,10 +2,17 @@ from __future__ import annotations
 
 import dense_formulas as dense
 import numpy as np
+import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from recbole_margo.nn.projection import linear_projection, mlp_projection
+from recbole_margo.nn import projection
+from recbole_margo.nn.projection import (
+    MANY_COLUMNS,
+    FeatureLinear,
+    linear_projection,
+    mlp_projection,
+)
 
 
 def parameters_of(module: torch.nn.Module) -> dict[str, np.ndarray]:
@@ -28,3 +35,32 @@ def test_mlp_projection_has_a_leaky_relu_of_slope_one_percent_between_two_layers
     assert hidden.shape == (7, 8) and (hidden < 0).any()
     expected = dense.linear(np.where(hidden > 0, hidden, 0.01 * hidden), parameters, "p.2")
     assert_allclose(module(X).detach(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize("columns", [5, MANY_COLUMNS])
+@pytest.mark.parametrize("trained_features", [False, True])
+def test_a_feature_layer_and_its_gradients_are_those_of_a_linear_layer(
+    columns, biased, trained_features
+):
+    ours = FeatureLinear(columns, 6, bias=biased)
+    plain = torch.nn.Linear(columns, 6, bias=biased)
+    plain.load_state_dict(ours.state_dict())
+    gradient = torch.randn(9, 6)
+    results = []
+    for layer in (ours, plain):
+        torch.manual_seed(0)
+        features = torch.randn(9, columns, requires_grad=trained_features)
+        projected = layer(features)
+        projected.backward(gradient)
+        gradients = [parameter.grad for parameter in layer.parameters()]
+        results.append([projected.detach(), *gradients, features.grad])
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_without_onednn_a_feature_layer_is_a_linear_layer(monkeypatch):
+    monkeypatch.setattr(projection, "onednn_linear", lambda: None)
+    layer, features = FeatureLinear(MANY_COLUMNS, 2), torch.randn(3, MANY_COLUMNS)
+    expected = torch.nn.functional.linear(features, layer.weight, layer.bias)
+    assert torch.equal(layer(features), expected)

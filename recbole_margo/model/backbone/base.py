@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from recbole_margo.graph.neighbor_search import EXACT, NeighborSearch
 from recbole_margo.nn.losses import mean_square
 
 
@@ -25,6 +26,7 @@ class LateFusionBackbone(nn.Module):
         modalities: names of the modalities.
         mask: presence mask [I, M], bool.
         parameters: the hyper-parameters of the model that owns the backbone.
+        search: how the neighbours in item graphs are found, where there are any.
 
     Source: MARGO (arXiv 2504.16524), Eq. 1.
     """
@@ -36,6 +38,7 @@ class LateFusionBackbone(nn.Module):
         modalities: Sequence[str],
         mask: Tensor,
         parameters: Any,
+        search: NeighborSearch = EXACT,
     ) -> None:
         super().__init__()
         self.user_count, self.item_count = interactions.shape

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from recbole_margo.graph.bipartite import normalized_adjacency
 from recbole_margo.graph.item_knn import binary_knn_graph, combined_graph, modality_shares
+from recbole_margo.graph.neighbor_search import EXACT, NeighborSearch
 from recbole_margo.graph.sparse import SparseMatrix
 from recbole_margo.graph.user_cooccurrence import softmax_rows, strongest_cooccurrences
 from recbole_margo.model.backbone.base import LateFusionBackbone
-from recbole_margo.nn.normalization import normalized_rows
+from recbole_margo.nn.normalized_rows import normalized_rows
 from recbole_margo.nn.projection import mlp_projection
 from recbole_margo.nn.propagation import chosen_rows, power, sum_of_layers
 
@@ -54,8 +55,9 @@ class DragonBackbone(LateFusionBackbone):
         modalities: Sequence[str],
         mask: Tensor,
         parameters: Any,
+        search: NeighborSearch = EXACT,
     ) -> None:
-        super().__init__(interactions, features, modalities, mask, parameters)
+        super().__init__(interactions, features, modalities, mask, parameters, search)
         self.projections = nn.ModuleList(
             mlp_projection(matrix.shape[1], parameters.projection_size, self.embedding_size)
             for matrix in features
@@ -67,7 +69,7 @@ class DragonBackbone(LateFusionBackbone):
         self.item_graph = SparseMatrix(
             combined_graph(
                 [
-                    binary_knn_graph(matrix, mask[:, m], parameters.item_neighbors)
+                    binary_knn_graph(matrix, mask[:, m], parameters.item_neighbors, search)
                     for m, matrix in enumerate(features)
                 ],
                 modality_shares(parameters.item_graph_weights, modalities),
@@ -92,7 +94,7 @@ class DragonBackbone(LateFusionBackbone):
             projected = self.projections[m](matrix) * mask[:, m : m + 1]
             nodes = normalized_rows(torch.cat([table, projected.to(table.dtype)]))
             nodes = sum_of_layers(self.interaction_graph, nodes, LAYERS_ON_INTERACTIONS)
-            all_users, all_items = nodes[: self.user_count], nodes[self.user_count :]
+            all_users, all_items = torch.split(nodes, [self.user_count, self.item_count])
             if user_weights is not None:
                 all_users = all_users * user_weights[:, m : m + 1]
             smoothed = power(self.item_graph, all_items, self.item_graph_layers - 1)

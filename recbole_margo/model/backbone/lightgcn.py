@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_margo.graph.bipartite import normalized_adjacency
+from recbole_margo.graph.neighbor_search import EXACT, NeighborSearch
 from recbole_margo.graph.sparse import SparseMatrix
 from recbole_margo.model.backbone.base import LateFusionBackbone
 from recbole_margo.nn.projection import linear_projection
@@ -34,8 +35,9 @@ class LightGCNBackbone(LateFusionBackbone):
         modalities: Sequence[str],
         mask: Tensor,
         parameters: Any,
+        search: NeighborSearch = EXACT,
     ) -> None:
-        super().__init__(interactions, features, modalities, mask, parameters)
+        super().__init__(interactions, features, modalities, mask, parameters, search)
         self.layers = parameters.interaction_layers
         self.projections = nn.ModuleList(
             linear_projection(matrix.shape[1], self.embedding_size) for matrix in features
@@ -61,7 +63,7 @@ class LightGCNBackbone(LateFusionBackbone):
             torch.cat([user_columns, item_columns.to(user_columns.dtype)]),
             self.layers,
         )
-        all_users, all_items = nodes[: self.user_count], nodes[self.user_count :]
+        all_users, all_items = torch.split(nodes, [self.user_count, self.item_count])
         user_embeddings = self._by_modality(chosen_rows(all_users, users))
         if user_weights is not None:
             user_embeddings = user_embeddings * chosen_rows(user_weights, users).unsqueeze(-1)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from recbole_margo.nn.normalization import normalized_rows
+from recbole_margo.nn.normalized_rows import normalized_rows
 
 
 def rows_and_gradient(normalize, rows, gradient):

@@ -1,0 +1,1 @@
+"""Speed, memory and scale against a naive reference: `python -m benchmarks --help`."""

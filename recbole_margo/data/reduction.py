@@ -1,0 +1,183 @@
+"""Fewer columns for a feature matrix by a truncated SVD, kept on disk by what it was made of."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.utils.extmath import randomized_svd
+from torch import Tensor
+
+from dataset_converters.atomic import replacing
+from recbole_margo.errors import ConfigError
+
+FOLDER = ".reductions"
+# Part of the name of a stored result: another way to compute it must not read it.
+METHOD = "randomized-svd-1"
+# A column of which less is left, relative to the first, holds rounding errors.
+SMALLEST_SINGULAR_VALUE = 1e-6
+
+
+@dataclass(frozen=True)
+class ReducedFeatures:
+    """A feature matrix with fewer columns.
+
+    Attributes:
+        matrix: U_k S_k [I, k] float32; rows that were zero are zero.
+        explained: the share of the squared norm that it keeps.
+    """
+
+    matrix: NDArray[np.float32]
+    explained: float
+
+    @classmethod
+    def of_matrix(cls, matrix: NDArray[np.float32], columns: int) -> ReducedFeatures:
+        r"""Reduce a matrix by the SVD that is truncated after k singular values.
+
+        .. math:: F \approx U_k S_k V_k^\top, \qquad F_k = U_k S_k = F V_k, \qquad
+            F_k F_k^\top \approx F F^\top
+
+        The columns are not centred: products and cosines of rows, of which item graphs are made,
+        stay what they were up to what is cut off. Centring would change them all.
+
+        Args:
+            matrix: F [I, D].
+            columns: k, less than D.
+
+        Source: Eckart and Young (1936); Halko, Martinsson and Tropp (SIAM Review 2011) for the
+        algorithm.
+        """
+        kept = min(columns, len(matrix))
+        _, singular, right = randomized_svd(matrix, n_components=kept, random_state=0)
+        reduced = np.zeros((len(matrix), columns), dtype=np.float32)
+        # Directions beyond the rank are arbitrary, and what lies in them is rounding.
+        used = np.flatnonzero(singular > SMALLEST_SINGULAR_VALUE * singular[0])
+        reduced[:, used] = matrix @ right[used].T
+        total = _squared_norm(matrix)
+        return cls(reduced, min(_squared_norm(reduced) / total, 1.0) if total > 0 else 1.0)
+
+    @classmethod
+    def stored(cls, path: Path, shape: tuple[int, int]) -> ReducedFeatures | None:
+        """Read what `store` wrote; None if there is nothing, or the file is damaged.
+
+        Args:
+            path: the file.
+            shape: I and k.
+        """
+        if not path.is_file():
+            return None
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+                matrix, explained = archive["matrix"], archive["explained"]
+            whole = matrix.shape == shape and matrix.dtype == np.float32 and explained.shape == ()
+            if whole:
+                return cls(matrix, float(explained))
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            pass
+        logging.getLogger().warning("%s is damaged and is made anew.", path)
+        return None
+
+    def store(self, path: Path) -> None:
+        """Write the matrix, whole or not at all; where that is not possible, only a warning."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as temporary, temporary.open("wb") as file:
+                np.savez(file, matrix=self.matrix, explained=np.float64(self.explained))
+        except OSError as error:
+            logging.getLogger().warning(
+                "%s cannot be written (%s); the features are reduced again the next time.",
+                path,
+                error.strerror or error,
+            )
+
+
+def reduced_columns(setting: Any, modalities: Sequence[str]) -> dict[str, int]:
+    """Read the value of `feature_reduction`.
+
+    Args:
+        setting: a number of columns for all modalities, one for each that is named, or None.
+        modalities: all modalities of the dataset.
+
+    Returns:
+        Number of columns by modality; those that keep all of theirs are left out.
+
+    Raises:
+        ConfigError: if a number is no whole number from 1, or a modality does not exist.
+    """
+    if setting is None:
+        return {}
+    chosen = setting if isinstance(setting, Mapping) else dict.fromkeys(modalities, setting)
+    for modality, columns in chosen.items():
+        if modality not in modalities:
+            close = get_close_matches(str(modality), modalities, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise ConfigError(
+                f"`feature_reduction`: expected modalities among {', '.join(modalities)}, found "
+                f"{modality!r}.{hint}"
+            )
+        if columns is not None and (type(columns) is not int or columns < 1):
+            raise ConfigError(
+                f"`feature_reduction` of {modality!r}: expected a whole number of columns from 1, "
+                f"or null to keep all, found {columns!r}"
+            )
+    return {modality: columns for modality, columns in chosen.items() if columns is not None}
+
+
+def reduce_features(matrix: Tensor, columns: int | None, modality: str, folder: Path) -> Tensor:
+    """Return a feature matrix with fewer columns, from the disk if it was made before.
+
+    Args:
+        matrix: F [I, D] float32 as a model would see it; rows of missing items are zero.
+        columns: k; none, or no less than D: the matrix stays as it is.
+        modality: for the log.
+        folder: folder of the feature files; results are kept in `.reductions` there, and may be
+            removed at any time.
+
+    Returns:
+        U_k S_k [I, k], or F itself.
+    """
+    if columns is None:
+        return matrix
+    if columns >= matrix.shape[1]:
+        logging.getLogger().warning(
+            "Features %r: `feature_reduction` asks for %d columns, there are %d; they stay.",
+            modality,
+            columns,
+            matrix.shape[1],
+        )
+        return matrix
+    values = np.ascontiguousarray(matrix.numpy())
+    path = folder / FOLDER / f"{_content_hash(values, columns)}.npz"
+    reduced = ReducedFeatures.stored(path, (len(values), columns))
+    if reduced is None:
+        reduced = ReducedFeatures.of_matrix(values, columns)
+        reduced.store(path)
+    logging.getLogger().info(
+        "Features %r: reduced from %d to %d dimensions, which keep %.2f %% of the squared norm.",
+        modality,
+        matrix.shape[1],
+        columns,
+        100 * reduced.explained,
+    )
+    return torch.from_numpy(reduced.matrix).clone()  # in aligned memory, as unreduced features
+
+
+def _squared_norm(matrix: NDArray[np.float32]) -> float:
+    """Return the sum of the squares, over rows in float64 without a copy of the matrix in it."""
+    return float(np.einsum("ij,ij->i", matrix, matrix).sum(dtype=np.float64))
+
+
+def _content_hash(matrix: NDArray[np.float32], columns: int) -> str:
+    """Return what names a result: the matrix holds the normalisation and all that came before."""
+    described = hashlib.sha256(f"{METHOD} {matrix.shape} {columns} ".encode())
+    described.update(matrix.data)
+    return described.hexdigest()[:32]

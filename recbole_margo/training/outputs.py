@@ -1,0 +1,78 @@
+"""Where the log and the TensorBoard events of a run go."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import recbole.trainer.trainer
+from torch.utils.tensorboard import SummaryWriter
+
+ANSI_COLORS = re.compile(r"\x1B\[[0-9;]*m")
+
+
+@contextmanager
+def tensorboard_in(folder: Path) -> Iterator[None]:
+    """Let RecBole's trainers write TensorBoard events there, not into the working folder."""
+    module = recbole.trainer.trainer
+    original = module.get_tensorboard
+    module.get_tensorboard = lambda logger: SummaryWriter(str(folder))
+    try:
+        yield
+    finally:
+        module.get_tensorboard = original
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Write neither a log nor TensorBoard events: another process does."""
+    root, module = logging.getLogger(), recbole.trainer.trainer
+    others, original = root.handlers[:], module.get_tensorboard
+    root.handlers[:] = [logging.NullHandler()]
+    module.get_tensorboard = lambda logger: _NoEvents()
+    try:
+        yield
+    finally:
+        root.handlers[:] = others
+        module.get_tensorboard = original
+
+
+class _NoEvents:
+    """Stands for a `SummaryWriter` that writes nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *values, **named: None
+
+
+@contextmanager
+def logging_to(path: Path) -> Iterator[None]:
+    """Log to the terminal and, without colours, to a file."""
+    root = logging.getLogger()
+    screen = logging.StreamHandler(sys.stderr)
+    screen_formatter = logging.Formatter if sys.stderr.isatty() else _PlainFormatter
+    screen.setFormatter(screen_formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    file = logging.FileHandler(path, encoding="utf-8")
+    file.setFormatter(_PlainFormatter("%(asctime)s %(levelname)s %(message)s"))
+    level, others = root.level, root.handlers[:]
+    root.handlers[:] = [screen, file]
+    root.setLevel(logging.INFO)
+    try:
+        yield
+    except Exception:
+        root.removeHandler(screen)
+        root.exception("The run failed.")
+        raise
+    finally:
+        file.close()
+        root.handlers[:] = others
+        root.setLevel(level)
+
+
+class _PlainFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return ANSI_COLORS.sub("", super().format(record))

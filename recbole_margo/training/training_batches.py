@@ -1,0 +1,152 @@
+"""The batches of an epoch, drawn for a large part of the epoch at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.data.dataloader import TrainDataLoader
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
+from recbole.data.transform import Equal
+from recbole.sampler import Sampler
+from recbole.utils import InputType
+from torch import Tensor
+
+# Interactions that are drawn and moved to the device at once; bounds the memory for it.
+CHUNK = 2**20
+
+
+def training_batches(loader: Any, device: torch.device) -> Any:
+    """Return what yields a training loader's batches: `TrainingBatches` or the loader itself.
+
+    The loader stays where it does more than `TrainingBatches` can: negatives by popularity or
+    chosen by the model, negatives of other samplers, labelled pairs, transformations, columns of
+    users and items, several processes.
+
+    Args:
+        loader: RecBole's training loader.
+        device: where the batches are used.
+    """
+    return TrainingBatches(loader, device) if _is_plain(loader) else loader
+
+
+def _is_plain(loader: Any) -> bool:
+    if type(loader) is not TrainDataLoader or type(loader._dataset) is not Dataset:
+        return False
+    alone = loader.config["single_spec"] and isinstance(loader.transform, Equal)
+    joins = loader._dataset.user_feat is not None or loader._dataset.item_feat is not None
+    if not alone or joins or loader.neg_sample_args.get("dynamic", False):
+        return False
+    return not _has_negatives(loader) or (
+        loader.neg_sample_args["distribution"] == "uniform"
+        and loader.dl_format == InputType.PAIRWISE
+        and type(loader._sampler) is Sampler
+    )
+
+
+def _has_negatives(loader: Any) -> bool:
+    arguments = loader.neg_sample_args
+    return "none" not in (arguments["distribution"], arguments["sample_num"])
+
+
+class TrainingBatches:
+    """The batches of RecBole's training loader for pairs, by the loader's own generator alone.
+
+    An epoch is a new permutation of the interactions, cut into batches as the loader cuts them,
+    each interaction with `sample_num` items that its user does not know, uniformly distributed.
+    All columns of the interactions are in a batch. The loader's generator decides all of it, so an
+    epoch can be repeated from the generator's state.
+
+    Args:
+        loader: RecBole's `TrainDataLoader`.
+        device: where the batches are used.
+    """
+
+    def __init__(self, loader: TrainDataLoader, device: torch.device) -> None:
+        self._loader, self._device = loader, device
+        self._unknown = _UnknownItems(loader._sampler) if _has_negatives(loader) else None
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[Interaction]:
+        count, step = len(self._loader._dataset), self._loader.step
+        if self._loader.shuffle:
+            rows = torch.randperm(count, generator=self._loader.generator)
+        else:
+            rows = torch.arange(count)
+        interactions = self._loader._dataset.inter_feat.interaction
+        for chunk in torch.split(rows, max(CHUNK // step, 1) * step):
+            columns = {name: column[chunk] for name, column in interactions.items()}
+            yield from self._cut(columns, self._negatives(columns), step)
+
+    def _negatives(self, columns: dict[str, Tensor]) -> Tensor | None:
+        """Return the negatives [S, C] of a chunk of interactions on the device."""
+        if self._unknown is None:
+            return None
+        users = columns[self._loader.uid_field]
+        shape = (self._loader.neg_sample_num, len(users))
+        return self._on_device(self._unknown.draw(users.expand(shape), self._loader.generator))
+
+    def _cut(
+        self, columns: dict[str, Tensor], negatives: Tensor | None, step: int
+    ) -> Iterator[Interaction]:
+        count = len(columns[self._loader.uid_field])
+        columns = {name: self._on_device(column) for name, column in columns.items()}
+        for first in range(0, count, step):
+            part = slice(first, first + step)
+            batch = Interaction({name: column[part] for name, column in columns.items()})
+            if negatives is not None:
+                if len(negatives) > 1:
+                    batch = batch.repeat(len(negatives))
+                batch[self._loader.neg_item_id] = negatives[:, part].reshape(-1)
+            yield batch
+
+    def _on_device(self, column: Tensor) -> Tensor:
+        if self._device.type == "cuda":
+            column = column.pin_memory()
+        return column.to(self._device, non_blocking=True)
+
+
+class _UnknownItems:
+    r"""Draws items that a user does not know, without trying those that the user knows.
+
+    With a user's known items :math:`a_0 < a_1 < \dots`, counted from 1, :math:`a_j - 1 - j` unknown
+    items lie below :math:`a_j`. So the unknown item of rank r (from 0) is
+    :math:`1 + r + |\{j : a_j - 1 - j \le r\}|`, and a rank is drawn uniformly.
+
+    Args:
+        sampler: RecBole's sampler, which knows the items [U] of every user.
+    """
+
+    def __init__(self, sampler: Sampler) -> None:
+        known, self._item_num = sampler.used_ids, sampler.item_num
+        counts = np.fromiter(map(len, known), np.int64, len(known))
+        total = int(counts.sum())
+        users = np.repeat(np.arange(len(known)), counts)
+        keys = users * self._item_num
+        keys += np.fromiter(chain.from_iterable(known), np.int64, total)
+        keys.sort()
+        starts = counts.cumsum() - counts
+        keys -= 1 + np.arange(total) - starts[users]
+        # The ranks of all users in one sorted array, so that one search finds the place of each.
+        self._keys = torch.from_numpy(keys)
+        self._starts = torch.from_numpy(starts)
+        self._unknown = torch.from_numpy(self._item_num - 1 - counts)
+
+    def draw(self, users: Tensor, generator: torch.Generator) -> Tensor:
+        """Return an unknown item for every user, of the same shape.
+
+        Args:
+            users: user ids [*].
+            generator: what is drawn from.
+        """
+        # The range is so much larger than a number of items that the remainder is uniform.
+        draws = torch.randint(2**62, users.shape, generator=generator)
+        ranks = draws % self._unknown[users]
+        places = torch.searchsorted(self._keys, users * self._item_num + ranks, right=True)
+        return 1 + ranks + places - self._starts[users]
