@@ -1,4 +1,4 @@
-"""What a training step of MARGO needs at least, as a function of the sizes: docs/scaling.md.
+"""What a training step of MARGO costs, as a function of the sizes: docs/scaling.md.
 
 `python -m benchmarks.cost_model` prints it for the shapes, beside what this machine can do.
 """
@@ -14,6 +14,7 @@ import torch
 
 from benchmarks.shapes import SHAPES, Shape
 from benchmarks.shown import cells, duration
+from recbole_margo.nn.projection import FeatureLinear
 from recbole_margo.report.table import Table, table_text
 
 FLOAT = 4
@@ -135,7 +136,7 @@ class CostModel:
         }
 
     def seconds(self, operations_per_second: float, bytes_per_second: float) -> float:
-        """Return how long a step takes at least on a machine with these two speeds."""
+        """Return how long a step takes on a machine with these speeds and no cache that helps."""
         traffic = self.traffic()
         parts = self.operations()
         dense = max(
@@ -147,8 +148,8 @@ class CostModel:
 
 def measured_speeds() -> tuple[float, float]:
     """Return operations per second in a projection and bytes per second in a copy, here."""
-    features, weight = torch.randn(8192, 4096), torch.randn(256, 4096)
-    multiply = _median_seconds(lambda: features @ weight.T)
+    features, layer = torch.randn(8192, 4096), FeatureLinear(4096, 256)
+    multiply = _median_seconds(lambda: layer(features))
     source, target = torch.randn(2**26), torch.empty(2**26)
     copy = _median_seconds(lambda: target.copy_(source))
     return 2.0 * 8192 * 4096 * 256 / multiply, 2.0 * FLOAT * 2**26 / copy
@@ -165,7 +166,7 @@ def _median_seconds(work: Callable[[], object], repeats: int = 7) -> float:
 
 
 def table(operations_per_second: float, bytes_per_second: float) -> Table:
-    """Return a row per shape: operations, traffic, least time and memory."""
+    """Return a row per shape: operations, traffic, time and memory."""
     rows = []
     for shape in SHAPES.values():
         model = CostModel.of_shape(shape)
@@ -188,7 +189,7 @@ def table(operations_per_second: float, bytes_per_second: float) -> Table:
             "Gflop",
             "projection",
             "GB moved",
-            "least time here",
+            "time here",
             "GiB held",
             "features",
         ),

@@ -80,6 +80,21 @@ class MultimodalRecommender(GeneralRecommender):  # type: ignore[misc]
         """The raw features, one matrix [I, D_m] per modality; parameters if they are trained."""
         return [getattr(self, f"feature_matrix_{m}") for m in range(len(self.modalities))]
 
+    @property
+    def shares_batches(self) -> bool:
+        """Whether several processes may share a batch.
+
+        They may if its loss is the weighted mean of the losses of its parts, plus terms that the
+        batch does not enter: not with a norm that is not squared, a contrast among the rows, or a
+        mean over those rows that have a modality.
+        """
+        return False
+
+    @property
+    def nothing_missing(self) -> bool:
+        """Whether every item has every modality."""
+        return bool(self.modality_mask[1:].all())
+
     def project_features(
         self, projections: Iterable[Callable[[Tensor], Tensor]], items: Tensor | None = None
     ) -> list[Tensor]:

@@ -73,6 +73,7 @@ class DRAGON(MultimodalRecommender):
         year=2023,
         link="https://arxiv.org/abs/2301.12097",
     )
+    shares_batches = True
     uses_item_ids = False
     loss_names = ("recommendation", "regularization")
 

@@ -136,6 +136,11 @@ class FREEDOM(MultimodalRecommender):
             self.item_graph, self.item_embedding, parameters.item_graph_layers
         )
 
+    @property
+    def shares_batches(self) -> bool:
+        """Whether the loss is a mean over the rows of a batch, see `MultimodalRecommender`."""
+        return self.nothing_missing
+
     def calculate_loss(self, interaction: Any) -> tuple[Tensor, Tensor]:
         """Return the ranking loss and the weighted ones of the modalities, two scalars.
 

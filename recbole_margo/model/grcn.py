@@ -83,6 +83,7 @@ class GRCN(MultimodalRecommender):
         year=2020,
         link="https://arxiv.org/abs/2111.02036",
     )
+    shares_batches = True
     loss_names = ("recommendation", "regularization")
 
     def __init__(self, config: Any, dataset: Any) -> None:

@@ -88,6 +88,7 @@ class LATTICE(MultimodalRecommender):
         year=2021,
         link="https://arxiv.org/abs/2104.09036",
     )
+    shares_batches = True
     loss_names = ("recommendation", "regularization")
 
     def __init__(self, config: Any, dataset: Any) -> None:

@@ -109,6 +109,7 @@ class MARGO(MultimodalRecommender):
         year=2025,
         link="https://arxiv.org/abs/2504.16524",
     )
+    shares_batches = True
     uses_item_ids = False
     other_parameter_name = ("stage",)
     first_stage_settings: ClassVar[Mapping[str, Any]] = {

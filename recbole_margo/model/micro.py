@@ -129,6 +129,11 @@ class MICRO(MultimodalRecommender):
         )
         return users, items + functional.normalize(fused)
 
+    @property
+    def shares_batches(self) -> bool:
+        """Whether the loss is a mean over the rows of a batch, see `MultimodalRecommender`."""
+        return self.hyperparameters.contrastive_items == "all" or self.nothing_missing
+
     def calculate_loss(self, interaction: Any) -> tuple[Tensor, Tensor, Tensor]:
         """Return the ranking loss, the weighted contrast and the weighted penalty.
 

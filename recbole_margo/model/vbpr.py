@@ -83,6 +83,11 @@ class VBPR(MultimodalRecommender):
         own = functional.embedding(items, self.item_embedding)
         return torch.cat([own, projected.to(own.dtype)], dim=1)
 
+    @property
+    def shares_batches(self) -> bool:
+        """Whether the loss is a mean over the rows of a batch, see `MultimodalRecommender`."""
+        return bool(self.hyperparameters.penalty == "squared")
+
     def calculate_loss(self, interaction: Any) -> tuple[Tensor, Tensor]:
         """Return the ranking loss and the weighted penalty, two scalars.
 

@@ -29,42 +29,17 @@ from recbole_margo.training.trainer import MultimodalTrainer
 BY_USER = ("rec.items", "rec.topk", "rec.meanrank")
 
 
-def _anything(model: Any) -> bool:
-    return True
-
-
-def _nothing_missing(model: Any) -> bool:
-    return bool(model.modality_mask[1:].all())
-
-
-# Models whose loss is a mean over the rows of a batch, plus terms that the batch does not enter,
-# and what that depends on. All others compute whole batches: a norm that is not squared, a contrast
-# among the batch's rows, a mean over those rows that have a modality, noise drawn row by row.
-MEANS_OVER_ROWS: dict[str, Callable[[Any], bool]] = {
-    "BPR": _anything,
-    "DRAGON": _anything,
-    "FREEDOM": _nothing_missing,
-    "GRCN": _anything,
-    "LATTICE": _anything,
-    "MARGO": _anything,
-    "MICRO": lambda model: (
-        model.hyperparameters.contrastive_items == "all" or _nothing_missing(model)
-    ),
-    "VBPR": lambda model: model.hyperparameters.penalty == "squared",
-}
+# RecBole's models whose loss is a mean over the rows of a batch; ours say so themselves.
+MEANS_OVER_ROWS = ("BPR",)
 
 
 def shares_batches(model: Any) -> bool:
     """Tell whether the loss of a batch is the weighted mean of the losses of its parts.
 
     Args:
-        model: a model; one of another package may say so by an attribute `shares_batches`.
+        model: a model, ours or of another package with an attribute `shares_batches`, or RecBole's.
     """
-    own = getattr(model, "shares_batches", None)
-    if own is not None:
-        return bool(own)
-    depends_on = MEANS_OVER_ROWS.get(type(model).__name__)
-    return depends_on is not None and depends_on(model)
+    return bool(getattr(model, "shares_batches", type(model).__name__ in MEANS_OVER_ROWS))
 
 
 def train_together(trainer: Any, loaders: tuple[Any, Any, Any], processes: Processes) -> None:

@@ -246,6 +246,11 @@ def command(root: Path, *words: str) -> list[str]:
     return [*words, "--model=MARGO", f"--dataset={NAME}", *options]
 
 
+def hear_ctrl_c() -> None:
+    """Undo what a process inherits that a shell has put into the background: deafness to Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def test_ctrl_c_ends_all_processes_and_says_how_to_go_on(root, tmp_path):
     shim = str(ROOT / "run_recbole_margo.py")
     run = subprocess.Popen(
@@ -253,6 +258,7 @@ def test_ctrl_c_ends_all_processes_and_says_how_to_go_on(root, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=hear_ctrl_c,
     )
     try:
         last, end = tmp_path / "MARGO" / "checkpoint-last.pth", time.monotonic() + 60
