@@ -24,13 +24,14 @@ from benchmarks import (
     training_times,
 )
 from benchmarks.benchmark_report import FORMAT, TABLES, earlier_results, write_report
-from benchmarks.machine import available_cores, machine
+from benchmarks.machine import machine
 from benchmarks.options import Options
 from benchmarks.shapes import SHAPES
 from benchmarks.workload import Workload, check_device, make_dataset
 from dataset_converters.errors import DataError
 from recbole_margo.errors import RecBoleMargoError
 from recbole_margo.report.table import table_text
+from recbole_margo.resources import available_cores
 
 INTERRUPTED = 130
 MODELS = ("MARGO", "DRAGON")

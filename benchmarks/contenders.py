@@ -23,7 +23,8 @@ from recbole_margo.graph.bipartite import interaction_matrix
 from recbole_margo.graph.item_knn import binary_knn_graph, combined_graph, modality_shares
 from recbole_margo.graph.user_cooccurrence import softmax_rows, strongest_cooccurrences
 from recbole_margo.resources import keep_freed_memory
-from recbole_margo.run import load_split, tensorboard_in
+from recbole_margo.run import load_split
+from recbole_margo.training.outputs import tensorboard_in
 from recbole_margo.training.trainer import MultimodalTrainer
 
 OURS, NAIVE, RECBOLE = "recbole-margo", "naive reference", "RecBole's evaluation"

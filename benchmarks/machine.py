@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from pathlib import Path
 from typing import Any
@@ -11,17 +10,10 @@ import psutil
 import torch
 from threadpoolctl import threadpool_info
 
-from recbole_margo.resources import versions
+from recbole_margo.resources import available_cores, versions
 
 CPU_INFORMATION = Path("/proc/cpuinfo")
 GIBIBYTE = 2**30
-
-
-def available_cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def machine() -> dict[str, Any]:

@@ -29,8 +29,7 @@ from recbole_margo.resources import peak_memory, reset_peak_memory, versions
 from recbole_margo.training.checkpoint import plain_config, read_checkpoint
 from recbole_margo.training.data_parallel import train_together
 from recbole_margo.training.launch import launch
-from recbole_margo.training.outputs import logging_to, silent
-from recbole_margo.training.outputs import tensorboard_in as tensorboard_in
+from recbole_margo.training.outputs import logging_to, silent, tensorboard_in
 from recbole_margo.training.process_group import (
     SWITCHES,
     ProcessGroup,

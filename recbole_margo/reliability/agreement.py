@@ -26,7 +26,7 @@ from recbole_margo.experiment.trained_run import TrainedRun
 from recbole_margo.model.margo import BACKBONE_STAGE, MARGO
 from recbole_margo.nn.fusion import log_modality_weights
 from recbole_margo.registry import find_trainer
-from recbole_margo.run import tensorboard_in
+from recbole_margo.training.outputs import tensorboard_in
 
 # The coordinates in which the gradients are compared; see `weight_gradients`.
 COORDINATES = ("weights", "simplex", "logits")

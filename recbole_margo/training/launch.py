@@ -11,8 +11,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NoReturn
@@ -22,10 +21,14 @@ import torch.distributed as dist
 
 from dataset_converters.errors import DataError
 from recbole_margo.errors import ConfigError, RecBoleMargoError, TrainingError
+from recbole_margo.training.child_processes import (
+    end_with_parent,
+    inherited_threads,
+    threads_of_each,
+)
 from recbole_margo.training.lost_process_error import LostProcessError
 from recbole_margo.training.process_group import ProcessGroup
 
-THREADS = "OMP_NUM_THREADS"
 # What a process has to end by itself, after another failed and after it was told to.
 SECONDS_TO_NOTICE, SECONDS_TO_OBEY = 5.0, 10.0
 # What the store has to answer the machine that it is on.
@@ -67,7 +70,7 @@ def launch(work: Callable[..., None], arguments: Sequence[Any], group: ProcessGr
             "processes of its own: give either --workers or --nproc"
         )
     context = multiprocessing.get_context("spawn")
-    threads = _threads(group.here)
+    threads = threads_of_each(group.here)
     store = _store(group)
     meeting = (group.host, store.port if store else group.port)
     pipes = [context.Pipe(duplex=False) for _ in range(group.here)]
@@ -79,7 +82,7 @@ def launch(work: Callable[..., None], arguments: Sequence[Any], group: ProcessGr
         for local, pipe in enumerate(pipes)
     ]
     try:
-        with _environment(THREADS, str(threads)):
+        with inherited_threads(threads):
             for process, pipe in zip(processes, pipes, strict=True):
                 process.start()
                 pipe[1].close()
@@ -111,28 +114,6 @@ def _store(group: ProcessGroup) -> Any:
             "this machine with --ip and a free --port, or leave --port out if all processes are "
             "on this machine"
         ) from error
-
-
-def _threads(here: int) -> int:
-    """Return how many threads each process may have."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    share = max(1, (cores or 1) // here)
-    asked = os.environ.get(THREADS, "")
-    return min(share, int(asked)) if asked.isdigit() and int(asked) else share
-
-
-@contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    """Set an environment variable that new processes inherit."""
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
 
 
 # --- in the parent --------------------------------------------------------------------------------
@@ -220,7 +201,7 @@ def _run(work: Callable[..., None], arguments: tuple[Any, ...], threads: int, pi
     # The terminal sends Ctrl-C to all; the process that started this one decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _interrupt)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     try:
         work(*arguments)
@@ -243,11 +224,3 @@ def _run(work: Callable[..., None], arguments: tuple[Any, ...], threads: int, pi
 
 def _interrupt(signal_number: int, frame: Any) -> NoReturn:
     raise KeyboardInterrupt
-
-
-def _end_with_parent() -> None:
-    """End this process when the one that started it was killed: nobody waits for its results."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

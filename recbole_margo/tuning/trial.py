@@ -14,7 +14,8 @@ from recbole.utils import init_seed
 
 from recbole_margo.config import Config
 from recbole_margo.registry import find_trainer
-from recbole_margo.run import load_split, tensorboard_in
+from recbole_margo.run import load_split
+from recbole_margo.training.outputs import tensorboard_in
 from recbole_margo.training.trainer import MultimodalTrainer
 from recbole_margo.tuning.libraries import import_optuna
 from recbole_margo.tuning.plan import TuningPlan

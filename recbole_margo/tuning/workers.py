@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from recbole_margo.errors import RecBoleMargoError
+from recbole_margo.training.child_processes import (
+    end_with_parent,
+    inherited_threads,
+    threads_of_each,
+)
 from recbole_margo.tuning.libraries import import_ray
 from recbole_margo.tuning.plan import TuningPlan
 from recbole_margo.tuning.trial import run_trial
 
-THREADS = "OMP_NUM_THREADS"
 SECONDS_BETWEEN_LOOKS = 2.0
 TERMINATED = 128 + signal.SIGTERM
 
@@ -48,12 +49,12 @@ def run_in_processes(plan: TuningPlan, url: str, count: int, workers: int) -> li
     """
     context = multiprocessing.get_context("spawn")
     tickets = context.Semaphore(count)
-    threads = _threads(workers)
+    threads = threads_of_each(workers)
     processes = [
         context.Process(target=_work, args=(plan, url, tickets, threads))
         for _ in range(min(workers, count))
     ]
-    with _environment(THREADS, str(threads)):
+    with inherited_threads(threads):
         for process in processes:
             process.start()
     try:
@@ -68,28 +69,6 @@ def run_in_processes(plan: TuningPlan, url: str, count: int, workers: int) -> li
     return [process.exitcode for process in processes if process.exitcode]
 
 
-def _threads(workers: int) -> int:
-    """Return how many threads each process may have."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    share = max(1, (cores or 1) // workers)
-    asked = os.environ.get(THREADS, "")
-    return min(share, int(asked)) if asked.isdigit() and int(asked) else share
-
-
-@contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    """Set an environment variable that new processes inherit."""
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
-
-
 def _work(plan: TuningPlan, url: str, tickets: Any, threads: int) -> None:
     """Run trials while there are tickets; what a process of `run_in_processes` does."""
     import torch
@@ -100,17 +79,9 @@ def _work(plan: TuningPlan, url: str, tickets: Any, threads: int) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     torch.set_num_threads(threads)
     logging.basicConfig(stream=sys.stderr, format="%(message)s")
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     while tickets.acquire(block=False):
         run_trial(plan, url, parallel=True)
-
-
-def _end_with_parent() -> None:
-    """End this process when the one that started it was killed: nobody waits for its trials."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def run_on_ray(plan: TuningPlan, url: str, count: int, address: str) -> list[str]:

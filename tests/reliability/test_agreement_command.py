@@ -26,8 +26,9 @@ from recbole_margo.reliability.agreement import (
 from recbole_margo.reliability.agreement_command import choose_runs, measure_agreement
 from recbole_margo.reliability.agreement_summary import pooled, share
 from recbole_margo.reliability.labelled_runs import label_of, labelled_runs
-from recbole_margo.run import run_config, tensorboard_in
+from recbole_margo.run import run_config
 from recbole_margo.training.checkpoint import read_checkpoint
+from recbole_margo.training.outputs import tensorboard_in
 
 # --- replays --------------------------------------------------------------------------------------
 
