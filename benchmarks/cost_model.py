@@ -8,10 +8,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from time import perf_counter
+from statistics import median
 
 import torch
 
+from benchmarks.repeated_timing import timed
 from benchmarks.shapes import SHAPES, Shape
 from benchmarks.shown import cells, duration
 from recbole_margo.nn.projection import FeatureLinear
@@ -157,12 +158,7 @@ def measured_speeds() -> tuple[float, float]:
 
 def _median_seconds(work: Callable[[], object], repeats: int = 7) -> float:
     work()
-    seconds = []
-    for _ in range(repeats):
-        started = perf_counter()
-        work()
-        seconds.append(perf_counter() - started)
-    return sorted(seconds)[repeats // 2]
+    return median(timed(work, "cpu")[0] for _ in range(repeats))
 
 
 def table(operations_per_second: float, bytes_per_second: float) -> Table:

@@ -79,7 +79,3 @@ class LateFusionBackbone(nn.Module):
         return torch.stack(
             [mean_square(functional.embedding(users, table)) for table in self.user_preference]
         ).sum()
-
-    def _by_modality(self, nodes: Tensor) -> Tensor:
-        """Take [N, M * d] apart into [N, M, d]."""
-        return nodes.view(len(nodes), -1, self.embedding_size)

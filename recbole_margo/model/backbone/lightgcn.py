@@ -68,3 +68,7 @@ class LightGCNBackbone(LateFusionBackbone):
         if user_weights is not None:
             user_embeddings = user_embeddings * chosen_rows(user_weights, users).unsqueeze(-1)
         return user_embeddings, self._by_modality(chosen_rows(all_items, items))
+
+    def _by_modality(self, nodes: Tensor) -> Tensor:
+        """Take [N, M * d] apart into [N, M, d]."""
+        return nodes.view(len(nodes), -1, self.embedding_size)
