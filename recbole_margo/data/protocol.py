@@ -12,6 +12,7 @@ from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.sampler import Sampler
 
+from recbole_margo.data.items_by_user import list_compactly
 from recbole_margo.errors import DatasetNotFoundError
 
 USERS_PER_EVALUATION_BATCH = 1024
@@ -71,8 +72,17 @@ def prepare_loaders(config: Any, dataset: Any, model_class: type[Any]) -> tuple[
         model_class: class of the model, which may score only pairs.
 
     Returns:
-        RecBole's loaders of training, validation and test data.
+        RecBole's loaders of training, validation and test data; those of full rankings list their
+        items compactly.
     """
+    train, valid, test = recbole_loaders(config, dataset, model_class)
+    list_compactly(valid)
+    list_compactly(test)
+    return train, valid, test
+
+
+def recbole_loaders(config: Any, dataset: Any, model_class: type[Any]) -> tuple[Any, Any, Any]:
+    """Split a dataset and build the loaders as RecBole leaves them; see `prepare_loaders`."""
     if config["eval_batch_size"] is None:
         ranks_all = model_class.full_sort_predict is not AbstractRecommender.full_sort_predict
         users = USERS_PER_EVALUATION_BATCH * dataset.item_num

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from recbole.evaluator.collector import DataStruct
 from torch import Tensor
 from tqdm import tqdm
 
+from recbole_margo.data.items_by_user import ItemsByUser
 from recbole_margo.errors import ConfigError
 
 # Scores that are computed at once; bounds the memory.
@@ -53,16 +53,22 @@ class FullRanking:
     """
 
     def __init__(self, loader: FullSortEvalDataLoader, device: torch.device) -> None:
-        rows = loader.user_df[loader.uid_field].numpy()
         self.users = loader.user_df.to(device)
         self.item_num = loader._dataset.item_num
         self._block = min(loader.step, max(CELLS // self.item_num, USERS))
-        history, counts = _cells(loader.uid2history_item[rows], self.item_num)
+        history, counts = self._cells(loader, loader.uid2history_item)
         self._masked = history.to(device)
         self._masked_ends = [0, *counts.cumsum(0).tolist()]
-        positives, counts = _cells(loader.uid2positive_item[rows], self.item_num)
+        positives, counts = self._cells(loader, loader.uid2positive_item)
         self._positives = positives.sort().values.to(device)
         self._positive_counts = counts.to(device)
+
+    def _cells(self, loader: FullSortEvalDataLoader, listed: Any) -> tuple[Tensor, Tensor]:
+        """Return the cells [E] of items that are listed by user, and the number of each row [N]."""
+        lists = listed if isinstance(listed, ItemsByUser) else ItemsByUser(listed)
+        items, counts = lists.joined(loader.user_df[loader.uid_field])
+        rows = torch.arange(len(counts)).repeat_interleave(counts)
+        return rows * self.item_num + items, counts
 
     def top_items(
         self, model: Any, k: int, show_progress: bool = False, rows: slice = slice(None)
@@ -141,10 +147,3 @@ class FullRanking:
         cells = rows * self.item_num + top
         places = torch.searchsorted(self._positives, cells).clamp(max=len(self._positives) - 1)
         return places, self._positives[places] == cells
-
-
-def _cells(items: Sequence[Tensor], item_num: int) -> tuple[Tensor, Tensor]:
-    """Return the cells [E] of items that are listed by row, and the number of each row [N]."""
-    counts = torch.tensor([len(each) for each in items])
-    rows = torch.arange(len(counts)).repeat_interleave(counts)
-    return rows * item_num + torch.cat(tuple(items)), counts
