@@ -71,6 +71,23 @@ def normalized_adjacency(interactions: sp.csr_matrix) -> sp.csr_matrix:
     return scaled_on_both_sides(adjacency, np.asarray(adjacency.sum(axis=1)).ravel())
 
 
+def normalized_interactions(interactions: sp.csr_matrix) -> sp.csr_matrix:
+    r"""Return the users' part of `normalized_adjacency`, from which the items' part follows.
+
+    .. math:: \hat R_{ui} = R_{ui} / \sqrt{\sum_j R_{uj} \sum_v R_{vi}}
+
+    Args:
+        interactions: R [U, I].
+
+    Returns:
+        The matrix [U, I], float32.
+
+    Source: LightGCN (He et al., SIGIR 2020), Eq. 7-8.
+    """
+    users = interactions.shape[0]
+    return sp.csr_matrix(normalized_adjacency(interactions)[:users, users:])
+
+
 def scaled_on_both_sides(matrix: sp.spmatrix, total: NDArray[np.floating]) -> sp.csr_matrix:
     r"""Return :math:`D^{-1/2} M D^{-1/2}`, float32, with the row sums on both sides.
 

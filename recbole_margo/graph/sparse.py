@@ -40,7 +40,8 @@ def sparse_product(matrix: Parts, dense: Tensor) -> Tensor:
         Y [R, d].
     """
     row_pointer, column, value = matrix
-    dense = dense.contiguous()
+    # Detached, because the kernel notes more where it might be asked for a gradient.
+    dense = dense.detach().contiguous()
     if dense.device.type != "cpu":
         return csr_tensor(matrix, (len(row_pointer) - 1, len(dense))) @ dense
     # The weighted sum of table rows is the same product. Its kernel on the CPU is several times as
@@ -91,7 +92,8 @@ class SparseMatrix(nn.Module):
             self.get_buffer(prefix + "value"),
         )
 
-    def _both(self) -> tuple[Parts, Parts]:
+    def both(self) -> tuple[Parts, Parts]:
+        """Return the parts of A and of its transpose."""
         matrix = self._parts("")
         return matrix, matrix if self.symmetric else self._parts("transposed_")
 
@@ -108,7 +110,7 @@ class SparseMatrix(nn.Module):
             ValueError: if the number of rows of X is not the number of columns of A.
         """
         self._check(dense)
-        return _product(dense, *self._both())
+        return _product(dense, *self.both())
 
     def sum_of_powers(self, dense: Tensor, layers: int) -> Tensor:
         r"""Return :math:`\sum_{l=0}^{L} A^l X` of a square A, by Horner's rule.
@@ -124,7 +126,7 @@ class SparseMatrix(nn.Module):
             ValueError: if the number of rows of X is not the number of columns of A.
         """
         self._check(dense)
-        return _product(dense, *self._both(), layers) if layers > 0 else dense.float()
+        return _product(dense, *self.both(), layers) if layers > 0 else dense.float()
 
     def chosen(self, rows: Tensor) -> Callable[[Tensor], Tensor]:
         """Return the product with some rows of A, which costs what these rows cost.

@@ -41,5 +41,4 @@ class _NormalizedRows(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         normalized, norm = ctx.saved_tensors
         along = torch.linalg.vecdot(gradients[0], normalized).unsqueeze(-1)
-        gradient: Tensor = (normalized * along).sub_(gradients[0])
-        return gradient.div_(-norm)
+        return torch.addcmul(gradients[0], normalized, along, value=-1).div_(norm)

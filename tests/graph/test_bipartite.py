@@ -11,6 +11,7 @@ from worlds import prepare, random_world
 from recbole_margo.graph.bipartite import (
     interaction_matrix,
     normalized_adjacency,
+    normalized_interactions,
     random_walk_adjacency,
     row_mean,
 )
@@ -47,6 +48,17 @@ def test_adjacency_has_no_self_loops_and_leaves_isolated_nodes_empty():
     isolated = [0, 4, len(R), len(R) + 5]
     assert not adjacency.diagonal().any()
     assert not adjacency[isolated].any() and not adjacency[:, isolated].any()
+
+
+def test_normalized_interactions_are_the_users_part_of_the_adjacency():
+    R = random_interactions()
+    users = len(R)
+    found = normalized_interactions(sp.csr_matrix(R, dtype=np.float32))
+    assert found.shape == R.shape and found.dtype == np.float32 and found.nnz == R.sum()
+    expected = R / np.sqrt(np.outer(R.sum(axis=1), R.sum(axis=0)).clip(min=1))
+    assert_allclose(found.toarray(), expected, rtol=1e-6)
+    adjacency = normalized_adjacency(sp.csr_matrix(R, dtype=np.float32)).toarray()
+    assert_array_equal(found.toarray(), adjacency[:users, users:])
 
 
 def test_adjacency_of_one_pair_is_one():

@@ -41,7 +41,7 @@ class LateFusionBackbone(nn.Module):
         search: NeighborSearch = EXACT,
     ) -> None:
         super().__init__()
-        self.user_count, self.item_count = interactions.shape
+        self.user_count = interactions.shape[0]
         self.embedding_size = parameters.embedding_size
         self.user_preference = nn.ParameterList(
             nn.init.xavier_normal_(torch.empty(self.user_count, self.embedding_size))

@@ -9,7 +9,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-from recbole_margo.graph.bipartite import normalized_adjacency
+from recbole_margo.graph.interaction_graph import InteractionGraph
 from recbole_margo.graph.item_knn import binary_knn_graph, combined_graph, modality_shares
 from recbole_margo.graph.neighbor_search import EXACT, NeighborSearch
 from recbole_margo.graph.sparse import SparseMatrix
@@ -17,7 +17,7 @@ from recbole_margo.graph.user_cooccurrence import softmax_rows, strongest_cooccu
 from recbole_margo.model.backbone.base import LateFusionBackbone
 from recbole_margo.nn.normalized_rows import normalized_rows
 from recbole_margo.nn.projection import mlp_projection
-from recbole_margo.nn.propagation import chosen_rows, power, sum_of_layers
+from recbole_margo.nn.propagation import chosen_rows, power
 
 LAYERS_ON_INTERACTIONS = 2
 
@@ -63,9 +63,10 @@ class DragonBackbone(LateFusionBackbone):
             for matrix in features
         )
         self.item_graph_layers = parameters.item_graph_layers
-        self.interaction_graph = SparseMatrix(normalized_adjacency(interactions), symmetric=True)
+        self.interaction_graph = InteractionGraph(interactions)
         co_users = strongest_cooccurrences(interactions, parameters.user_neighbors)
-        self.user_graph = SparseMatrix(softmax_rows(co_users))
+        # I + C: one product gives a user and the co-users together.
+        self.user_graph = SparseMatrix(sp.identity(self.user_count) + softmax_rows(co_users))
         self.item_graph = SparseMatrix(
             combined_graph(
                 [
@@ -92,12 +93,14 @@ class DragonBackbone(LateFusionBackbone):
         user_parts, item_parts = [], []
         for m, (matrix, table) in enumerate(zip(features, self.user_preference, strict=True)):
             projected = self.projections[m](matrix) * mask[:, m : m + 1]
-            nodes = normalized_rows(torch.cat([table, projected.to(table.dtype)]))
-            nodes = sum_of_layers(self.interaction_graph, nodes, LAYERS_ON_INTERACTIONS)
-            all_users, all_items = torch.split(nodes, [self.user_count, self.item_count])
+            all_users, all_items = self.interaction_graph.sum_of_layers(
+                normalized_rows(table),
+                normalized_rows(projected.to(table.dtype)),
+                LAYERS_ON_INTERACTIONS,
+            )
             if user_weights is not None:
                 all_users = all_users * user_weights[:, m : m + 1]
             smoothed = power(self.item_graph, all_items, self.item_graph_layers - 1)
-            user_parts.append(chosen_rows(all_users, users) + user_neighbors(all_users))
+            user_parts.append(user_neighbors(all_users))
             item_parts.append(chosen_rows(all_items, items) + item_neighbors(smoothed))
         return torch.stack(user_parts, dim=1), torch.stack(item_parts, dim=1)

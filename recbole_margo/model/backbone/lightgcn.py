@@ -9,12 +9,11 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-from recbole_margo.graph.bipartite import normalized_adjacency
+from recbole_margo.graph.interaction_graph import InteractionGraph
 from recbole_margo.graph.neighbor_search import EXACT, NeighborSearch
-from recbole_margo.graph.sparse import SparseMatrix
 from recbole_margo.model.backbone.base import LateFusionBackbone
 from recbole_margo.nn.projection import linear_projection
-from recbole_margo.nn.propagation import chosen_rows, mean_of_layers
+from recbole_margo.nn.propagation import chosen_rows
 
 
 class LightGCNBackbone(LateFusionBackbone):
@@ -42,7 +41,7 @@ class LightGCNBackbone(LateFusionBackbone):
         self.projections = nn.ModuleList(
             linear_projection(matrix.shape[1], self.embedding_size) for matrix in features
         )
-        self.interaction_graph = SparseMatrix(normalized_adjacency(interactions), symmetric=True)
+        self.interaction_graph = InteractionGraph(interactions)
 
     def forward(
         self,
@@ -58,17 +57,15 @@ class LightGCNBackbone(LateFusionBackbone):
             [self.projections[m](matrix) * mask[:, m : m + 1] for m, matrix in enumerate(features)],
             dim=1,
         )
-        nodes = mean_of_layers(
-            self.interaction_graph,
-            torch.cat([user_columns, item_columns.to(user_columns.dtype)]),
-            self.layers,
+        all_users, all_items = self.interaction_graph.sum_of_layers(
+            user_columns, item_columns, self.layers
         )
-        all_users, all_items = torch.split(nodes, [self.user_count, self.item_count])
         user_embeddings = self._by_modality(chosen_rows(all_users, users))
         if user_weights is not None:
             user_embeddings = user_embeddings * chosen_rows(user_weights, users).unsqueeze(-1)
         return user_embeddings, self._by_modality(chosen_rows(all_items, items))
 
-    def _by_modality(self, nodes: Tensor) -> Tensor:
-        """Take [N, M * d] apart into [N, M, d]."""
-        return nodes.view(len(nodes), -1, self.embedding_size)
+    def _by_modality(self, total: Tensor) -> Tensor:
+        """Take the sums over the layers [N, M * d] apart into their means [N, M, d]."""
+        mean = total / (self.layers + 1)
+        return mean.view(len(total), -1, self.embedding_size)
