@@ -75,9 +75,11 @@ def _similarities(
         closed = block.new_zeros(len(usable)).masked_fill_(~usable, -torch.inf)
         similarities = torch.addmm(closed, block, candidates.T)
     if skip is not None:
-        skipping = skip[start : start + len(block)]
-        anchors = torch.arange(len(block), device=skip.device)[skipping >= 0]
-        similarities[anchors, skipping[skipping >= 0]] = -torch.inf
+        # No boolean index: the host would wait for the device to know its size.
+        skipping = skip[start : start + len(block)].unsqueeze(1)
+        columns = skipping.clamp(min=0)
+        kept = similarities.gather(1, columns)
+        similarities.scatter_(1, columns, torch.where(skipping >= 0, -torch.inf, kept))
     return similarities
 
 
