@@ -19,6 +19,7 @@ from recbole.utils import init_seed
 
 from dataset_converters.atomic import replacing
 from recbole_margo.config import Config, config_from_checkpoint
+from recbole_margo.data.features import FEATURE_SETTINGS
 from recbole_margo.data.protocol import load_dataset, prepare_loaders, split_fingerprint
 from recbole_margo.evaluation.item_weights import ItemWeights
 from recbole_margo.evaluation.per_user import PerUserMetrics, evaluate_per_user
@@ -319,7 +320,7 @@ def _hyperparameters(config: Config, model: Any) -> dict[str, Any]:
     names = ["learning_rate", "train_batch_size", "weight_decay", "epochs", "stopping_step"]
     if isinstance(model, MultimodalRecommender):
         names += list(model.parameters_class.descriptions())
-        names += ["feature_normalization", "feature_reduction", "item_neighbor_search"]
+        names += [*FEATURE_SETTINGS, "item_neighbor_search"]
     else:
         names += [name for name in config.internal_config_dict if name in _model_keys(config)]
     return {name: config[name] for name in dict.fromkeys(names)}

@@ -20,9 +20,13 @@ from dataset_converters.feature_manifest import FeatureManifest
 from recbole_margo.data.bundled import BUNDLED_DATASET, ensure_bundled_features
 from recbole_margo.data.corruption import FeatureCorruption
 from recbole_margo.data.normalization import NORMALIZATIONS, normalize_features
+from recbole_margo.data.precision import feature_type
 from recbole_margo.data.readers import read_manifest, read_modality
 from recbole_margo.data.reduction import reduce_features, reduced_columns
 from recbole_margo.errors import ConfigError, FeatureError
+
+# Keys that change features between the files and the models.
+FEATURE_SETTINGS = ("feature_normalization", "feature_reduction", "feature_precision")
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,8 @@ class ItemFeatures:
         modalities: [M] names.
         matrices: per modality [I, D_m] float32; the rows of PAD (0) and of missing items are zero.
         mask: [I, M] bool, true where the item has the modality; false for PAD.
-        checksums: modality -> SHA-256 of its matrix file, and how it was reduced.
+        checksums: modality -> SHA-256 of its matrix file, how it was reduced, and the precision in
+            which models use it.
         corrupted: [I, M] bool, true where `feature_corruption` made the row worse.
     """
 
@@ -50,7 +55,7 @@ def load_item_features(config: Any, dataset: Any) -> ItemFeatures:
     Args:
         config: RecBole's Config, or any object whose `config[key]` is a value or None. Keys used:
             `modalities`, `feature_normalization`, `feature_corruption`, `feature_reduction`,
-            `feature_path`, `seed`, `dataset`, `data_path`.
+            `feature_precision`, `feature_path`, `seed`, `dataset`, `data_path`.
         dataset: RecBole's Dataset, from which the item tokens by internal id are taken.
 
     Returns:
@@ -59,13 +64,14 @@ def load_item_features(config: Any, dataset: Any) -> ItemFeatures:
     Raises:
         FeatureError: the files do not exist, are damaged, or do not fit the dataset.
         ConfigError: a normalisation that does not exist, or is set for an unknown modality; a
-            corruption or a reduction that makes no sense.
+            corruption, a reduction or a precision that makes no sense.
     """
     name = config["dataset"]
     folder, manifest = _manifest(config)
     modalities = _chosen_modalities(config["modalities"], manifest, folder)
     normalizations = _normalizations(config["feature_normalization"], modalities, manifest)
     columns = reduced_columns(config["feature_reduction"], list(manifest.modalities))
+    precision = feature_type(config["feature_precision"])
     item_tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
     matrices: list[Tensor] = []
     mask = torch.zeros(len(item_tokens), len(modalities), dtype=torch.bool)
@@ -95,6 +101,8 @@ def load_item_features(config: Any, dataset: Any) -> ItemFeatures:
         matrices[column] = reduce_features(given, columns.get(modality), modality, folder)
         if matrices[column] is not given:
             checksums[modality] += f" reduced to {columns[modality]}"
+        if precision != torch.float32:
+            checksums[modality] += f" used as {config['feature_precision']}"
     return ItemFeatures(modalities, tuple(matrices), mask, checksums, corrupted)
 
 

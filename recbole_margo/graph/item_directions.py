@@ -19,7 +19,7 @@ class ItemDirections:
 
     def __init__(self, features: Tensor, present: Tensor) -> None:
         self._features = features.detach()
-        norm = self._features.float().norm(dim=1)
+        norm = torch.linalg.vector_norm(self._features, dim=1, dtype=torch.float32)
         self.items = torch.nonzero(present & (norm > 0)).squeeze(1)
         self._norm = norm[self.items]
 

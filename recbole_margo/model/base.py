@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recbole_margo.data.features import ItemFeatures, load_item_features
+from recbole_margo.data.precision import feature_type
 from recbole_margo.defaults import shipped_values
+from recbole_margo.errors import ConfigError
 from recbole_margo.graph.bipartite import interaction_matrix
 from recbole_margo.graph.neighbor_search import NeighborSearch
 from recbole_margo.model.paper import Paper
@@ -60,20 +62,26 @@ class MultimodalRecommender(GeneralRecommender):  # type: ignore[misc]
         features = load_item_features(config, dataset)
         self.modalities = features.modalities
         self.feature_checksums = features.checksums
-        self._register_features(features)
+        self._register_features(features, feature_type(config["feature_precision"]))
         self.interactions = interaction_matrix(dataset)
         self.trainer_announces_epochs = False
         self._epochs_begun = 0
         self._tables: tuple[Any, tuple[Tensor, Tensor]] | None = None
 
-    def _register_features(self, features: ItemFeatures) -> None:
+    def _register_features(self, features: ItemFeatures, kept_as: torch.dtype) -> None:
         self.register_buffer("modality_mask", features.mask, persistent=False)
+        trained = getattr(self.hyperparameters, "train_features", False)
+        if trained and kept_as != torch.float32:
+            raise ConfigError(
+                "`train_features` trains features in float32: set `feature_precision: float32`, "
+                "or `train_features: false`"
+            )
         for index, matrix in enumerate(features.matrices):
             name = f"feature_matrix_{index}"
-            if getattr(self.hyperparameters, "train_features", False):
+            if trained:
                 self.register_parameter(name, nn.Parameter(matrix))
             else:
-                self.register_buffer(name, matrix, persistent=False)
+                self.register_buffer(name, matrix.to(kept_as), persistent=False)
 
     @property
     def features(self) -> list[Tensor]:

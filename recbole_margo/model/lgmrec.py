@@ -18,7 +18,7 @@ from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import MultimodalParameters, hyperparameter
 from recbole_margo.nn.contrastive import info_nce
 from recbole_margo.nn.losses import PENALTIES
-from recbole_margo.nn.projection import xavier_table
+from recbole_margo.nn.projection import feature_product, xavier_table
 from recbole_margo.nn.propagation import mean_of_layers, power
 
 NOISES = ("none", "gumbel")
@@ -235,4 +235,4 @@ class LGMRec(MultimodalRecommender):
 
 
 def _product_with(table: Tensor) -> Callable[[Tensor], Tensor]:
-    return lambda features: features @ table
+    return lambda features: feature_product(features, table.T)

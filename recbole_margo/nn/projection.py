@@ -7,35 +7,54 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from recbole_margo.compat import onednn_linear
 
 # From so many columns on, oneDNN's product is faster than the BLAS that torch uses (on AMD).
-MANY_COLUMNS = 1024
+MANY_COLUMNS = 256
+# The same for the gradient of the weight, for which oneDNN has to reorder the features.
+MANY_COLUMNS_BACKWARD = 1024
 
 
 class FeatureLinear(nn.Linear):
-    """`nn.Linear` for constant features, by the fastest product that the processor has.
-
-    Most of a training step is this product and the gradient of its weight (docs/performance.md).
-    """
+    """`nn.Linear` in the precision of its input; see `feature_product`."""
 
     def forward(self, features: Tensor) -> Tensor:
         """Return F W^T + b [I, d] of features [I, D]."""
-        product = onednn_linear()
-        constant = features.device.type == "cpu" and not features.requires_grad
-        if (
-            product is None
-            or not constant
-            or self.in_features < MANY_COLUMNS
-            or features.dtype != torch.float32
-            or torch.is_autocast_enabled("cpu")
-        ):
-            return super().forward(features)
-        projected: Tensor = _ConstantTimesWeight.apply(  # type: ignore[no-untyped-call]
-            features, self.weight, self.bias, product
-        )
-        return projected
+        return feature_product(features, self.weight, self.bias)
+
+
+def feature_product(features: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return F W^T + b in the precision of F, by the fastest product that the processor has.
+
+    Most of a training step is this product and the gradient of its weight (docs/performance.md).
+
+    Args:
+        features: F [I, D], float32 or bfloat16.
+        weight: W [d, D], float32.
+        bias: b [d].
+
+    Returns:
+        [I, d].
+    """
+    if features.dtype == torch.bfloat16:
+        weight, bias = weight.to(features), bias if bias is None else bias.to(features)
+        return functional.linear(features, weight, bias)
+    product = onednn_linear()
+    constant = features.device.type == "cpu" and not features.requires_grad
+    if (
+        product is None
+        or not constant
+        or features.shape[1] < MANY_COLUMNS
+        or features.dtype != torch.float32
+        or torch.is_autocast_enabled("cpu")
+    ):
+        return functional.linear(features, weight, bias)
+    projected: Tensor = _ConstantTimesWeight.apply(  # type: ignore[no-untyped-call]
+        features, weight, bias, product
+    )
+    return projected
 
 
 class _ConstantTimesWeight(torch.autograd.Function):
@@ -54,7 +73,10 @@ class _ConstantTimesWeight(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, Tensor | None, None]:
         (features,) = ctx.saved_tensors
-        of_weight: Tensor = ctx.product(gradients[0].T, features.T, None)
+        if features.shape[1] < MANY_COLUMNS_BACKWARD:
+            of_weight = gradients[0].T @ features
+        else:
+            of_weight = ctx.product(gradients[0].T, features.T, None)
         return None, of_weight, gradients[0].sum(dim=0) if ctx.biased else None, None
 
 
@@ -113,5 +135,5 @@ def mlp_projection(feature_size: int, hidden_size: int, embedding_size: int) -> 
     return nn.Sequential(
         FeatureLinear(feature_size, hidden_size),
         nn.LeakyReLU(0.01, inplace=True),
-        nn.Linear(hidden_size, embedding_size),
+        FeatureLinear(hidden_size, embedding_size),
     )

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recbole_margo.data.features import load_item_features
+from recbole_margo.data.features import FEATURE_SETTINGS, load_item_features
 from recbole_margo.reliability.audit import CatalogueAudit
 from recbole_margo.reliability.learned_weights import LearnedWeights
 from recbole_margo.reliability.rank_correlation import RankCorrelation
@@ -24,8 +24,7 @@ class _Unnormalized:
         self.external_config_dict = config.external_config_dict
 
     def __getitem__(self, key: str) -> Any:
-        changed = key in ("feature_normalization", "feature_reduction")
-        return None if changed else self.config[key]
+        return None if key in FEATURE_SETTINGS else self.config[key]
 
 
 def feature_norms(config: Any, dataset: Any) -> NDArray[np.float64]:

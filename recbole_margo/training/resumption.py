@@ -59,6 +59,6 @@ def check_same_data(stored: Mapping[str, Any], present: Mapping[str, Any]) -> No
         )
     if stored["feature_checksums"] != present["feature_checksums"]:
         raise CheckpointError(
-            "the feature files changed since the checkpoint was written: resume with the same "
-            "features, or start a new run"
+            "the feature files, `feature_reduction` or `feature_precision` changed since the "
+            "checkpoint was written: resume with the same features, or start a new run"
         )

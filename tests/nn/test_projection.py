@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose
 from recbole_margo.nn import projection
 from recbole_margo.nn.projection import (
     MANY_COLUMNS,
+    MANY_COLUMNS_BACKWARD,
     FeatureLinear,
     linear_projection,
     mlp_projection,
@@ -38,7 +39,7 @@ def test_mlp_projection_has_a_leaky_relu_of_slope_one_percent_between_two_layers
 
 
 @pytest.mark.parametrize("biased", [True, False])
-@pytest.mark.parametrize("columns", [5, MANY_COLUMNS])
+@pytest.mark.parametrize("columns", [5, MANY_COLUMNS, MANY_COLUMNS_BACKWARD])
 @pytest.mark.parametrize("trained_features", [False, True])
 def test_a_feature_layer_and_its_gradients_are_those_of_a_linear_layer(
     columns, biased, trained_features
@@ -64,3 +65,22 @@ def test_without_onednn_a_feature_layer_is_a_linear_layer(monkeypatch):
     layer, features = FeatureLinear(MANY_COLUMNS, 2), torch.randn(3, MANY_COLUMNS)
     expected = torch.nn.functional.linear(features, layer.weight, layer.bias)
     assert torch.equal(layer(features), expected)
+
+
+@pytest.mark.parametrize("biased", [True, False])
+def test_features_in_bfloat16_are_projected_in_it_and_the_gradients_are_float32(biased):
+    layer, features = FeatureLinear(64, 6, bias=biased), torch.randn(9, 64).bfloat16()
+    projected = layer(features)
+    assert projected.dtype == torch.bfloat16
+    gradient = torch.randn(9, 6).bfloat16()
+    projected.backward(gradient)
+    # All operands have eight bits; only the sums are rounded once more.
+    weight = layer.weight.detach().bfloat16().double()
+    expected = features.double() @ weight.T
+    if biased:
+        expected += layer.bias.detach().bfloat16().double()
+        assert_allclose(layer.bias.grad, gradient.double().sum(dim=0), rtol=2**-7, atol=2**-7)
+    assert_allclose(projected.detach().float(), expected, rtol=2**-7, atol=2**-7)
+    assert layer.weight.grad.dtype == torch.float32
+    of_weight = gradient.double().T @ features.double()
+    assert_allclose(layer.weight.grad, of_weight, rtol=2**-7, atol=2**-6)
