@@ -14,16 +14,17 @@ from benchmarks.contenders import NAIVE, OURS, RECBOLE
 from benchmarks.peak_memory import PHASES as MEMORY_PHASES
 from benchmarks.shown import MEBIBYTE, duration
 from benchmarks.training_probe import PHASES
+from benchmarks.workload import HALF, REDUCED, REDUCED_HALF
 from recbole_margo.report.figures import COLORS, HATCHES, MARKERS, new_figure
 
-STYLES = {OURS: (COLORS[0], "o"), NAIVE: (COLORS[1], "s"), RECBOLE: (COLORS[3], "D")}
-REDUCED_STYLE = (COLORS[2], "^")
-REDUCED = "recbole-margo, features reduced"
-
-
-def short_name(name: str) -> str:
-    """Return the name of a contender for a figure."""
-    return REDUCED if name.startswith(REDUCED) else name
+STYLES = {
+    OURS: (COLORS[0], "o"),
+    NAIVE: (COLORS[1], "s"),
+    RECBOLE: (COLORS[3], "D"),
+    f"{OURS}, {REDUCED}": (COLORS[2], "^"),
+    f"{OURS}, {HALF}": (COLORS[4], "v"),
+    f"{OURS}, {REDUCED_HALF}": (COLORS[5], "P"),
+}
 
 
 def step_figure(results: Mapping[str, Any]) -> Figure | None:
@@ -74,7 +75,7 @@ def _draw_phases(panel: Axes, contenders: Mapping[str, Any]) -> None:
             textcoords="offset points",
             va="center",
         )
-    panel.set_yticks(range(len(names)), [short_name(name) for name in names])
+    panel.set_yticks(range(len(names)), names)
     panel.invert_yaxis()
 
 
@@ -141,9 +142,8 @@ def _draw_markers(panel: Axes, tasks: Mapping[str, Mapping[str, float]]) -> None
             place, min(values.values()), max(values.values()), color="#999999", lw=1, zorder=1
         )
         for name, value in values.items():
-            short = short_name(name)
-            color, marker = STYLES.get(short, REDUCED_STYLE)
-            panel.scatter(value, place, s=42, color=color, marker=marker, label=short, zorder=2)
+            color, marker = STYLES[name]
+            panel.scatter(value, place, s=42, color=color, marker=marker, label=name, zorder=2)
     panel.set_yticks(range(len(tasks)), list(tasks))
     panel.set_ylim(len(tasks) - 0.4, -0.6)
     panel.grid(axis="x")

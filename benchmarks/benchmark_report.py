@@ -21,7 +21,7 @@ from recbole_margo.report.figures import draw_all, figure_files
 from recbole_margo.report.files import json_text, write_texts
 from recbole_margo.report.table import Table, markdown_table, markdown_text
 
-FORMAT = 1
+FORMAT = 2
 JSON, MARKDOWN = "benchmarks.json", "benchmarks.md"
 TABLES: dict[str, Callable[[Mapping[str, Any]], Table]] = {
     "step": training_times.step_table,

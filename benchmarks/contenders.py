@@ -42,16 +42,16 @@ class Ours:
     Args:
         workload: the data and where it is trained.
         settings: of the model, on top of the workload's.
-        reduced: whether the image features are reduced.
+        approximation: one of the workload's, or none.
     """
 
     def __init__(
-        self, workload: Workload, settings: Mapping[str, Any], reduced: bool = False
+        self, workload: Workload, settings: Mapping[str, Any], approximation: str | None = None
     ) -> None:
         self.workload, self.device = workload, workload.device
-        self.reduced = reduced
-        reduction = (workload.reduction() or {}) if reduced else {}
-        self.config: Config = workload.config({**settings, **reduction})
+        self.approximation = approximation
+        faster = workload.approximations()[approximation] if approximation else {}
+        self.config: Config = workload.config({**settings, **faster})
         self.loaders = load_split(self.config)
         init_seed(self.config["seed"], self.config["reproducibility"])
         self.model: Any = self.config.model_class(self.config, self.loaders[0]._dataset)
@@ -62,10 +62,7 @@ class Ours:
     @property
     def name(self) -> str:
         """How it is called in tables."""
-        if not self.reduced:
-            return OURS
-        sizes = ", ".join(f"{name} {size}" for name, size in self.workload.shape.reduced.items())
-        return f"{OURS}, features reduced ({sizes})"
+        return OURS if self.approximation is None else f"{OURS}, {self.approximation}"
 
     def train_steps(self, count: int) -> list[StepTimes]:
         """Train some steps and return their times."""

@@ -23,8 +23,8 @@ FLOAT = 4
 ENTRY = 8
 GIBIBYTE = 2**30
 GIGA = 1e9
-# How often a step reads or writes all nodes' embeddings outside of the sparse products: joining
-# users and items, normalising, adding layers, choosing the batch, and the same backwards.
+# How often a step reads or writes all nodes' embeddings outside of the sparse products:
+# normalising, adding layers, choosing the batch, and the same backwards.
 PASSES_OVER_NODES = 24
 # Scores that an evaluation holds at a time, and users at least.
 CELLS, SCORED_USERS = 2**21, 64
@@ -38,9 +38,10 @@ class CostModel:
     embedding size d, hidden size h, batch B, k_u co-users and k_i item neighbours, N = U + I:
 
     .. math:: \text{operations} = \sum_m (4 I D_m h + 6 I h d) + 16 E M d +
-        4 B (k_u + 2 M k_i) M d
+        4 B (k_u + 1 + 2 M k_i) M d
 
-    for the projections, the interaction graph and the neighbour graphs.
+    for the projections, the interaction graph and the neighbour graphs, where a user is with the
+    co-users.
 
     Args:
         users: U.
@@ -92,7 +93,7 @@ class CostModel:
 
     def operations(self) -> dict[str, float]:
         """Return the floating point operations of a step by part; two per multiply and add."""
-        neighbors = self.co_users + 2 * len(self.columns) * self.item_neighbors
+        neighbors = self.co_users + 1 + 2 * len(self.columns) * self.item_neighbors
         return {
             # Forward and the gradient of the weights; the features take none.
             "projection": sum(
@@ -127,9 +128,9 @@ class CostModel:
             "features": float(FLOAT * self.items * sum(self.columns)),
             # Value, gradient, two moments, and the best epoch's values.
             "parameters": 5.0 * FLOAT * self.parameters,
-            # The adjacency is symmetric, the other graphs are kept with their transposes.
+            # All graphs are kept with their transposes.
             "graphs": float(
-                ENTRY * (2 * self.interactions + 2 * self.users * self.co_users + 2 * item_edges)
+                2 * ENTRY * (self.interactions + self.users * (self.co_users + 1) + item_edges)
             ),
             "activations": 8.0 * self.node_bytes
             + 3.0 * FLOAT * self.items * self.hidden * len(self.columns),

@@ -39,7 +39,7 @@ def measure(workload: Workload, options: Options) -> dict[str, Any]:
         "evaluation", {name: each.evaluate for name, each in found.items()}, options.repeats
     )
     metrics = {name: results[0][1] for name, results in runs.items()}
-    exact = [name for name in found if not getattr(found[name], "reduced", False)]
+    exact = [name for name in found if not getattr(found[name], "approximation", None)]
     return {
         "users": len(ours.loaders[2].uid_list),
         "contenders": {

@@ -12,11 +12,12 @@ from typing import Any
 
 from benchmarks.options import Options
 from benchmarks.shown import cells, mebibytes, ratio
+from benchmarks.workload import REDUCED
 from recbole_margo.errors import RecBoleMargoError
 from recbole_margo.report.table import Table
 from recbole_margo.resources import peak_memory
 
-OURS, REDUCED, NAIVE = "recbole-margo", "recbole-margo, features reduced", "naive reference"
+OURS, NAIVE = "recbole-margo", "naive reference"
 PHASES = ("libraries", "data and model", "training", "evaluation")
 
 
@@ -34,14 +35,15 @@ def measure(workload: Any, options: Options) -> dict[str, Any]:
     Raises:
         RecBoleMargoError: if the process of this project fails.
     """
-    who = [OURS, NAIVE]
-    if workload.reduction() is not None:
-        from benchmarks.contenders import Ours
+    from benchmarks.contenders import Ours
 
-        # Reduced features are kept on disk, so that only the first training makes them.
-        Ours(workload, workload.last_stage(), reduced=True)
-        who.insert(1, REDUCED)
-    return {"contenders": {name: _in_child(name, workload, options) for name in who}}
+    # Reduced features are kept on disk, so that only the first training makes them.
+    Ours(workload, workload.last_stage(), REDUCED)
+    who = [OURS, *(f"{OURS}, {name}" for name in workload.approximations()), NAIVE]
+    return {
+        "contenders": {name: _in_child(name, workload, options) for name in who},
+        "note": workload.reduction_note(),
+    }
 
 
 def _in_child(who: str, workload: Any, options: Options) -> dict[str, Any]:
@@ -81,7 +83,7 @@ def main(who: str, steps: str, threads: str, workload: str) -> None:
     from benchmarks.graph_times import fits_in_memory
     from benchmarks.workload import Workload
     from recbole_margo.data.features import load_item_features
-    from recbole_margo.run import load_split
+    from recbole_margo.data.protocol import load_dataset, recbole_loaders
 
     torch.set_num_threads(int(threads))
     work = Workload.from_json(workload)
@@ -90,7 +92,7 @@ def main(who: str, steps: str, threads: str, workload: str) -> None:
     contender: Ours | Naive
     if who == NAIVE:
         config = work.config(work.last_stage())
-        loaders = load_split(config)
+        loaders = recbole_loaders(config, load_dataset(config), config.model_class)
         graphs = None
         if not fits_in_memory(work.shape.users, work.shape.users + work.shape.items, work.device):
             note = "with this project's graphs, because its dense ones do not fit"
@@ -102,7 +104,8 @@ def main(who: str, steps: str, threads: str, workload: str) -> None:
             )
         contender = Naive(work, config, loaders, graphs)
     else:
-        contender = Ours(work, work.last_stage(), reduced=who == REDUCED)
+        approximation = who.removeprefix(OURS).removeprefix(", ") or None
+        contender = Ours(work, work.last_stage(), approximation)
     peaks["data and model"] = peak_memory()
     contender.train_steps(int(steps))
     peaks["training"] = peak_memory()
@@ -129,6 +132,7 @@ def table(result: Mapping[str, Any]) -> Table:
     notes = [
         "The largest resident size of a fresh process up to the end of each phase; the libraries "
         "alone take what the first column says, and the last column leaves them out.",
+        result["note"],
         *(f"{name}: {entry['note']}." for name, entry in entries.items() if entry["note"]),
     ]
     cuda = ", ".join(

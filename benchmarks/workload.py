@@ -21,12 +21,13 @@ from benchmarks.shapes import Shape
 from dataset_converters.atomic import replacing
 from dataset_converters.feature_files import row_blocks, write_features
 from dataset_converters.interactions import write_splits
-from recbole_margo.config import Config, known_keys
+from recbole_margo.config import Config
 from recbole_margo.errors import RecBoleMargoError
 
 COMPLETE = "complete.json"
 # The fields of a shape that a dataset depends on.
 ON_DISK = ("users", "items", "train", "valid", "test", "columns")
+REDUCED, HALF, REDUCED_HALF = "features reduced", "features in bfloat16", "both"
 LATENT = 64
 NOISE = 0.5
 
@@ -82,12 +83,16 @@ class Workload:
         }
         return Config(self.model, self.dataset, config_dict=values)
 
-    def reduction(self) -> dict[str, Any] | None:
-        """Return the settings that reduce the features; none where no key does that."""
-        config = self.config({})
-        if "feature_reduction" not in known_keys(config.model_class, config.internal_config_dict):
-            return None
-        return {"feature_reduction": dict(self.shape.reduced)}
+    def approximations(self) -> dict[str, dict[str, Any]]:
+        """Return name -> settings of what is faster than exact arithmetic on all features."""
+        reduced = {"feature_reduction": dict(self.shape.reduced)}
+        half = {"feature_precision": "bfloat16"}
+        return {REDUCED: reduced, HALF: half, REDUCED_HALF: {**reduced, **half}}
+
+    def reduction_note(self) -> str:
+        """Say which columns `feature_reduction` leaves."""
+        sizes = ", ".join(f"{name} to {size}" for name, size in self.shape.reduced.items())
+        return f"Reduced: {sizes} columns."
 
     def as_json(self) -> str:
         """Return the workload as text, for another process."""
