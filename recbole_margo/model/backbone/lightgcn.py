@@ -67,5 +67,5 @@ class LightGCNBackbone(LateFusionBackbone):
 
     def _by_modality(self, total: Tensor) -> Tensor:
         """Take the sums over the layers [N, M * d] apart into their means [N, M, d]."""
-        mean = total / (self.layers + 1)
+        mean: Tensor = total / (self.layers + 1)
         return mean.view(len(total), -1, self.embedding_size)
