@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import math
 import os
+import platform
 import sys
 import warnings
 import zipfile
@@ -150,6 +151,17 @@ def onednn_linear() -> Callable[[Any, Any, Any], Any] | None:
     if operator is None or not available():
         return None
     return lambda matrix, weight, bias: operator(matrix, weight, bias, "none", [], "")
+
+
+def multiplies_in_bfloat16() -> bool:
+    """Return whether the processor has instructions for bfloat16; true where torch cannot tell."""
+    import torch
+
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return True
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    known = [getattr(torch.cpu, name) for name in names if hasattr(torch.cpu, name)]
+    return not known or any(supported() for supported in known)
 
 
 # --- ray and thop, which RecBole needs for tuning and for counting FLOPs --------------------------

@@ -12,6 +12,7 @@ from recbole.utils import InputType
 from torch import Tensor, nn
 from torch.nn import functional
 
+from recbole_margo.compat import multiplies_in_bfloat16
 from recbole_margo.data.features import ItemFeatures, load_item_features
 from recbole_margo.data.precision import feature_type
 from recbole_margo.defaults import shipped_values
@@ -75,6 +76,11 @@ class MultimodalRecommender(GeneralRecommender):  # type: ignore[misc]
             raise ConfigError(
                 "`train_features` trains features in float32: set `feature_precision: float32`, "
                 "or `train_features: false`"
+            )
+        if kept_as == torch.bfloat16 and self.device.type == "cpu" and not multiplies_in_bfloat16():
+            self.logger.warning(
+                "`feature_precision: bfloat16` saves memory here, but costs time: this processor "
+                "has no instructions for it"
             )
         for index, matrix in enumerate(features.matrices):
             name = f"feature_matrix_{index}"

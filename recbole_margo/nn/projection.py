@@ -49,6 +49,7 @@ def feature_product(features: Tensor, weight: Tensor, bias: Tensor | None = None
         or features.shape[1] < MANY_COLUMNS
         or features.dtype != torch.float32
         or torch.is_autocast_enabled("cpu")
+        or torch.compiler.is_compiling()
     ):
         return functional.linear(features, weight, bias)
     projected: Tensor = _ConstantTimesWeight.apply(  # type: ignore[no-untyped-call]

@@ -9,7 +9,9 @@ import pytest
 import torch
 from worlds import MISSING, Experiment, prepare, random_world
 
+from recbole_margo.compat import multiplies_in_bfloat16
 from recbole_margo.errors import CheckpointError, ConfigError
+from recbole_margo.model import base
 from recbole_margo.registry import multimodal_models
 
 each_model = pytest.mark.parametrize("model", multimodal_models())
@@ -79,3 +81,22 @@ def test_a_run_in_the_other_precision_is_not_resumed(tmp_path):
     other.resume_checkpoint(last)
     with pytest.raises(CheckpointError, match="feature_precision"):
         other.fit(*full.loaders[:2], verbose=False, saved=True)
+
+
+@pytest.mark.parametrize("has_instructions", [True, False])
+def test_a_processor_without_bfloat16_is_warned_of(tmp_path, monkeypatch, caplog, has_instructions):
+    monkeypatch.setattr(base, "multiplies_in_bfloat16", lambda: has_instructions)
+    in_both(tmp_path, "MARGO")
+    warned = [record for record in caplog.records if "costs time" in record.message]
+    assert len(warned) == (0 if has_instructions else 1)
+
+
+@pytest.mark.parametrize("avx512", [True, False])
+@pytest.mark.parametrize("amx", [True, False])
+def test_whether_a_processor_multiplies_in_bfloat16_is_asked_of_torch(monkeypatch, avx512, amx):
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
+    assert multiplies_in_bfloat16() is (avx512 or amx)
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    assert multiplies_in_bfloat16() is True
