@@ -46,6 +46,7 @@ def toy_config(folder: Path, **values: Any) -> dict[str, Any]:
         "feature_normalization",
         "feature_corruption",
         "feature_reduction",
+        "feature_precision",
         "feature_path",
         "seed",
     )
