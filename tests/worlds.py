@@ -83,6 +83,17 @@ class World:
         }
         return dataclasses.replace(self, features=features)
 
+    def with_several_positives(self) -> World:
+        """Return the world in which users have 1 to 4 items to test, and u3 has none."""
+        random = np.random.default_rng(5)
+        test = []
+        for user, item in self.splits["test"]:
+            known = self.items_of(user, "train", "valid", "test")
+            others = random.permutation([f"i{i}" for i in range(15) if f"i{i}" not in known])
+            test += [(user, str(each)) for each in (item, *others[: random.integers(0, 4)])]
+        test = [pair for pair in test if pair[0] != "u3"]
+        return dataclasses.replace(self, splits={**self.splits, "test": test})
+
     def with_items_reordered(self, seed: int) -> World:
         """Return the same world with other internal item ids; users keep theirs.
 

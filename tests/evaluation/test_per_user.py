@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from worlds import Experiment, World, prepare, random_world
+from worlds import Experiment, prepare, random_world
 
 from recbole_margo.errors import CheckpointError
 from recbole_margo.evaluation.per_user import PerUserMetrics, evaluate_per_user
@@ -21,20 +20,7 @@ TOPK = [2, 5]
 MODELS = ["MARGO", "BPR"]
 
 
-def many_positives() -> World:
-    """Return a world in which users have 1 to 4 items to test, and u3 has none."""
-    world = random_world()
-    random = np.random.default_rng(5)
-    test = []
-    for user, item in world.splits["test"]:
-        known = world.items_of(user, "train", "valid", "test")
-        others = random.permutation([f"i{i}" for i in range(15) if f"i{i}" not in known])
-        test += [(user, str(each)) for each in (item, *others[: random.integers(0, 4)])]
-    test = [pair for pair in test if pair[0] != "u3"]
-    return dataclasses.replace(world, splits={**world.splits, "test": test})
-
-
-WORLD = many_positives()
+WORLD = random_world().with_several_positives()
 
 
 @pytest.fixture

@@ -65,7 +65,7 @@ def test_trained_features_are_float32(tmp_path):
         in_both(tmp_path, "VBPR", train_features=True)
 
 
-@pytest.mark.parametrize("value", ["float16", "bf16", 16])
+@pytest.mark.parametrize("value", ["float16", "bf16", 16, ["bfloat16"]])
 def test_another_precision_is_refused(tmp_path, value):
     root = random_world().write(tmp_path)
     with pytest.raises(ConfigError, match="`feature_precision` must be one of"):

@@ -22,14 +22,8 @@ METRICS = ["Recall", "NDCG", "MRR", "MAP", "Hit", "Precision"]
 
 def many_positives(missing: str = "nothing missing") -> World:
     """Return a world of users with several positives, without a test item and without history."""
-    world = random_world(modalities=3)
-    random = np.random.default_rng(5)
-    test = []
-    for user, item in world.splits["test"]:
-        known = world.items_of(user, "train", "valid", "test")
-        others = random.permutation([f"i{i}" for i in range(15) if f"i{i}" not in known])
-        test += [(user, str(each)) for each in (item, *others[: random.integers(0, 4)])]
-    test = [pair for pair in test if pair[0] != "u3"] + [("new", "i2"), ("new", "i5")]
+    world = random_world(modalities=3).with_several_positives()
+    test = [*world.splits["test"], ("new", "i2"), ("new", "i5")]
     # A user who has interacted with an item in more than one part.
     test.append(("u4", sorted(world.items_of("u4", "train"))[0]))
     return dataclasses.replace(world, splits={**world.splits, "test": test}).without(
