@@ -25,13 +25,12 @@ from recbole_margo.graph.user_cooccurrence import softmax_rows, strongest_cooccu
 from recbole_margo.resources import keep_freed_memory
 from recbole_margo.run import load_split
 from recbole_margo.training.outputs import tensorboard_in
+from recbole_margo.training.ranking_trainer import UNROUNDED
 from recbole_margo.training.trainer import MultimodalTrainer
 
 OURS, NAIVE, RECBOLE = "recbole-margo", "naive reference", "RecBole's evaluation"
 # MMRec's, on which most of these models are published.
 NAIVE_USERS_PER_BATCH = 4096
-# RecBole's metrics can only be had rounded.
-ALL_DECIMALS = 15
 # The most that a step at the start of a training costs more than the others, in steps.
 WARM_UP = 2
 
@@ -223,7 +222,7 @@ def recbole_trainer(config: Config, model: Any, train: Any) -> Trainer:
     trainer = Trainer(config, model)
     trainer.eval_collector.data_collect(train)
     for metric in trainer.evaluator.metric_class.values():
-        metric.decimal_place = ALL_DECIMALS
+        metric.decimal_place = UNROUNDED
     return trainer
 
 

@@ -6,7 +6,6 @@ import logging
 import mmap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from dataset_converters.feature_files import row_blocks
 from dataset_converters.feature_manifest import FeatureManifest
 from recbole_margo.data.bundled import BUNDLED_DATASET, ensure_bundled_features
 from recbole_margo.data.corruption import FeatureCorruption
+from recbole_margo.data.modality_names import check_modality_names, nearest_hint
 from recbole_margo.data.normalization import NORMALIZATIONS, normalize_features
 from recbole_margo.data.precision import feature_type
 from recbole_margo.data.readers import read_manifest, read_modality
@@ -176,7 +176,7 @@ def _chosen_modalities(
             raise FeatureError(
                 f"{manifest.path(folder, manifest.dataset)}: expected the modality {modality!r} "
                 f"that `modalities` names, found {', '.join(available)}. Change `modalities`, or "
-                f"write its features (docs/data.md).{_nearest(modality, available)}"
+                f"write its features (docs/data.md).{nearest_hint(modality, available)}"
             )
     if not chosen or len(set(chosen)) < len(chosen):
         raise FeatureError(
@@ -191,24 +191,14 @@ def _normalizations(
 ) -> dict[str, str]:
     if setting is None or isinstance(setting, str):
         setting = dict.fromkeys(modalities, setting or "none")
+    check_modality_names("feature_normalization", setting, list(manifest.modalities))
     for modality, normalization in setting.items():
-        if modality not in manifest.modalities:
-            available = list(manifest.modalities)
-            raise ConfigError(
-                f"`feature_normalization`: expected modalities among {', '.join(available)}, found "
-                f"{modality!r}.{_nearest(modality, available)}"
-            )
         if normalization not in NORMALIZATIONS:
             raise ConfigError(
                 f"`feature_normalization` of {modality!r}: expected one of "
                 f"{', '.join(NORMALIZATIONS)}, found {normalization!r}."
             )
     return {modality: setting.get(modality, "none") for modality in modalities}
-
-
-def _nearest(name: str, available: Sequence[str]) -> str:
-    close = get_close_matches(name, available, n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def _rows_by_item(

@@ -22,7 +22,7 @@ def feature_type(setting: Any) -> torch.dtype:
     """
     if setting is None:
         return torch.float32
-    if setting not in FEATURE_TYPES:
+    if not isinstance(setting, str) or setting not in FEATURE_TYPES:
         raise ConfigError(
             f"`feature_precision` must be one of {list(FEATURE_TYPES)}, found {setting!r}"
         )

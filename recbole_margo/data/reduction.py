@@ -7,7 +7,6 @@ import logging
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from sklearn.utils.extmath import randomized_svd
 from torch import Tensor
 
 from dataset_converters.atomic import replacing
+from recbole_margo.data.modality_names import check_modality_names
 from recbole_margo.errors import ConfigError
 
 FOLDER = ".reductions"
@@ -116,14 +116,8 @@ def reduced_columns(setting: Any, modalities: Sequence[str]) -> dict[str, int]:
     if setting is None:
         return {}
     chosen = setting if isinstance(setting, Mapping) else dict.fromkeys(modalities, setting)
+    check_modality_names("feature_reduction", chosen, modalities)
     for modality, columns in chosen.items():
-        if modality not in modalities:
-            close = get_close_matches(str(modality), modalities, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise ConfigError(
-                f"`feature_reduction`: expected modalities among {', '.join(modalities)}, found "
-                f"{modality!r}.{hint}"
-            )
         if columns is not None and (type(columns) is not int or columns < 1):
             raise ConfigError(
                 f"`feature_reduction` of {modality!r}: expected a whole number of columns from 1, "
