@@ -8,6 +8,7 @@ are imported.
 
 from __future__ import annotations
 
+import builtins
 import importlib
 import math
 import os
@@ -54,7 +55,7 @@ def patch_recbole() -> None:
     """Mend RecBole's modules, those not imported yet when they are; may be called repeatedly."""
     if not any(isinstance(finder, _RecBoleFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _RecBoleFinder())
-    for name in _MENDS:
+    for name in {module for module, _, _ in _MENDS}:
         if name in sys.modules:
             _mend(sys.modules[name])
 
@@ -99,7 +100,7 @@ class _RecBoleFinder(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname not in _MENDS:
+        if not any(module == fullname for module, _, _ in _MENDS):
             return None
         spec = PathFinder.find_spec(fullname, path, target)
         if spec is not None and isinstance(spec.loader, SourceFileLoader):
@@ -120,18 +121,28 @@ class _MendingLoader(SourceFileLoader):
 
 
 def _mend(module: ModuleType) -> None:
-    """Replace one name of a module, also where RecBole's other modules have imported it."""
+    """Replace the names of a module that have a mend, once."""
     if hasattr(module, "_mended_by_recbole_margo"):
         return
-    name, replacement_for = _MENDS[module.__name__]
-    original = getattr(module, name)
+    for module_name, name, replacement_for in _MENDS:
+        if module_name == module.__name__:
+            _replace(module, name, replacement_for)
+    module._mended_by_recbole_margo = True  # type: ignore[attr-defined]
+
+
+def _replace(module: ModuleType, name: str, replacement_for: Callable[[Any], Any]) -> None:
+    """Replace one name of a module, also where RecBole's other modules have imported it.
+
+    A built-in function is replaced for the module alone.
+    """
+    own = vars(module)
+    original = own[name] if name in own else getattr(builtins, name)
     replacement = replacement_for(original)
     setattr(module, name, replacement)
     if callable(original):
         for other_name, other in list(sys.modules.items()):
             if other_name.startswith("recbole.") and vars(other).get(name) is original:
                 setattr(other, name, replacement)
-    module._mended_by_recbole_margo = True  # type: ignore[attr-defined]
 
 
 # --- torch ----------------------------------------------------------------------------------------
@@ -363,10 +374,11 @@ def _with_safe_load(_torch: ModuleType) -> ModuleType:
     return _TorchWithSafeLoad("torch")
 
 
-# Module of RecBole -> the name in it that is replaced, and what makes the replacement of it.
-_MENDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    "recbole.model.abstract_recommender": ("AbstractRecommender", _without_layers),
-    "recbole.utils.utils": ("get_flops", _tolerant_flops),
-    QUICK_START: ("load_data_and_model", _load_data_and_model),
-    **dict.fromkeys(READERS_OF_CHECKPOINTS, ("torch", _with_safe_load)),
-}
+# Module of RecBole, a name in it that is replaced, and what makes the replacement of the original.
+# A module may stand here with several names; what comes first is replaced first.
+_MENDS: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
+    ("recbole.model.abstract_recommender", "AbstractRecommender", _without_layers),
+    ("recbole.utils.utils", "get_flops", _tolerant_flops),
+    (QUICK_START, "load_data_and_model", _load_data_and_model),
+    *((module, "torch", _with_safe_load) for module in READERS_OF_CHECKPOINTS),
+)

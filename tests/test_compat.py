@@ -29,6 +29,7 @@ from recbole.trainer import Trainer
 from recbole.utils import get_flops, get_model, init_seed
 from scipy.sparse import coo_matrix, csr_matrix, dok_matrix
 
+from recbole_margo import compat
 from recbole_margo.compat import TRUST_VARIABLE, load_checkpoint, patch_recbole
 from recbole_margo.errors import CheckpointError, RecBoleMargoError
 
@@ -238,6 +239,24 @@ def test_what_models_keep_beside_their_parameters_is_read(tmp_path: Path) -> Non
     assert torch.equal(loaded["parameter"], torch.ones(2))
     assert loaded["lists"][1] == [2, 3]
     assert loaded["lists"]["absent"] == []
+
+
+def test_a_module_is_mended_in_several_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "two_names.py").write_text("def one():\n    return eval('1')\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "two_names", raising=False)
+    mends = (
+        ("two_names", "one", lambda original: lambda: [original()]),
+        ("two_names", "eval", lambda original: lambda text: (text, original is eval)),
+    )
+    monkeypatch.setattr(compat, "_MENDS", mends)
+    module = importlib.import_module("two_names")
+    assert module.one() == [("1", True)]
+    patch_recbole()
+    assert module.one() == [("1", True)]
+    assert eval("1") == 1  # noqa: S307  the built-in function is everybody else's
 
 
 def test_layers_are_stored_with_the_parameters_only(trainer: Trainer) -> None:
