@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,15 @@ GZIP_MAGIC = b"\x1f\x8b"
 BUFFER_BYTES = 1 << 20
 # No record of any known source comes near; a "line" beyond it is no text, or a bomb.
 LINE_BYTES = 1 << 26
+
+
+KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
 
 
 class _Counted(io.RawIOBase):
@@ -36,6 +46,32 @@ class _Counted(io.RawIOBase):
         return count
 
 
+def require_regular_file(path: Path, expected: str = "a file") -> None:
+    """Check that a path leads to a file with an end, before it is opened for reading.
+
+    A named pipe, a device or a socket would be waited for, or read, for ever.
+
+    Args:
+        path: the file, or a link to it.
+        expected: what it should be, for the message.
+
+    Raises:
+        DataError: there is none, or it is of another kind.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        found = "that it does not exist" if isinstance(error, FileNotFoundError) else reason
+        raise DataError(f"{path}: expected {expected}, found {found}.") from error
+    if not stat.S_ISREG(mode):
+        found = KINDS.get(stat.S_IFMT(mode), "something else")
+        raise DataError(
+            f"{path}: expected {expected}, found {found}. Name a regular file; what a program "
+            "writes has to be saved in one first."
+        )
+
+
 @contextmanager
 def reading(path: Path, label: str | None = None) -> Iterator[BinaryIO]:
     """Open a file for reading once; gzip is recognised by content, whatever the name says.
@@ -50,9 +86,7 @@ def reading(path: Path, label: str | None = None) -> Iterator[BinaryIO]:
     Raises:
         DataError: the file is missing or empty, or its compression is cut short or damaged.
     """
-    if not path.is_file():
-        what = "a folder" if path.is_dir() else "that it does not exist"
-        raise DataError(f"{path}: expected a file, found {what}.")
+    require_regular_file(path)
     size = path.stat().st_size
     if not size:
         raise DataError(f"{path}: expected data, found an empty file. Fetch it again.")
