@@ -14,7 +14,7 @@ from dataset_converters.base import Converter
 from dataset_converters.conversion_report import ConversionReport
 from dataset_converters.feature_files import write_features
 from dataset_converters.interactions import SPLITS, write_splits
-from dataset_converters.item_images import find_images
+from dataset_converters.item_images import NamesByItem, find_images
 from dataset_converters.item_inputs import ItemInputs
 from dataset_converters.item_table import check_overlap
 from dataset_converters.keyed_matrix import read_keyed_matrix
@@ -97,6 +97,10 @@ class InteractionConverter(Converter):
         """
         return None
 
+    def names_by_item(self) -> NamesByItem | None:
+        """Return what tells the items of images by their names, where those are no tokens."""
+        return None
+
     def build(self, folder: Path) -> ConversionReport:
         """Write splits, texts, images, features and the configuration."""
         raw = self.read_interactions()
@@ -120,7 +124,7 @@ class InteractionConverter(Converter):
     def _write_images(self, folder: Path, items: Sequence[str]) -> list[str]:
         if self.inputs.images is None:
             return []
-        images, notes = find_images(self.inputs.images, items)
+        images, notes = find_images(self.inputs.images, items, self.names_by_item())
         write_images(folder, self.name, images)
         return [f"{len(images):,} of {len(items):,} items have an image", *notes]
 

@@ -14,8 +14,10 @@ from dataset_converters.delimited_table import DelimitedTable
 from dataset_converters.errors import DataError
 from dataset_converters.interaction_converter import InteractionConverter
 from dataset_converters.interaction_table import read_interactions
+from dataset_converters.item_images import NamesByItem
 from dataset_converters.item_inputs import ItemInputs
 from dataset_converters.item_table import read_item_texts
+from dataset_converters.poster_ids import LINKS, POSTER_IDS, PosterIds
 from dataset_converters.preparation import Preparation
 from dataset_converters.raw_interactions import RawInteractions
 
@@ -86,6 +88,7 @@ class MovieLensConverter(InteractionConverter):
         name: str,
         preparation: Preparation | None = None,
         inputs: ItemInputs | None = None,
+        poster_ids: str = "auto",
     ) -> None:
         """Recognise the layout.
 
@@ -94,11 +97,18 @@ class MovieLensConverter(InteractionConverter):
             name: name of the dataset to make.
             preparation: filters and split.
             inputs: posters, matrices and text features.
+            poster_ids: what the posters are named by, one of `POSTER_IDS`.
 
         Raises:
-            DataError: the folder has the ratings of no layout, or lacks the movies.
+            DataError: the folder has the ratings of no layout, or lacks the movies, or the kind of
+                ids is none.
         """
         super().__init__(source, name, preparation, inputs)
+        if poster_ids not in POSTER_IDS:
+            raise DataError(
+                f"--poster_ids: expected one of {', '.join(POSTER_IDS)}, found {poster_ids!r}."
+            )
+        self.poster_ids = PosterIds(poster_ids, source / LINKS)
         layouts = [layout for layout in LAYOUTS if (source / layout.ratings).is_file()]
         if not layouts:
             raise DataError(
@@ -113,13 +123,28 @@ class MovieLensConverter(InteractionConverter):
             )
 
     @classmethod
+    def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        """Add what the posters are named by."""
+        super().add_arguments(parser)
+        parser.add_argument(
+            "--poster_ids",
+            "--poster-ids",
+            choices=POSTER_IDS,
+            help="what the posters are named by; auto takes the column of links.csv that explains "
+            "the names, and says which (default: auto)",
+        )
+
+    @classmethod
     def from_arguments(cls, arguments: argparse.Namespace) -> MovieLensConverter:
         """Return the converter that a parsed command line describes."""
+        if arguments.poster_ids and arguments.images is None:
+            raise DataError("--poster_ids: expected --posters DIR with it, found none.")
         return cls(
             arguments.source,
             arguments.name,
             Preparation.from_arguments(arguments),
             ItemInputs.from_arguments(arguments),
+            arguments.poster_ids or "auto",
         )
 
     def read_interactions(self) -> RawInteractions:
@@ -149,6 +174,10 @@ class MovieLensConverter(InteractionConverter):
         if layout.tags is not None and (self.source / layout.tags).is_file():
             columns["tags"] = self._tags(layout).reindex(texts.index, fill_value="")
         return pd.DataFrame(columns), notes
+
+    def names_by_item(self) -> NamesByItem:
+        """Return what tells movies by the names of their posters."""
+        return self.poster_ids.names_by_movie
 
     def _tags(self, layout: _Layout) -> pd.Series:
         """Return the distinct tags of every movie, those that most users gave it first."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -7,6 +8,7 @@ import pytest
 
 from dataset_converters.__main__ import main
 from dataset_converters.errors import DataError
+from dataset_converters.item_inputs import ItemInputs
 from dataset_converters.movielens import MovieLensConverter
 from dataset_converters.text_table import read_item_lines
 
@@ -129,3 +131,120 @@ def test_damaged_files_are_named(
     with pytest.raises(DataError) as caught:
         MovieLensConverter(tmp_path, "movies").run(tmp_path / "out")
     assert expected in str(caught.value)
+
+
+def write_linked(folder: Path, movies: int = 60) -> pd.DataFrame:
+    """MovieLens with links in which most tmdbIds are movieIds too, of other films."""
+    rows = [(user, 1 + (user * 7 + step) % movies, 4, 1_000 + step) for user in range(20)
+            for step in range(movies // 2)]  # fmt: skip
+    names = ["userId", "movieId", "rating", "timestamp"]
+    pd.DataFrame(rows, columns=names).to_csv(folder / "ratings.csv", index=False)
+    numbers = range(1, movies + 1)
+    titles = pd.DataFrame({"movieId": numbers, "title": [f"film {n}" for n in numbers]})
+    titles.assign(genres="Drama").to_csv(folder / "movies.csv", index=False)
+    links = pd.DataFrame(
+        {
+            "movieId": numbers,
+            "imdbId": [f"{114_000 + 3 * n:07d}" for n in numbers],
+            "tmdbId": [str(n + 20) for n in numbers],  # two thirds of them are movieIds
+        }
+    )
+    links.loc[4, "tmdbId"] = ""
+    links.to_csv(folder / "links.csv", index=False)
+    return links
+
+
+def add_posters(folder: Path, names: list[str]) -> ItemInputs:
+    (folder / "posters").mkdir()
+    for name in names:
+        (folder / "posters" / f"{name}.jpg").write_bytes(b"image")
+    return ItemInputs(images=folder / "posters", text_features=False)
+
+
+def posters_of(folder: Path) -> dict[str, str]:
+    images = read_item_lines(folder / "out" / "movies", "movies", "images")
+    return {movie: Path(path).stem for movie, path in images.items()}
+
+
+NAMINGS = {
+    "movieId": lambda links: links["movieId"].astype(str),
+    "tmdbId": lambda links: links["tmdbId"],
+    "imdbId": lambda links: links["imdbId"],
+    "imdbId with tt": lambda links: "tt" + links["imdbId"],
+    "imdbId as a number": lambda links: links["imdbId"].str.lstrip("0"),
+}
+
+
+@pytest.mark.parametrize("naming", NAMINGS)
+@pytest.mark.parametrize("strangers", [0, 3])
+def test_the_kind_of_id_that_names_posters_is_recognised(
+    tmp_path: Path, naming: str, strangers: int
+) -> None:
+    links = write_linked(tmp_path)
+    names = dict(zip(links["movieId"].astype(str), NAMINGS[naming](links), strict=True))
+    names = {movie: name for movie, name in names.items() if name}
+    inputs = add_posters(tmp_path, [*names.values(), *(f"extra{n}" for n in range(strangers))])
+    report, _ = MovieLensConverter(tmp_path, "movies", inputs=inputs).run(tmp_path / "out")
+    assert posters_of(tmp_path) == names
+    kind = naming.partition(" ")[0]
+    said = next(note for note in report.notes if "names of posters" in note)
+    assert said.startswith(
+        f"{len(names)} of {len(names) + strangers} names of posters are a {kind}"
+    )
+    assert said.endswith(f"guessed --poster_ids {kind.removesuffix('Id')}")
+    assert ("by chance" in said) == (kind in ("movieId", "tmdbId"))
+
+
+def test_ids_that_do_not_tell_are_refused_and_can_be_said(tmp_path: Path) -> None:
+    write_linked(tmp_path)
+    inputs = add_posters(tmp_path, [str(number) for number in range(21, 61)])  # of both kinds
+    with pytest.raises(DataError, match="--poster_ids movie, tmdb or imdb"):
+        MovieLensConverter(tmp_path, "movies", inputs=inputs).run(tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
+    for kind, offset in (("tmdb", 20), ("movie", 0)):
+        shutil.rmtree(tmp_path / "out")
+        converter = MovieLensConverter(tmp_path, "movies", inputs=inputs, poster_ids=kind)
+        converter.run(tmp_path / "out")
+        found = posters_of(tmp_path)
+        assert found["25"] == str(25 + offset)
+        assert all(int(name) == int(movie) + offset for movie, name in found.items())
+
+
+def test_posters_without_links_are_taken_by_movie_and_said_to_be(tmp_path: Path) -> None:
+    write_linked(tmp_path)
+    (tmp_path / "links.csv").unlink()
+    inputs = add_posters(tmp_path, ["21", "22"])
+    report, _ = MovieLensConverter(tmp_path, "movies", inputs=inputs).run(tmp_path / "out")
+    assert posters_of(tmp_path) == {"21": "21", "22": "22"}
+    assert any("taken for movieIds, unchecked" in note for note in report.notes)
+    with pytest.raises(DataError, match=r"--poster_ids tmdb: expected .*links\.csv"):
+        MovieLensConverter(tmp_path, "movies", inputs=inputs, poster_ids="tmdb").preview()
+
+
+def test_two_posters_of_one_film_are_counted(tmp_path: Path) -> None:
+    write_linked(tmp_path)
+    inputs = add_posters(tmp_path, ["tt0114003", "0114003", "0114006"])
+    report, _ = MovieLensConverter(tmp_path, "movies", inputs=inputs).run(tmp_path / "out")
+    assert posters_of(tmp_path) == {"1": "0114003", "2": "0114006"}
+    assert any(note.startswith("1 images have the name of another") for note in report.notes)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("--poster_ids tmdb", "expected --posters DIR with it"),
+        ("--posters posters --poster_ids imdb", "choose another --poster_ids"),
+    ],
+)
+def test_wrong_poster_options_are_named(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: str,
+    expected: str,
+) -> None:
+    write_linked(tmp_path)
+    add_posters(tmp_path, ["21", "22"])
+    monkeypatch.chdir(tmp_path)
+    assert main(["movielens", "--source", ".", "--name", "movies", *options.split()])
+    assert expected in capsys.readouterr().err
