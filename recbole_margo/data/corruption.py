@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recbole_margo.data.row_norms import RowNorms
 from recbole_margo.errors import ConfigError
 
 KINDS = ("swap", "noise", "blank", "missing")
@@ -182,7 +183,8 @@ class FeatureCorruption:
         if self.kind == "blank":
             matrix[rows] = mean
             return
-        signal = torch.linalg.vector_norm(matrix[rows] - mean, dim=1, keepdim=True)
+        norms = RowNorms.of(matrix[rows] - mean)
+        signal = (norms.power * norms.norm).unsqueeze(1)
         noise = torch.from_numpy(
             random.standard_normal((len(rows), matrix.shape[1]), dtype=np.float32)
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from recbole_margo.data.row_norms import RowNorms
+
 NORMALIZATIONS = ("none", "l2", "standard")
 
 
@@ -20,8 +22,7 @@ def normalize_features(matrix: Tensor, present: Tensor, normalization: str) -> N
         normalization: one of `NORMALIZATIONS`.
     """
     if normalization == "l2":
-        norms = torch.linalg.vector_norm(matrix, dim=1, keepdim=True)
-        matrix /= torch.where(norms > 0, norms, 1.0)
+        RowNorms.of(matrix).divide_(matrix)
     elif normalization == "standard":
         # Missing rows are zero, so that sums over all rows are sums over the items that have it.
         # Sums are in float64, a block at a time: the whole matrix in float64 would be the largest

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from dataset_converters.atomic import replacing
 from recbole_margo.data.modality_names import check_modality_names
+from recbole_margo.data.row_norms import SAFE_LENGTHS
 from recbole_margo.errors import ConfigError
 
 FOLDER = ".reductions"
@@ -56,6 +57,8 @@ class ReducedFeatures:
         Source: Eckart and Young (1936); Halko, Martinsson and Tropp (SIAM Review 2011) for the
         algorithm.
         """
+        power = _matrix_power(matrix)
+        matrix = matrix / power if power != 1 else matrix
         kept = min(columns, len(matrix))
         _, singular, right = randomized_svd(matrix, n_components=kept, random_state=0)
         reduced = np.zeros((len(matrix), columns), dtype=np.float32)
@@ -63,7 +66,9 @@ class ReducedFeatures:
         used = np.flatnonzero(singular > SMALLEST_SINGULAR_VALUE * singular[0])
         reduced[:, used] = matrix @ right[used].T
         total = _squared_norm(matrix)
-        return cls(reduced, min(_squared_norm(reduced) / total, 1.0) if total > 0 else 1.0)
+        explained = min(_squared_norm(reduced) / total, 1.0) if total > 0 else 1.0
+        reduced *= power
+        return cls(reduced, explained)
 
     @classmethod
     def stored(cls, path: Path, shape: tuple[int, int]) -> ReducedFeatures | None:
@@ -168,6 +173,15 @@ def reduce_features(matrix: Tensor, columns: int | None, modality: str, folder: 
 def _squared_norm(matrix: NDArray[np.float32]) -> float:
     """Return the sum of the squares, over rows in float64 without a copy of the matrix in it."""
     return float(np.einsum("ij,ij->i", matrix, matrix).sum(dtype=np.float64))
+
+
+def _matrix_power(matrix: NDArray[np.float32]) -> np.float32:
+    """Return a power of two by which numbers are divided whose squares float32 cannot hold."""
+    largest = max(matrix.max(initial=0.0), -matrix.min(initial=0.0))
+    low, high = SAFE_LENGTHS
+    if largest == 0 or low <= largest <= high:
+        return np.float32(1.0)
+    return np.float32(largest / (2 * np.frexp(largest)[0]))
 
 
 def _content_hash(matrix: NDArray[np.float32], columns: int) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from recbole_margo.data.row_norms import RowNorms
+
 
 class ItemDirections:
     r"""The rows :math:`x_i / \lVert x_i \rVert` of the items that have one.
@@ -19,9 +21,9 @@ class ItemDirections:
 
     def __init__(self, features: Tensor, present: Tensor) -> None:
         self._features = features.detach()
-        norm = torch.linalg.vector_norm(self._features, dim=1, dtype=torch.float32)
-        self.items = torch.nonzero(present & (norm > 0)).squeeze(1)
-        self._norm = norm[self.items]
+        norms = RowNorms.of(self._features)
+        self.items = torch.nonzero(present & (norms.norm > 0)).squeeze(1)
+        self._norms = norms[self.items]
 
     def __len__(self) -> int:
         """Return N, the number of items that have a direction."""
@@ -34,5 +36,4 @@ class ItemDirections:
 
     def __getitem__(self, rows: slice | Tensor) -> Tensor:
         """Return directions [n, D] of some of the N items, by a range or by positions [n]."""
-        directions: Tensor = self._features[self.items[rows]].float()
-        return directions.div_(self._norm[rows].unsqueeze(1))
+        return self._norms[rows].divide_(self._features[self.items[rows]].float())

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from recbole_margo.data.row_norms import evened_rows
 from recbole_margo.graph.item_knn import nearest_neighbors
 from recbole_margo.graph.sparse import SparseMatrix
 from recbole_margo.graph.sparse_pattern import SparsePattern
@@ -72,5 +73,5 @@ def neighbor_similarities(
     """
     neighbors = nearest_neighbors(features, present, k)
     pattern = SparsePattern.of_matrix(neighbors).to(features.device)
-    directions = functional.normalize(features, dim=1)
+    directions = functional.normalize(evened_rows(features), dim=1)
     return pattern, pattern.inner_products(directions, directions)

@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recbole_margo.data.row_norms import RowNorms
+
 NEAR_COSINE = 0.999
 # A block of similarities takes at most 64 MB.
 BLOCK_CELLS = 1 << 24
@@ -53,7 +55,7 @@ class DuplicateItems:
         rows = features.numpy() + 0.0
         digests = Counter(hashlib.sha256(row).digest() for row in rows)
         groups = [count for count in digests.values() if count > 1]
-        directions = torch.nn.functional.normalize(features, dim=1)
+        directions = RowNorms.of(features).divide_(features.clone())
         count = len(directions)
         compared = np.arange(count)
         if count > LARGEST_EXACT:

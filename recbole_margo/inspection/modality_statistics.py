@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recbole_margo.data.row_norms import RowNorms
 from recbole_margo.inspection.alignment import Alignment
 from recbole_margo.inspection.duplicate_items import DuplicateItems
 from recbole_margo.inspection.interaction_statistics import distribution
@@ -90,10 +91,11 @@ class ModalityStatistics:
         )
 
 
-def row_norms(rows: Tensor) -> NDArray[np.float32]:
+def row_norms(rows: Tensor) -> NDArray[np.float64]:
     """Return the lengths [n] of rows [n, D]."""
-    norms: NDArray[np.float32] = torch.linalg.vector_norm(rows, dim=1).numpy()
-    return norms
+    norms = RowNorms.of(rows)
+    lengths: NDArray[np.float64] = (norms.power.double() * norms.norm.double()).numpy()
+    return lengths
 
 
 def ranks(rows: Tensor) -> tuple[int, int]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from recbole_margo.data.row_norms import evened_rows
 from recbole_margo.graph.bipartite import normalized_adjacency
 from recbole_margo.graph.sparse_pattern import SparsePattern
 from recbole_margo.model.base import MultimodalRecommender
@@ -113,7 +114,7 @@ class GRCN(MultimodalRecommender):
         confidence = torch.cat([self.user_confidence, self.item_confidence])
         contents, attentions = [], []
         for m, projected in enumerate(self.project_features(self.projections)):
-            items = functional.normalize(functional.leaky_relu(projected, 0.01))
+            items = functional.normalize(evened_rows(functional.leaky_relu(projected, 0.01)))
             users = self._routed(functional.normalize(self.user_preference[m]), items, m)
             nodes = torch.cat([users, items])
             attention = self.edges.softmax(

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recbole_margo.data.row_norms import row_powers
+
 SMALLEST_NORM = 1e-12
 
 
@@ -32,9 +34,12 @@ def normalized_rows(rows: Tensor) -> Tensor:
 class _NormalizedRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:
-        norm = torch.linalg.vector_norm(rows, dim=-1, keepdim=True).clamp_(min=SMALLEST_NORM)
-        normalized: Tensor = rows / norm
-        ctx.save_for_backward(normalized, norm)
+        # Only long rows are scaled: what epsilon is to short ones stays as it is.
+        power = row_powers(rows).clamp_(min=1.0)
+        scaled: Tensor = rows / power
+        norm = torch.linalg.vector_norm(scaled, dim=-1, keepdim=True).clamp_(min=SMALLEST_NORM)
+        normalized = scaled.div_(norm)
+        ctx.save_for_backward(normalized, norm.mul_(power))
         return normalized
 
     @staticmethod

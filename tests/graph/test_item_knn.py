@@ -326,3 +326,27 @@ def test_shares_follow_names_and_other():
 def test_shares_refuse_what_cannot_be_a_weight(weights, message):
     with pytest.raises(ValueError, match=message):
         modality_shares(weights, ["image", "text"])
+
+
+@pytest.mark.parametrize("scale", [1e36, 1e19, 1e-22, 1e-36])
+@pytest.mark.parametrize("every", [1, 2])
+def test_neighbours_of_extreme_features_are_those_in_float64(scale, every):
+    features, present = catalogue()
+    features[::every] *= np.float32(scale)
+    found = as_lists(knn(nearest_neighbors, features, present, 4))
+    expected = brute_force(features, present, 4)
+    assert {item: set(near) for item, near in found.items()} == {
+        item: set(near) for item, near in expected.items()
+    }
+    for item, near in expected.items():
+        for other, cosine in near.items():
+            assert found[item][other] == pytest.approx(cosine, abs=1e-5)
+
+
+def test_neighbours_of_small_half_precision_features():
+    features, present = catalogue()
+    features = (features * 1e-6).astype(np.float16)
+    graph = nearest_neighbors(torch.from_numpy(features), torch.from_numpy(present), 4)
+    expected = brute_force(features.astype(np.float32), present, 4)
+    for item, near in as_lists(graph).items():
+        assert near == pytest.approx(expected[item], abs=1e-5)

@@ -167,3 +167,13 @@ def test_an_item_alone_passes_no_gradient_of_its_own_cosine():
     assert_allclose(cosines.detach(), 1, rtol=1e-6)
     cosines.sum().backward()
     assert_allclose(features.grad, 0, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e25, 1e-25])
+def test_similarities_of_extreme_features_are_cosines(scale):
+    features = torch.randn(9, 4)
+    present = torch.arange(9) > 0
+    pattern, values = neighbor_similarities(features, present, 3)
+    found, at_scale = neighbor_similarities(features * scale, present, 3)
+    assert torch.equal(found.column, pattern.column)
+    torch.testing.assert_close(at_scale, values, rtol=1e-4, atol=1e-6)

@@ -54,6 +54,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 LEARNED_GRAPH = {
     "recbole_margo.graph.item_directions.__init__": "items with a direction are looked for",
+    "recbole_margo.data.row_norms.of": "rows whose squares float32 cannot hold are looked for",
     "recbole_margo.graph.mixed_item_graph.neighbor_similarities": "SciPy orders the neighbours",
 }
 # Where every step waits, and why; a wait that is due once an epoch is none of a step.

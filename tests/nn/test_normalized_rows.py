@@ -34,3 +34,11 @@ def test_a_row_of_zeros_stays_one_and_its_gradient_is_finite():
 def test_the_gradient_by_finite_differences():
     rows = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(normalized_rows, rows)
+
+
+def test_long_rows_do_not_become_zero():
+    rows, gradient = torch.randn(6, 4), torch.randn(6, 4)
+    found = rows_and_gradient(normalized_rows, rows * 1e30, gradient)
+    expected = rows_and_gradient(functional.normalize, rows.double() * 1e30, gradient.double())
+    torch.testing.assert_close(found[0].double(), expected[0], rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(found[1].double(), expected[1], rtol=1e-4, atol=1e-36)
