@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -58,7 +59,8 @@ class ReducedFeatures:
         algorithm.
         """
         power = _matrix_power(matrix)
-        matrix = matrix / power if power != 1 else matrix
+        if power != 1:
+            matrix = np.divide(matrix, power, dtype=np.float32)
         kept = min(columns, len(matrix))
         _, singular, right = randomized_svd(matrix, n_components=kept, random_state=0)
         reduced = np.zeros((len(matrix), columns), dtype=np.float32)
@@ -175,13 +177,13 @@ def _squared_norm(matrix: NDArray[np.float32]) -> float:
     return float(np.einsum("ij,ij->i", matrix, matrix).sum(dtype=np.float64))
 
 
-def _matrix_power(matrix: NDArray[np.float32]) -> np.float32:
+def _matrix_power(matrix: NDArray[np.float32]) -> float:
     """Return a power of two by which numbers are divided whose squares float32 cannot hold."""
-    largest = max(matrix.max(initial=0.0), -matrix.min(initial=0.0))
+    largest = max(float(matrix.max(initial=0.0)), -float(matrix.min(initial=0.0)))
     low, high = SAFE_LENGTHS
     if largest == 0 or low <= largest <= high:
-        return np.float32(1.0)
-    return np.float32(largest / (2 * np.frexp(largest)[0]))
+        return 1.0
+    return largest / (2 * math.frexp(largest)[0])
 
 
 def _content_hash(matrix: NDArray[np.float32], columns: int) -> str:

@@ -35,7 +35,7 @@ class RowNorms(NamedTuple):
         power = torch.ones_like(norm)
         low, high = SAFE_LENGTHS
         again = torch.nonzero(~((norm >= low) & (norm <= high))).squeeze(1)
-        for block in again.split(max(1, BLOCK_CELLS // max(1, rows.shape[1]))):
+        for block in torch.split(again, max(1, BLOCK_CELLS // max(1, rows.shape[1]))):
             extreme = rows[block].float()
             power[block] = row_powers(extreme).squeeze(1)
             norm[block] = torch.linalg.vector_norm(extreme / power[block].unsqueeze(1), dim=1)

@@ -43,7 +43,7 @@ class DatasetFigure:
     title: str
     user_degrees: NDArray[np.int64]
     item_degrees: NDArray[np.int64]
-    norms: dict[str, NDArray[np.float32]]
+    norms: dict[str, NDArray[np.float64]]
     coverage: dict[str, float]
     recall: dict[str, tuple[float, list[float]]]
 
