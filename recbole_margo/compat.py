@@ -27,6 +27,7 @@ from types import ModuleType
 from typing import Any
 
 from recbole_margo.errors import CheckpointError, RecBoleMargoError
+from recbole_margo.recbole_mends import collector_of_plain_values, save_with_generators_kept
 
 TRUST_VARIABLE = "RECBOLE_MARGO_TRUST_CHECKPOINT"
 
@@ -378,6 +379,8 @@ def _with_safe_load(_torch: ModuleType) -> ModuleType:
 # A module may stand here with several names; what comes first is replaced first.
 _MENDS: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
     ("recbole.model.abstract_recommender", "AbstractRecommender", _without_layers),
+    ("recbole.data.utils", "save_split_dataloaders", save_with_generators_kept),
+    ("recbole.evaluator.collector", "Collector", collector_of_plain_values),
     ("recbole.utils.utils", "get_flops", _tolerant_flops),
     (QUICK_START, "load_data_and_model", _load_data_and_model),
     *((module, "torch", _with_safe_load) for module in READERS_OF_CHECKPOINTS),

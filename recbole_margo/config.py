@@ -35,6 +35,7 @@ KEYS_WITHOUT_YAML = frozenset(
         "training_neg_sample_num",
         "numerical_features",
         "discretization",
+        "tail_ratio",
     }
 )
 

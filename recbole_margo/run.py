@@ -20,7 +20,12 @@ from recbole.utils import init_seed
 from dataset_converters.atomic import replacing
 from recbole_margo.config import Config, config_from_checkpoint
 from recbole_margo.data.features import FEATURE_SETTINGS
-from recbole_margo.data.protocol import load_dataset, prepare_loaders, split_fingerprint
+from recbole_margo.data.protocol import (
+    load_dataset,
+    prepare_loaders,
+    split_fingerprint,
+    split_seed,
+)
 from recbole_margo.evaluation.item_weights import ItemWeights
 from recbole_margo.evaluation.per_user import PerUserMetrics, evaluate_per_user
 from recbole_margo.model.base import MultimodalRecommender
@@ -222,8 +227,7 @@ def load_split(config: Config) -> tuple[Any, Any, Any]:
     Args:
         config: the config; without a `split_seed` its `seed` decides.
     """
-    split_seed = config["seed"] if config["split_seed"] is None else config["split_seed"]
-    init_seed(split_seed, config["reproducibility"])
+    init_seed(split_seed(config), config["reproducibility"])
     return prepare_loaders(config, load_dataset(config), config.model_class)
 
 

@@ -21,6 +21,7 @@ LAYERS = (
     "errors",
     "defaults",
     "recbole_unpickler",
+    "recbole_mends",
     "compat",
     "resources",
     "data",

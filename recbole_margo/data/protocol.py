@@ -12,6 +12,7 @@ from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.sampler import Sampler
 
+from recbole_margo.data.candidates import keep_candidates
 from recbole_margo.data.items_by_user import list_compactly
 from recbole_margo.errors import DatasetNotFoundError
 
@@ -63,7 +64,8 @@ def prepare_loaders(config: Any, dataset: Any, model_class: type[Any]) -> tuple[
 
     In the protocol `recbole` a user's training and validation items leave the candidates at test;
     in the protocol `mmrec`, that of the published tables, only the training items do. Validation
-    masks the training items in both.
+    masks the training items in both. What is masked is no candidate of a sampled evaluation, whose
+    candidates are drawn once for a split.
 
     Args:
         config: the config, whose `eval_batch_size` is filled if it has none: RecBole counts
@@ -78,6 +80,9 @@ def prepare_loaders(config: Any, dataset: Any, model_class: type[Any]) -> tuple[
     train, valid, test = recbole_loaders(config, dataset, model_class)
     list_compactly(valid)
     list_compactly(test)
+    keep_candidates(valid, split_seed(config))
+    masked = train._dataset if config["eval_protocol"] == "mmrec" else None
+    keep_candidates(test, split_seed(config), masked)
     return train, valid, test
 
 
@@ -92,6 +97,12 @@ def recbole_loaders(config: Any, dataset: Any, model_class: type[Any]) -> tuple[
         sampler = Sampler("train", train._dataset).set_phase("train")
         test = FullSortEvalDataLoader(config, test._dataset, sampler, shuffle=False)
     return train, valid, test
+
+
+def split_seed(config: Any) -> int:
+    """Return the seed of the split: `split_seed`, or else `seed`."""
+    seed: int = config["seed"] if config["split_seed"] is None else config["split_seed"]
+    return seed
 
 
 def split_fingerprint(*loaders: Any) -> str:

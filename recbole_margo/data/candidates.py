@@ -1,0 +1,112 @@
+"""The candidates of a sampled evaluation, the same for every model and at every epoch."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from recbole.data.dataloader import NegSampleEvalDataLoader
+from recbole.sampler import Sampler
+from torch import Tensor
+
+from recbole_margo.errors import ConfigError
+
+
+def keep_candidates(loader: Any, seed: int, train: Any = None) -> None:
+    """Let a loader of a sampled evaluation give a user the same candidates whenever it is read.
+
+    RecBole draws them anew for every epoch and model, from the numbers that training draws from.
+    Loaders that draw nothing stay as they are.
+
+    Args:
+        loader: RecBole's loader of validation or test data.
+        seed: seed of the split.
+        train: the training data, if only its items and those of the evaluated part are no
+            candidates; none: RecBole decides.
+
+    Raises:
+        ConfigError: if a user has no candidate.
+    """
+    if not isinstance(loader, NegSampleEvalDataLoader):
+        return
+    drawn = loader.neg_sample_args
+    if drawn["distribution"] == "none" or drawn["sample_num"] == "none":
+        return
+    sampler = copy.copy(loader._sampler)
+    if isinstance(sampler, Sampler):  # the other one, of `repeatable`, keeps nothing out
+        if train is not None:
+            sampler.used_ids = _items_by_user(train, loader._dataset)
+        _check_some_are_left(sampler, loader)
+    if sampler.distribution == "popularity":
+        # RecBole takes the exponent from the training of the model, and candidates are the split's.
+        sampler.alpha = 1.0
+        sampler.set_distribution("popularity")
+    loader._sampler = SeededCandidates(sampler, seed, loader._dataset)
+
+
+def _items_by_user(*parts: Any) -> NDArray[Any]:
+    """Return for each user the set of items of some parts of a dataset."""
+    used = np.array([set() for _ in range(parts[0].user_num)])
+    for part in parts:
+        users, items = (
+            part.inter_feat[field].numpy() for field in (part.uid_field, part.iid_field)
+        )
+        for user, item in zip(users, items, strict=True):
+            used[user].add(item)
+    return used
+
+
+def _check_some_are_left(sampler: Any, loader: Any) -> None:
+    part = loader._dataset
+    for user in loader.uid_list:
+        if len(sampler.used_ids[user]) >= part.item_num - 1:
+            raise ConfigError(
+                f"user {part.id2token(part.uid_field, user)!r} of {part.dataset_name!r} has "
+                f"interacted with all items ({part.item_num - 1}), so that no candidate is left "
+                "for a sampled evaluation: set `mode: full` in `eval_args`, or leave such users "
+                "out with `user_inter_num_interval`"
+            )
+
+
+class SeededCandidates:
+    """A RecBole sampler whose draws for a user depend on the seed, the part and the user alone.
+
+    Args:
+        sampler: RecBole's sampler of an evaluated part.
+        seed: seed of the split.
+        dataset: the part, for the users' tokens.
+    """
+
+    def __init__(self, sampler: Any, seed: int, dataset: Any) -> None:
+        self.phase = sampler.phase
+        self.used_ids = sampler.used_ids
+        self._sampler = sampler
+        self._seed = seed
+        self._tokens = dataset.field2id_token[dataset.uid_field]
+
+    def sample_by_user_ids(
+        self, user_ids: NDArray[np.int64], item_ids: NDArray[np.int64], num: int
+    ) -> Tensor:
+        """Return the candidates of a user beside his positives.
+
+        Args:
+            user_ids: the user's id, once for each of his P positives [P].
+            item_ids: the positives [P].
+            num: how many candidates there are for each positive.
+
+        Returns:
+            Item ids [num * P], as RecBole's sampler draws them.
+        """
+        name = f"{self._seed}\t{self.phase}\t{self._tokens[user_ids[0]]}"
+        words = np.frombuffer(hashlib.sha256(name.encode()).digest(), dtype="<u4")
+        before = np.random.get_state()
+        try:
+            # RecBole's samplers draw from NumPy's global numbers, which training goes on with.
+            np.random.seed(words)
+            drawn: Tensor = self._sampler.sample_by_user_ids(user_ids, item_ids, num)
+        finally:
+            np.random.set_state(before)
+        return drawn
