@@ -10,6 +10,7 @@ from pathlib import Path
 from dataset_converters.atomic import replacing
 from dataset_converters.errors import DataError
 from dataset_converters.feature_files import file_sha256
+from dataset_converters.small_files import read_json
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -42,9 +43,8 @@ class DownloadLock:
         if not path.exists():
             return cls(path)
         try:
-            checksums = json.loads(path.read_text(encoding="utf-8"))
-        # ValueError: no JSON, no UTF-8, or a number of thousands of digits.
-        except (ValueError, RecursionError, OSError) as error:
+            checksums = read_json(path)
+        except (DataError, OSError) as error:
             raise cls._malformed(path, str(error)) from error
         if not isinstance(checksums, dict):
             raise cls._malformed(path, repr(checksums))

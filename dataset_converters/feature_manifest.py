@@ -9,6 +9,7 @@ from pathlib import Path
 from dataset_converters.atomic import replacing
 from dataset_converters.errors import DataError
 from dataset_converters.feature_entry import FeatureEntry
+from dataset_converters.small_files import read_json
 
 FORMAT = 1
 
@@ -54,12 +55,10 @@ class FeatureManifest:
                 "or write the features by hand (docs/data.md)."
             )
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        # ValueError: no JSON, no UTF-8, or a number of thousands of digits.
-        except (ValueError, RecursionError) as error:
+            content = read_json(path)
+        except DataError as error:
             raise DataError(
-                f"{path}: expected JSON, found a file that does not parse ({error}). "
-                "Convert the dataset again, or write the features again (docs/data.md)."
+                f"{error}. Convert the dataset again, or write the features again (docs/data.md)."
             ) from error
         return cls._from_json(content, path, dataset)
 

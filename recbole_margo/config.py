@@ -13,12 +13,13 @@ import recbole.config
 import recbole.utils.argument_list
 from recbole.utils import ModelType
 
-from recbole_margo.defaults import YamlLoader, read_yaml, shipped_values
+from recbole_margo.defaults import read_yaml, shipped_values
 from recbole_margo.errors import ConfigError
 from recbole_margo.model.base import MultimodalRecommender
 from recbole_margo.registry import find_model
 from recbole_margo.training.checkpoint import COMPUTED_KEYS
 from recbole_margo.training.process_group import ProcessGroup
+from recbole_margo.yaml_loader import YamlLoader
 
 PROTOCOLS = ("recbole", "mmrec")
 # Keys that RecBole reads although none of its YAML files names them.
@@ -106,7 +107,7 @@ class Config(recbole.config.Config):  # type: ignore[misc]
         )
         own_yaml = Path(data_path) / dataset / f"{dataset}.yaml"
         of_dataset = shipped_values(f"dataset/{dataset}.yaml")
-        if own_yaml.is_file():
+        if own_yaml.exists():
             of_dataset.update(read_yaml(own_yaml))
         if model_class.type not in (ModelType.GENERAL, ModelType.TRADITIONAL):
             # RecBole chose the columns that context, sequential and knowledge models need.

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from dataset_converters.errors import DataError
+from dataset_converters.small_files import read_small
 from recbole_margo.errors import ConfigError
-
-
-class YamlLoader(yaml.SafeLoader):
-    """PyYAML's safe loader that also reads `1e-3` as a number, as RecBole's own loader does."""
-
-
-YamlLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?([0-9][0-9_]*)(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
+from recbole_margo.yaml_loader import MAX_CHARACTERS, load_bounded
 
 
 def parse_yaml(text: str, origin: str = "the given value") -> Any:
@@ -35,12 +24,12 @@ def parse_yaml(text: str, origin: str = "the given value") -> Any:
         The parsed value.
 
     Raises:
-        ConfigError: if the text is not valid YAML.
+        ConfigError: if the text is not valid YAML, names a key twice, or stands for more values
+            than any configuration has.
     """
     try:
-        # A safe loader with one more way to write a number; it builds no objects.
-        return yaml.load(text, Loader=YamlLoader)  # noqa: S506
-    except yaml.YAMLError as error:
+        return load_bounded(text)
+    except ValueError as error:
         raise ConfigError(f"{origin} is not valid YAML: {error}") from error
 
 
@@ -54,14 +43,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
         The mapping; empty if the file is empty.
 
     Raises:
-        ConfigError: if the file is missing, is not valid YAML or holds no mapping.
+        ConfigError: if the file is missing, is no regular file of at most 1 MiB, is not valid YAML
+            or holds no mapping.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_small(path, MAX_CHARACTERS)
     except OSError as error:
         raise ConfigError(f"cannot read the config file {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"the config file {path} is not UTF-8 text: {error}") from error
+    except DataError as error:
+        raise ConfigError(f"cannot read the config file {error}") from error
     values = parse_yaml(text, origin=f"the config file {path}")
     if values is None:
         return {}

@@ -18,6 +18,7 @@ from typing import Any
 from recbole.utils import init_seed
 
 from dataset_converters.atomic import replacing
+from dataset_converters.small_files import read_json
 from recbole_margo.config import Config, config_from_checkpoint
 from recbole_margo.data.features import FEATURE_SETTINGS
 from recbole_margo.data.protocol import (
@@ -136,7 +137,7 @@ def run_config(config: Config, folder: Path, resume: Path | None = None) -> dict
     launch(_run_in_process, (plain_config(config), folder, resume, group), group)
     if not group.is_first:
         return {}
-    record: dict[str, Any] = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    record: dict[str, Any] = read_json(folder / RESULT)
     return record
 
 

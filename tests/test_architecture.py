@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
     "dataset_converters",
     "errors",
+    "yaml_loader",
     "defaults",
     "recbole_unpickler",
     "recbole_mends",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dataset_converters.small_files import read_json
 from recbole_margo.config import Config
 from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.experiment.entry import Entry, build_configs, merged_settings
@@ -90,7 +90,7 @@ def resume_seeds(folder: str | Path, workers: int = 1) -> dict[str, Any]:
     """
     root = Path(folder)
     try:
-        plan = json.loads((root / PLAN).read_text(encoding="utf-8"))
+        plan = read_json(root / PLAN)
         configs = _configs(plan)
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise CheckpointError(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dataset_converters.small_files import read_json
 from recbole_margo.errors import CheckpointError
 from recbole_margo.experiment.compare import PLAN
 from recbole_margo.experiment.entry import Entry, build_configs
@@ -79,9 +79,9 @@ def follow_resumed(path: str | Path, switches: Mapping[str, Any]) -> bool:
         resume_run(root, switches)
         return True
     try:
-        plan = json.loads((root / PLAN).read_text(encoding="utf-8"))
+        plan = read_json(root / PLAN)
         settings = {**plan["settings"], **switches}
         models, dataset = plan["models"], plan["dataset"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{root} does not hold a run that can be resumed: {error}") from error
     return follow(models, dataset, settings, root)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
 
+from dataset_converters.small_files import read_json
 from recbole_margo.config import Config
 from recbole_margo.errors import RecBoleMargoError
 from recbole_margo.run import resume_run, run_config
@@ -28,7 +28,7 @@ def run_entry(label: str, config: Config, folder: Path) -> dict[str, Any]:
     """
     result = folder / RESULT
     if result.is_file():
-        record: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
+        record: dict[str, Any] = read_json(result)
         return record
     last = folder / LAST_CHECKPOINT
     try:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from dataset_converters.small_files import read_json
 from recbole_margo.config import Config
 from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.experiment.compare_seeds import PLAN, compare_seeds, resume_seeds
@@ -98,7 +99,7 @@ def resume_sweep(folder: str | Path, workers: int = 1) -> dict[str, Any]:
     """
     root = Path(folder)
     try:
-        plan = json.loads((root / PLAN).read_text(encoding="utf-8"))
+        plan = read_json(root / PLAN)
         first, *others = [Entry(**entry) for entry in plan["entries"]]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise CheckpointError(

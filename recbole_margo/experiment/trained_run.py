@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from dataset_converters.small_files import read_json
 from recbole_margo.config import Config, config_from_checkpoint
 from recbole_margo.data.protocol import split_fingerprint
 from recbole_margo.errors import CheckpointError
@@ -38,7 +38,7 @@ class TrainedRun:
         """
         path = folder / RESULT
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = read_json(path)
         except (OSError, ValueError) as error:
             raise CheckpointError(
                 f"{path} does not hold the record of a finished run: {error}; finish the run with "

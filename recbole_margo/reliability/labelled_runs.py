@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from dataset_converters.small_files import read_json
 from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.experiment.ablation import FULL_MODEL, SWITCHES
 from recbole_margo.experiment.compare_seeds import PLAN
@@ -29,7 +29,7 @@ def labelled_runs(folder: str | Path) -> list[tuple[str, TrainedRun]]:
     path = root / PLAN
     if path.is_file():
         try:
-            plan = json.loads(path.read_text(encoding="utf-8"))
+            plan = read_json(path)
             labels = {entry.folder: entry.label for entry in (Entry(**e) for e in plan["entries"])}
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise CheckpointError(f"{path} is not the plan of a comparison: {error}") from error

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from dataset_converters.small_files import read_json
 from recbole_margo.config import Config
 from recbole_margo.data.corruption import FeatureCorruption
 from recbole_margo.data.features import modality_names
@@ -123,7 +123,7 @@ class RobustnessPlan:
             CheckpointError: if the folder holds no plan.
         """
         try:
-            stored = json.loads((folder / PLAN).read_text(encoding="utf-8"))
+            stored = read_json(folder / PLAN)
             return cls(**{name.name: stored[name.name] for name in fields(cls)})
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise CheckpointError(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from dataset_converters.small_files import read_json
 from recbole_margo.config import Config
 from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.experiment.entry import Entry, build_configs
@@ -136,7 +136,7 @@ class TuningPlan:
             CheckpointError: if the folder holds no search.
         """
         try:
-            values = json.loads((folder / PLAN).read_text(encoding="utf-8"))
+            values = read_json(folder / PLAN)
             space = tuple(Dimension.from_plain(one) for one in values["space"])
             return cls(**{**values, "space": space, "seeds": tuple(values["seeds"])})
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
