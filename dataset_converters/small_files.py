@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import stat
 from pathlib import Path
 from typing import Any
 
+from dataset_converters.byte_stream import require_regular_file
 from dataset_converters.errors import DataError
 
 JSON_BYTES = 16 << 20
@@ -15,8 +14,6 @@ JSON_BYTES = 16 << 20
 
 def read_small(path: Path, limit: int) -> str:
     """Return the text of a UTF-8 file of bounded size.
-
-    A FIFO or a device is refused rather than waited for.
 
     Args:
         path: the file.
@@ -26,14 +23,9 @@ def read_small(path: Path, limit: int) -> str:
         OSError: the file cannot be opened.
         DataError: it is no regular file, is larger or is not UTF-8.
     """
-    # Without O_NONBLOCK, opening a FIFO waits for a writer; Windows has neither.
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise DataError(
-                f"{path}: expected a regular file, found a FIFO, a device or the like. Copy its "
-                "content into a file."
-            )
+    path.stat()  # that a file is missing is for the caller to say
+    require_regular_file(path)
+    with path.open("rb") as file:
         content = file.read(limit + 1)
     if len(content) > limit:
         raise DataError(

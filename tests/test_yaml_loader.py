@@ -133,10 +133,10 @@ def latin(path: Path) -> Path:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (fifo, "expected a regular file"),
-        (zeros, "expected a regular file"),
+        (fifo, "found a named pipe"),
+        (zeros, "found a device"),
         (large, "at most 1,024 KiB"),
-        (folder, "cannot read the config file"),
+        (folder, "found a folder"),
         (latin, "expected UTF-8"),
     ],
 )
@@ -160,7 +160,7 @@ def test_the_yaml_of_a_dataset_is_bounded_too(tmp_path: Path) -> None:
         Config("BPR", "mine", config_dict={"data_path": str(tmp_path)})
     own.unlink()
     os.mkfifo(own)
-    with pytest.raises(ConfigError, match=r"mine\.yaml: expected a regular file"):
+    with pytest.raises(ConfigError, match=r"mine\.yaml: expected a file, found a named pipe"):
         Config("BPR", "mine", config_dict={"data_path": str(tmp_path)})
 
 
