@@ -9,15 +9,13 @@ are imported.
 from __future__ import annotations
 
 import builtins
-import importlib
 import math
 import os
 import platform
 import sys
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
@@ -26,8 +24,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from recbole_margo.errors import CheckpointError, RecBoleMargoError
+from recbole_margo.errors import CheckpointError
 from recbole_margo.recbole_mends import collector_of_plain_values, save_with_generators_kept
+from recbole_margo.recbole_tuning import (
+    importable_trial,
+    ray_for_quick_start,
+    reporting_tune,
+    with_old_and_new_draws,
+)
 
 TRUST_VARIABLE = "RECBOLE_MARGO_TRUST_CHECKPOINT"
 
@@ -114,7 +118,7 @@ class _MendingLoader(SourceFileLoader):
 
     def exec_module(self, module: ModuleType) -> None:
         if module.__name__ == QUICK_START:
-            with _ray_on_demand():
+            with ray_for_quick_start():
                 super().exec_module(module)
         else:
             super().exec_module(module)
@@ -176,43 +180,7 @@ def multiplies_in_bfloat16() -> bool:
     return not known or any(supported() for supported in known)
 
 
-# --- ray and thop, which RecBole needs for tuning and for counting FLOPs --------------------------
-
-
-class _TuneOnDemand(ModuleType):
-    """Stands for `ray.tune` and imports it when it is used, which only RecBole's tuning does."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        try:
-            tune = importlib.import_module("ray.tune")
-        except Exception as error:
-            raise RecBoleMargoError(
-                f"RecBole's tuning needs ray.tune, which cannot be imported ({error!r}): install "
-                "a ray that works with this Python and its packages (RecBole 1.2.1 asks for "
-                "ray<=2.6.3, and that for setuptools<81 and numpy<2)"
-            ) from error
-        return getattr(tune, name)
-
-
-@contextmanager
-def _ray_on_demand() -> Iterator[None]:
-    """Let `from ray import tune` succeed without ray, for as long as the context lasts.
-
-    Outside of it nobody sees the stand-in, so that other libraries are not led to believe that
-    there is a ray.
-    """
-    if "ray" in sys.modules:
-        yield
-        return
-    stand_in = ModuleType("ray")
-    stand_in.tune = _TuneOnDemand("ray.tune")  # type: ignore[attr-defined]
-    sys.modules["ray"] = stand_in
-    try:
-        yield
-    finally:
-        del sys.modules["ray"]
+# --- thop, which RecBole needs for counting FLOPs -------------------------------------------------
 
 
 def _tolerant_flops(get_flops: Callable[..., float]) -> Callable[..., float]:
@@ -382,6 +350,9 @@ _MENDS: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
     ("recbole.data.utils", "save_split_dataloaders", save_with_generators_kept),
     ("recbole.evaluator.collector", "Collector", collector_of_plain_values),
     ("recbole.utils.utils", "get_flops", _tolerant_flops),
+    ("recbole.trainer.hyper_tuning", "np", with_old_and_new_draws),
+    (QUICK_START, "tune", reporting_tune),
+    (QUICK_START, "objective_function", importable_trial),
     (QUICK_START, "load_data_and_model", _load_data_and_model),
     *((module, "torch", _with_safe_load) for module in READERS_OF_CHECKPOINTS),
 )

@@ -12,7 +12,6 @@ import sys
 import textwrap
 import zipfile
 from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from scipy.sparse import coo_matrix, csr_matrix, dok_matrix
 
 from recbole_margo import compat
 from recbole_margo.compat import TRUST_VARIABLE, load_checkpoint, patch_recbole
-from recbole_margo.errors import CheckpointError, RecBoleMargoError
+from recbole_margo.errors import CheckpointError
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -114,52 +113,6 @@ def test_importing_the_package_imports_neither_torch_nor_recbole() -> None:
         print(sorted({"torch", "recbole", "ray", "pandas"} & set(sys.modules)))
     """
     assert run_python(code).strip() == "[]"
-
-
-@pytest.fixture
-def import_quick_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
-    """Return a function that imports RecBole's quick start anew beside a ray of given source."""
-    for name in list(sys.modules):
-        if name.split(".")[0] == "ray" or name.startswith("recbole.quick_start"):
-            monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(recbole, "quick_start", recbole.quick_start)
-    monkeypatch.syspath_prepend(tmp_path)
-
-    def function(source: str) -> Any:
-        (tmp_path / "ray").mkdir()
-        (tmp_path / "ray" / "__init__.py").write_text(source, encoding="utf-8")
-        (tmp_path / "ray" / "tune.py").write_text("def report():\n    return 'reported'\n")
-        return importlib.import_module("recbole.quick_start.quick_start")
-
-    return function
-
-
-@pytest.mark.parametrize(
-    ("source", "reason"),
-    [
-        ("raise ModuleNotFoundError('No module named ray')", "No module named ray"),
-        ("import pkg_resources_is_gone", "No module named 'pkg_resources_is_gone'"),
-        ("raise AttributeError('np.float_ is gone')", "np.float_ is gone"),
-    ],
-    ids=["absent", "broken import", "broken otherwise"],
-)
-def test_quick_start_does_without_ray(
-    import_quick_start: Callable[[str], Any], source: str, reason: str
-) -> None:
-    quick_start = import_quick_start(source)
-    assert quick_start.run_recbole.__module__ == "recbole.quick_start.quick_start"
-    with pytest.raises(RecBoleMargoError, match=r"RecBole's tuning needs ray\.tune") as caught:
-        quick_start.tune.report()
-    assert reason in str(caught.value)
-    # Nobody else is led to believe that there is a ray.
-    with pytest.raises((ImportError, AttributeError), match=reason):
-        importlib.import_module("ray")
-
-
-def test_a_ray_that_works_is_used(import_quick_start: Callable[[str], Any]) -> None:
-    quick_start = import_quick_start("")
-    assert "ray" not in sys.modules
-    assert quick_start.tune.report() == "reported"
 
 
 def test_recbole_imported_first_is_mended_too() -> None:
