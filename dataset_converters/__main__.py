@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from dataset_converters.amazon import AmazonConverter
 from dataset_converters.base import Converter
-from dataset_converters.errors import DataError
+from dataset_converters.command import run_command
 from dataset_converters.microlens import MicroLensConverter
 from dataset_converters.mmrec import MMRecConverter
 from dataset_converters.movielens import MovieLensConverter
@@ -30,22 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the command line without the program's name; None takes that of the process.
 
     Returns:
-        The exit status: 0 when the dataset is in place, 1 when it cannot be put there.
+        The exit status: 0 when the dataset is in place, 2 when it cannot be put there.
     """
     parsed = _parser().parse_args(arguments)
-    try:
-        converter = parsed.converter.from_arguments(parsed)
-        if parsed.dry_run:
-            sys.stdout.write(f"{converter.preview()}\nnothing written (--dry-run)\n")
-            return 0
-        report, changed = converter.run(parsed.output, parsed.overwrite)
-    except (DataError, OSError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
-    target = parsed.output / parsed.name
-    outcome = f"written to {target}" if changed else f"{target} holds this already"
-    sys.stdout.write(f"{report}\n{outcome}\n")
-    return 0
+    return run_command(parsed.converter, parsed)
 
 
 def _parser() -> argparse.ArgumentParser:

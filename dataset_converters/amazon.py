@@ -111,7 +111,7 @@ class AmazonConverter(InteractionConverter):
         """Write the binary image features, if there are any, as the modality `image`."""
         if self.image_features is None or "image" in self.inputs.features:
             return []
-        rows = folder / "image_rows.npy"
+        rows = folder / "image_rows"
         matrix, found = extract_image_features(self.image_features, items, rows)
         write_features(folder, self.name, "image", matrix, found, self.image_features.name)
         rows.unlink()

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataset_converters.byte_stream import reading
+from dataset_converters.disk import disk_errors
 from dataset_converters.errors import DataError
 from dataset_converters.item_table import check_overlap
 
@@ -26,7 +27,7 @@ def extract_image_features(
     Args:
         path: records of 10 bytes of ASIN and 4,096 little-endian float32; plain or gzip.
         items: the items that are wanted.
-        target: the `.npy` file to make.
+        target: the file of float32 to make.
 
     Returns:
         The matrix [rows, 4096], memory-mapped, and the item of every row. An item without an
@@ -38,10 +39,12 @@ def extract_image_features(
     missing = set(items)
     found: list[str] = []
     others: list[str] = []
-    matrix = np.lib.format.open_memmap(
-        target, mode="w+", dtype=np.float32, shape=(len(items), DIMENSION)
-    )
-    with reading(path, "reading image features") as stream:
+    needed = len(items) * 4 * DIMENSION
+    with (
+        reading(path, "reading image features") as stream,
+        disk_errors(target, needed),
+        target.open("wb") as matrix,
+    ):
         number = 0
         while record := stream.read(RECORD_BYTES):
             number += 1
@@ -55,9 +58,12 @@ def extract_image_features(
             item = asin.decode("ascii")
             if item in missing:
                 missing.remove(item)
-                matrix[len(found)] = np.frombuffer(record, dtype="<f4", offset=ASIN_BYTES)
+                matrix.write(record[ASIN_BYTES:])
                 found.append(item)
             elif len(others) < 3:
                 others.append(item)
     check_overlap([*found, *others], items, path)
-    return matrix[: len(found)], found
+    shape = (len(found), DIMENSION)
+    if not found:
+        return np.empty(shape, dtype="<f4"), found
+    return np.memmap(target, dtype="<f4", mode="r", shape=shape), found

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import yaml
 
 from dataset_converters.conversion_report import ConversionReport
+from dataset_converters.disk import disk_errors
 from dataset_converters.errors import DataError
 
 DATASET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -111,9 +112,16 @@ class Converter(ABC):
             The report, and whether anything changed: converting the same source again does not.
 
         Raises:
-            DataError: the source is not as expected, or the dataset exists with other content.
+            DataError: the source is not as expected, the dataset exists with other content, or the
+                disk is full.
         """
         target = output / self.name
+        with disk_errors(target):
+            return self._build_and_place(output, target, overwrite)
+
+    def _build_and_place(
+        self, output: Path, target: Path, overwrite: bool
+    ) -> tuple[ConversionReport, bool]:
         output.mkdir(parents=True, exist_ok=True)
         building = _unused_sibling(target)
         building.mkdir()
@@ -138,7 +146,10 @@ class Converter(ABC):
         Raises:
             DataError: the source is not as expected.
         """
-        with tempfile.TemporaryDirectory() as folder:
+        with (
+            disk_errors(Path(tempfile.gettempdir()) / self.name),
+            tempfile.TemporaryDirectory() as folder,
+        ):
             return self.build(Path(folder))
 
     def write_config(self, folder: Path, values: dict[str, Any]) -> None:
@@ -160,8 +171,12 @@ class Converter(ABC):
             )
         old = _unused_sibling(target)
         target.rename(old)
-        building.rename(target)
-        shutil.rmtree(old)
+        try:
+            building.rename(target)
+        except OSError:
+            old.rename(target)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _unused_sibling(path: Path) -> Path:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from dataset_converters.atomic import replacing
+from dataset_converters.disk import disk_errors, write_npy
 from dataset_converters.errors import DataError
 from dataset_converters.feature_entry import FeatureEntry
 from dataset_converters.feature_manifest import FeatureManifest
@@ -59,7 +60,8 @@ def write_features(
         The manifest's entry.
 
     Raises:
-        DataError: the name, the matrix or the tokens are not so, or a value is not finite.
+        DataError: the name, the matrix or the tokens are not so, a value is not finite, or the disk
+            is full.
     """
     entry = write_matrix(folder, dataset_name, modality, matrix, tokens, source)
     modalities: dict[str, FeatureEntry] = {}
@@ -87,18 +89,16 @@ def write_matrix(
     where = f"{source}, modality {modality!r}"
     _check_arguments(modality, matrix, tokens, where)
     kept = _rows_with_features(matrix, tokens, where)
-    folder.mkdir(parents=True, exist_ok=True)
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     matrix_path = folder / f"{dataset_name}.{modality}.npy"
     tokens_path = folder / f"{dataset_name}.{modality}.tokens"
     dtype = np.dtype(np.float16 if matrix.dtype == np.float16 else np.float32)
-    with replacing(matrix_path) as temporary:
+    with disk_errors(folder), replacing(matrix_path) as temporary:
         shape = (len(kept), matrix.shape[1])
-        target = np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)
-        for rows in row_blocks(len(kept), matrix.shape[1], f"writing {modality}"):
-            target[rows] = matrix[kept[rows]]
-        target.flush()
-        del target
-    with replacing(tokens_path) as temporary:
+        blocks = row_blocks(*shape, f"writing {modality}")
+        write_npy(temporary, dtype, shape, (matrix[kept[rows]] for rows in blocks))
+    with disk_errors(folder), replacing(tokens_path) as temporary:
         temporary.write_text("".join(f"{tokens[row]}\n" for row in kept), encoding="utf-8")
     return FeatureEntry(
         file=matrix_path.name,

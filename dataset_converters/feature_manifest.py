@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dataset_converters.atomic import replacing
+from dataset_converters.disk import disk_errors
 from dataset_converters.errors import DataError
 from dataset_converters.feature_entry import FeatureEntry
 from dataset_converters.small_files import read_json
@@ -95,5 +96,5 @@ class FeatureManifest:
             "dataset": self.dataset,
             "modalities": {name: entry.to_json() for name, entry in self.modalities.items()},
         }
-        with replacing(self.path(folder, self.dataset)) as temporary:
+        with disk_errors(folder), replacing(self.path(folder, self.dataset)) as temporary:
             temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from dataset_converters.base import Converter
 from dataset_converters.conversion_report import ConversionReport
+from dataset_converters.disk import write_npy
 from dataset_converters.errors import DataError
 from dataset_converters.feature_files import row_blocks
 from dataset_converters.feature_manifest import FeatureManifest
@@ -155,13 +156,11 @@ class MMRecExport(Converter):
         if lacking and self.missing == "mean":
             filler = _mean(matrix, rows[rows >= 0])
         shape = (len(items), matrix.shape[1])
-        target = np.lib.format.open_memmap(
-            folder / f"{modality}_feat.npy", mode="w+", dtype=matrix.dtype, shape=shape
+        blocks = (
+            np.where(rows[block][:, None] >= 0, matrix[rows[block]], filler)
+            for block in row_blocks(*shape, f"writing {modality}")
         )
-        for block in row_blocks(*shape, f"writing {modality}"):
-            chosen = rows[block]
-            target[block] = np.where(chosen[:, None] >= 0, matrix[chosen], filler)
-        target.flush()
+        write_npy(folder / f"{modality}_feat.npy", matrix.dtype, shape, blocks)
         return len(lacking)
 
     def _notes(

@@ -30,11 +30,11 @@ def test_the_command_converts_and_reports(
     assert capsys.readouterr().out.endswith("toy holds this already\n")
 
 
-def test_a_mistake_in_the_data_is_one_line_and_status_1(
+def test_a_mistake_in_the_data_is_one_line_and_status_2(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     (Path(arguments[2]) / "toy.inter").write_text("")
-    assert main(arguments) == 1
+    assert main(arguments) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith("error: ")
     assert captured.err.count("\n") == 1
@@ -46,7 +46,7 @@ def test_a_feature_is_given_as_name_and_file_once(
     arguments: list[str], given: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     twice = ["--feature", "text=text_feat.npy", "--feature", given]
-    assert main([*arguments, *twice]) == 1
+    assert main([*arguments, *twice]) == 2
     assert "--feature: expected MODALITY=FILE, each modality once" in capsys.readouterr().err
 
 

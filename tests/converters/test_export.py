@@ -153,7 +153,7 @@ def test_the_command_exports_once_and_reports(
 ) -> None:
     arguments = ["--dataset", "shop", "--data_path", str(shop.parent), "--output"]
     output = tmp_path / "data"
-    assert main([*arguments, str(output)]) == 1
+    assert main([*arguments, str(output)]) == 2
     assert capsys.readouterr().err.startswith("error: ")
     assert main([*arguments, str(output), "--missing", "mean", "--dry-run"]) == 0
     assert "nothing written" in capsys.readouterr().out

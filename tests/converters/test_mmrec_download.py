@@ -264,7 +264,7 @@ def test_a_folder_of_google_drive_is_listed_and_the_right_files_are_taken(
 def test_a_mirror_needs_a_download(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write_source(tmp_path / "raw")
     arguments = ["mmrec", "--source", str(source), "--name", "toy", "--mirror", "http://x"]
-    assert main([*arguments, "--output", str(tmp_path / "out")]) == 1
+    assert main([*arguments, "--output", str(tmp_path / "out")]) == 2
     assert "--mirror: expected --download" in capsys.readouterr().err
 
 
@@ -274,5 +274,5 @@ def test_what_is_fetched_is_bytes_and_nothing_is_executed(
     np.save(raw.parent / "objects.npy", np.array([{"a": 1}] * 5), allow_pickle=True)
     server.files["/baby/text_feat.npy"] = (raw.parent / "objects.npy").read_bytes()
     arguments = ["mmrec", "--download", "baby", "--mirror", server.url, "--name", "baby"]
-    assert main([*arguments, "--source", str(raw), "--output", str(lock.parent)]) == 1
+    assert main([*arguments, "--source", str(raw), "--output", str(lock.parent)]) == 2
     assert not (lock.parent / "baby").exists()

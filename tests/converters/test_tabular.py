@@ -359,7 +359,7 @@ def test_wrong_options_end_in_a_message(
     np.savez(shop / "pickled.npz", ids=ids.astype(object), vectors=matrix)
     np.savez(shop / "others.npz", ids=np.arange(12), vectors=matrix)
     np.savez(shop / "short.npz", ids=ids, vectors=matrix[:5])
-    assert main(["tabular", "--source", "clicks.csv", "--name", "shop", *options.split()]) == 1
+    assert main(["tabular", "--source", "clicks.csv", "--name", "shop", *options.split()]) == 2
     assert expected in capsys.readouterr().err
     assert not list((shop / "dataset").iterdir()) if (shop / "dataset").exists() else True
 
