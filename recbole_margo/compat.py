@@ -25,6 +25,7 @@ from types import ModuleType
 from typing import Any
 
 from recbole_margo.errors import CheckpointError
+from recbole_margo.recbole_closures import CLOSURES, KD_DAGFM, TRUST_VARIABLE
 from recbole_margo.recbole_mends import collector_of_plain_values, save_with_generators_kept
 from recbole_margo.recbole_tuning import (
     importable_trial,
@@ -33,13 +34,11 @@ from recbole_margo.recbole_tuning import (
     with_old_and_new_draws,
 )
 
-TRUST_VARIABLE = "RECBOLE_MARGO_TRUST_CHECKPOINT"
-
 QUICK_START = "recbole.quick_start.quick_start"
 # Modules of RecBole that read checkpoints: its trainer and the models that start from a stored one.
 READERS_OF_CHECKPOINTS = (
     "recbole.trainer.trainer",
-    "recbole.model.context_aware_recommender.kd_dagfm",
+    KD_DAGFM,
     "recbole.model.general_recommender.convncf",
     "recbole.model.general_recommender.nais",
     "recbole.model.general_recommender.neumf",
@@ -355,4 +354,5 @@ _MENDS: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
     (QUICK_START, "objective_function", importable_trial),
     (QUICK_START, "load_data_and_model", _load_data_and_model),
     *((module, "torch", _with_safe_load) for module in READERS_OF_CHECKPOINTS),
+    *CLOSURES,
 )

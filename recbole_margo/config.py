@@ -13,9 +13,11 @@ import recbole.config
 import recbole.utils.argument_list
 from recbole.utils import ModelType
 
+from recbole_margo.dataset_yaml import read_dataset_yaml
 from recbole_margo.defaults import read_yaml, shipped_values
 from recbole_margo.errors import ConfigError
 from recbole_margo.model.base import MultimodalRecommender
+from recbole_margo.recbole_closures import refuse_stored_pickles
 from recbole_margo.registry import find_model
 from recbole_margo.training.checkpoint import COMPUTED_KEYS
 from recbole_margo.training.process_group import ProcessGroup
@@ -46,8 +48,8 @@ class Config(recbole.config.Config):  # type: ignore[misc]
 
     Values come, the later the stronger, from RecBole's own YAML files, `properties/overall.yaml`,
     `properties/model/<model>.yaml`, `properties/dataset/<dataset>.yaml`, `<dataset>.yaml` in the
-    dataset's folder, `config_file_list` and `config_dict`. The command line is never read here and
-    no text is ever evaluated as code.
+    dataset's folder (which may only describe data), `config_file_list` and `config_dict`. The
+    command line is never read here and no text is ever evaluated as code.
 
     Args:
         model: name of a model, ours or RecBole's, or a model class.
@@ -108,7 +110,7 @@ class Config(recbole.config.Config):  # type: ignore[misc]
         own_yaml = Path(data_path) / dataset / f"{dataset}.yaml"
         of_dataset = shipped_values(f"dataset/{dataset}.yaml")
         if own_yaml.exists():
-            of_dataset.update(read_yaml(own_yaml))
+            of_dataset.update(read_dataset_yaml(own_yaml))
         if model_class.type not in (ModelType.GENERAL, ModelType.TRADITIONAL):
             # RecBole chose the columns that context, sequential and knowledge models need.
             of_dataset.pop("load_col", None)
@@ -128,6 +130,7 @@ class Config(recbole.config.Config):  # type: ignore[misc]
             raise ConfigError(f"unknown key `{key}` for model {self.model}: {hint}")
 
     def _check_values(self) -> None:
+        refuse_stored_pickles(self.final_config_dict)
         for key, value in self.external_config_dict.items():
             default = self.internal_config_dict.get(key)
             is_number = isinstance(default, (int, float)) and not isinstance(default, bool)
