@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import filecmp
-import os
 import re
-import secrets
 import shutil
 import tempfile
 from abc import ABC, abstractmethod
@@ -15,9 +13,11 @@ from typing import Any, ClassVar
 
 import yaml
 
+from dataset_converters.atomic import remove_abandoned, temporary_sibling
 from dataset_converters.conversion_report import ConversionReport
 from dataset_converters.disk import disk_errors
 from dataset_converters.errors import DataError
+from dataset_converters.file_lock import LOCK
 
 DATASET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 # RecBole reads this dataset from its own wheel, whatever lies in the dataset folder.
@@ -123,17 +123,12 @@ class Converter(ABC):
         self, output: Path, target: Path, overwrite: bool
     ) -> tuple[ConversionReport, bool]:
         output.mkdir(parents=True, exist_ok=True)
-        building = _unused_sibling(target)
+        remove_abandoned(output)
+        building = temporary_sibling(target)
         building.mkdir()
         try:
             report = self.build(building)
-            if not target.exists():
-                building.rename(target)
-                return report, True
-            if _contains(target, building):
-                return report, False
-            self._replace(target, building, overwrite)
-            return report, True
+            return report, self._put_in_place(target, building, overwrite)
         finally:
             shutil.rmtree(building, ignore_errors=True)
 
@@ -157,6 +152,20 @@ class Converter(ABC):
         text = yaml.safe_dump(values, sort_keys=False, default_flow_style=None)
         (folder / f"{self.name}.yaml").write_text(text, encoding="utf-8")
 
+    def _put_in_place(self, target: Path, building: Path, overwrite: bool) -> bool:
+        """Give the folder its name; return whether anything changed."""
+        if not target.exists():
+            try:
+                building.rename(target)
+                return True
+            except OSError:
+                if not target.exists():
+                    raise  # else another process has made it since
+        if _contains(target, building):
+            return False
+        self._replace(target, building, overwrite)
+        return True
+
     def _replace(self, target: Path, building: Path, overwrite: bool) -> None:
         if not overwrite:
             raise DataError(
@@ -169,7 +178,7 @@ class Converter(ABC):
                 f"{target}: expected a dataset to overwrite, found no file named {self.name}.*. "
                 "Choose another --output or --name."
             )
-        old = _unused_sibling(target)
+        old = temporary_sibling(target)
         target.rename(old)
         try:
             building.rename(target)
@@ -179,11 +188,7 @@ class Converter(ABC):
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _unused_sibling(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-
-
 def _contains(folder: Path, part: Path) -> bool:
     """Tell whether every file of `part` is in `folder` with the same content."""
-    names = [path.name for path in part.iterdir()]
+    names = [path.name for path in part.iterdir() if path.name != LOCK]
     return len(filecmp.cmpfiles(folder, part, names, shallow=False)[0]) == len(names)

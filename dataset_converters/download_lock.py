@@ -10,6 +10,7 @@ from pathlib import Path
 from dataset_converters.atomic import replacing
 from dataset_converters.errors import DataError
 from dataset_converters.feature_files import file_sha256
+from dataset_converters.file_lock import locked
 from dataset_converters.small_files import read_json
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -80,8 +81,12 @@ class DownloadLock:
                 f"{file}: expected the SHA-256 {pinned} that {self.path} has for {name}, found "
                 f"{found}. {remedy}"
             )
-        self.checksums[name] = found
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(self.path) as temporary:
-            content = json.dumps(self.checksums, indent=2, sort_keys=True) + "\n"
-            temporary.write_text(content, encoding="utf-8")
+        with locked(self.path.parent):
+            # What others have pinned since the lock was read stays.
+            self.checksums = {name: found, **DownloadLock.read(self.path).checksums}
+            with replacing(self.path) as temporary:
+                content = json.dumps(self.checksums, indent=2, sort_keys=True) + "\n"
+                temporary.write_text(content, encoding="utf-8")
+        if self.checksums[name] != found:
+            self.check(name, file, remedy)

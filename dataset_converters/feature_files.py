@@ -19,6 +19,7 @@ from dataset_converters.disk import disk_errors, write_npy
 from dataset_converters.errors import DataError
 from dataset_converters.feature_entry import FeatureEntry
 from dataset_converters.feature_manifest import FeatureManifest
+from dataset_converters.file_lock import locked
 
 MODALITY_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 BLOCK_BYTES = 1 << 24
@@ -63,11 +64,16 @@ def write_features(
         DataError: the name, the matrix or the tokens are not so, a value is not finite, or the disk
             is full.
     """
-    entry = write_matrix(folder, dataset_name, modality, matrix, tokens, source)
-    modalities: dict[str, FeatureEntry] = {}
-    if FeatureManifest.path(folder, dataset_name).exists():
-        modalities = FeatureManifest.read(folder, dataset_name).modalities
-    FeatureManifest(dataset_name, {**modalities, modality: entry}).write(folder)
+    kept = _checked_rows(modality, matrix, tokens, source)
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    # The matrix and its tokens too: two that write one modality would mix theirs.
+    with locked(folder):
+        entry = _write_rows(folder, dataset_name, modality, matrix, tokens, source, kept)
+        modalities: dict[str, FeatureEntry] = {}
+        if FeatureManifest.path(folder, dataset_name).exists():
+            modalities = FeatureManifest.read(folder, dataset_name).modalities
+        FeatureManifest(dataset_name, {**modalities, modality: entry}).write(folder)
     return entry
 
 
@@ -86,11 +92,29 @@ def write_matrix(
     Returns:
         The entry to put into the manifest.
     """
-    where = f"{source}, modality {modality!r}"
-    _check_arguments(modality, matrix, tokens, where)
-    kept = _rows_with_features(matrix, tokens, where)
+    kept = _checked_rows(modality, matrix, tokens, source)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
+    return _write_rows(folder, dataset_name, modality, matrix, tokens, source, kept)
+
+
+def _checked_rows(
+    modality: str, matrix: NDArray[Any], tokens: Sequence[str], source: str
+) -> NDArray[np.intp]:
+    where = f"{source}, modality {modality!r}"
+    _check_arguments(modality, matrix, tokens, where)
+    return _rows_with_features(matrix, tokens, where)
+
+
+def _write_rows(
+    folder: Path,
+    dataset_name: str,
+    modality: str,
+    matrix: NDArray[Any],
+    tokens: Sequence[str],
+    source: str,
+    kept: NDArray[np.intp],
+) -> FeatureEntry:
     matrix_path = folder / f"{dataset_name}.{modality}.npy"
     tokens_path = folder / f"{dataset_name}.{modality}.tokens"
     dtype = np.dtype(np.float16 if matrix.dtype == np.float16 else np.float32)

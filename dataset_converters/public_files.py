@@ -11,6 +11,7 @@ from typing import Any
 
 from dataset_converters.download_lock import DownloadLock
 from dataset_converters.errors import DataError
+from dataset_converters.file_lock import locked
 from dataset_converters.optional import import_optional
 
 GOOGLE_DRIVE = "https://drive.google.com/"
@@ -45,15 +46,17 @@ class PublicFiles:
         Raises:
             DataError: a file cannot be fetched, or is not the one that was pinned.
         """
-        lock = DownloadLock.read(lock_file)
         folder.mkdir(parents=True, exist_ok=True)
-        for file in self.files:
-            if (folder / file).is_file():
-                remedy = "Delete the file to fetch it again."
-                lock.check(f"{self.name}/{file}", folder / file, remedy)
-        absent = [file for file in self.files if not (folder / file).is_file()]
-        if absent:
-            self._fetch(absent, folder, lock)
+        # Two would write into one unfinished file; the second finds what the first has fetched.
+        with locked(folder, seconds=-1):
+            lock = DownloadLock.read(lock_file)
+            for file in self.files:
+                if (folder / file).is_file():
+                    remedy = "Delete the file to fetch it again."
+                    lock.check(f"{self.name}/{file}", folder / file, remedy)
+            absent = [file for file in self.files if not (folder / file).is_file()]
+            if absent:
+                self._fetch(absent, folder, lock)
 
     def _fetch(self, files: Sequence[str], folder: Path, lock: DownloadLock) -> None:
         try:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import logging
 import os
 import sys
 import tempfile
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -30,6 +29,7 @@ from recbole_margo.data.protocol import (
 from recbole_margo.evaluation.item_weights import ItemWeights
 from recbole_margo.evaluation.per_user import PerUserMetrics, evaluate_per_user
 from recbole_margo.model.base import MultimodalRecommender
+from recbole_margo.output_folder import output_folder, taken
 from recbole_margo.registry import find_trainer
 from recbole_margo.report.weight_figures import weight_histograms
 from recbole_margo.resources import peak_memory, reset_peak_memory, versions
@@ -79,8 +79,8 @@ def run_recbole_margo(
         RecBoleMargoError: on bad input; nothing has been trained then.
     """
     config = Config(model, dataset, config_files, dict(config_dict or {}))
-    folder = Path(output_dir) if output_dir else new_run_folder(dataset)
-    return run_config(config, folder / config["model"])
+    with output_folder(output_dir, dataset) as folder:
+        return run_config(config, folder / config["model"])
 
 
 def resume_run(checkpoint: str | Path, switches: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -101,17 +101,6 @@ def resume_run(checkpoint: str | Path, switches: Mapping[str, Any] | None = None
     return run_config(config, path.parent, resume=path)
 
 
-def new_run_folder(dataset: str) -> Path:
-    """Return `runs/<time>-<dataset>`, a folder that does not exist yet."""
-    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    folder = Path("runs") / f"{stamp}-{dataset}"
-    number = 2
-    while folder.exists():
-        folder = Path("runs") / f"{stamp}-{dataset}-{number}"
-        number += 1
-    return folder
-
-
 def run_config(config: Config, folder: Path, resume: Path | None = None) -> dict[str, Any]:
     """Run one experiment, in as many processes as the config or torchrun says.
 
@@ -125,10 +114,19 @@ def run_config(config: Config, folder: Path, resume: Path | None = None) -> dict
         in another process, which then has the record.
 
     Raises:
+        ConfigError: if another run writes into the folder, or nobody can.
         TrainingError: if one of several processes failed; all have ended then.
         SystemExit: instead of it under torchrun, which ends the others.
     """
     group = ProcessGroup.of_config(config)
+    writes = torchrun_rank() == 0 if under_torchrun() else group.is_first
+    with taken(folder) if writes else nullcontext():
+        return _run_group(config, folder, resume, group)
+
+
+def _run_group(
+    config: Config, folder: Path, resume: Path | None, group: ProcessGroup
+) -> dict[str, Any]:
     if under_torchrun():
         return _run_under_torchrun(config, folder, resume)
     if group.count == 1:

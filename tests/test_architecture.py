@@ -20,6 +20,7 @@ LAYERS = (
     "dataset_converters",
     "errors",
     "yaml_loader",
+    "output_folder",
     "defaults",
     "dataset_yaml",
     "recbole_unpickler",

@@ -18,11 +18,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from dataset_converters.feature_files import write_matrix
 from dataset_converters.feature_manifest import FeatureManifest
+from dataset_converters.file_lock import locked
 from recbole_margo.errors import FeatureError
 
 BUNDLED_DATASET = "ml-100k"
@@ -68,7 +68,7 @@ def ensure_bundled_features(folder: Path) -> None:
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".features.lock"):
+        with locked(folder):
             if not manifest.exists():
                 _write(folder)
     except OSError as error:

@@ -22,6 +22,7 @@ from recbole_margo.encode.item_encoding import ItemEncodings, encode_items
 from recbole_margo.encode.item_source import ItemSource, read_content
 from recbole_margo.encode.unreadable_content_error import UnreadableContentError
 from recbole_margo.errors import ConfigError, FeatureError
+from recbole_margo.output_folder import make_output_folder
 
 MADE_HERE = "encoded from"
 
@@ -47,6 +48,7 @@ def encode_modality(request: EncodingRequest) -> EncodingReport:
     folders = dataset_folders(request.data_path, request.dataset)
     items = read_items(folders[1], request.dataset)
     _check_overwrite(folders[0], request)
+    make_output_folder(folders[0], "--data_path")
     source = ItemSource.find(
         kind, request.source, folders, request.dataset, items, request.item_id, request.columns
     )

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import io
+import threading
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from recbole_margo.encode.unreadable_content_error import UnreadableContentError
 
-# Formats of photographs only: Pillow hands some others, such as EPS, to external programs.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+# Formats of photographs that name their size at the beginning. Pillow hands some others, such as
+# EPS, to external programs, and tiles of a TIFF may be larger than its image.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 LARGEST_PIXELS = 1 << 26
+# What an image may take in memory while it is decoded.
+LARGEST_BYTES = 1 << 28
+# Images that take more than this are decoded one at a time, however many threads there are.
+SMALL_BYTES = 1 << 25
+STRIP_PIXELS = 1 << 20
+ORIENTATION = 0x0112
+# Bytes a pixel of Pillow's modes; all that are not named take four.
+MODE_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
+RGB_BYTES = 4
+_large = threading.Lock()
 
 
 def decode_image(content: bytes) -> Image.Image:
@@ -26,7 +40,7 @@ def decode_image(content: bytes) -> Image.Image:
 
     Raises:
         UnreadableContentError: the bytes are no whole image of `FORMATS`, or stand for more than
-            `LARGEST_PIXELS` pixels (a decompression bomb).
+            `LARGEST_PIXELS` pixels or `LARGEST_BYTES` of memory (a decompression bomb).
     """
     if not content:
         raise UnreadableContentError("expected an image, found an empty file")
@@ -37,13 +51,10 @@ def decode_image(content: bytes) -> Image.Image:
             # Pillow warns of files that it can read in part; and our own limit on pixels is lower.
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(content), formats=formats) as image:
-                width, height = image.size
-                if width * height > LARGEST_PIXELS:
-                    raise UnreadableContentError(
-                        f"expected at most {LARGEST_PIXELS:,} pixels, found {width:,} x {height:,}"
-                    )
-                image.load()
-                return _on_white(ImageOps.exif_transpose(image))
+                if _checked_bytes(image) <= SMALL_BYTES:
+                    return _decoded(image)
+                with _large:
+                    return _decoded(image)
     except UnreadableContentError:
         raise
     except Exception as error:
@@ -53,15 +64,80 @@ def decode_image(content: bytes) -> Image.Image:
         ) from error
 
 
+def _checked_bytes(image: Image.Image) -> int:
+    """Return how much memory an image will take, by its header alone."""
+    width, height = image.size
+    pixels = width * height
+    if pixels > LARGEST_PIXELS:
+        raise UnreadableContentError(
+            f"expected at most {LARGEST_PIXELS:,} pixels, found {width:,} x {height:,}"
+        )
+    each = MODE_BYTES.get(image.mode, 4)
+    if image.mode != "RGB" or "transparency" in image.info:
+        each += RGB_BYTES  # what it is converted to
+    if image.format == "JPEG" and image.info.get("progressive"):
+        each += 2 * len(image.getbands())  # its coefficients are all held until the last scan
+    if image.format == "WEBP":
+        each += 8  # the reader's two canvases
+    if image.format != "PNG" and _is_turned(image):  # the tags of a PNG may follow its pixels
+        each += RGB_BYTES
+    if pixels * each > LARGEST_BYTES:
+        raise UnreadableContentError(
+            f"expected an image of at most {LARGEST_BYTES >> 20} MiB in memory, found "
+            f"{pixels * each >> 20} MiB ({width:,} x {height:,} pixels, {image.mode}); make it "
+            "smaller"
+        )
+    return pixels * each
+
+
+def _is_turned(image: Image.Image) -> bool:
+    return image.getexif().get(ORIENTATION, 1) != 1
+
+
+def _decoded(image: Image.Image) -> Image.Image:
+    image.load()
+    # Without need it would be copied.
+    if _is_turned(image):
+        image = ImageOps.exif_transpose(image)
+    return _on_white(image)
+
+
 def _on_white(image: Image.Image) -> Image.Image:
-    if image.mode.startswith(("I", "F")):
-        # More than eight bits a pixel, which convert() would cut off instead of scale.
-        values = np.nan_to_num(np.asarray(image, dtype=np.float64))
-        spread = np.ptp(values)
-        scaled = (values - values.min()) * (255.0 / spread if spread else 0.0)
-        return Image.fromarray(scaled.astype(np.uint8)).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    scale = _scale(image) if image.mode.startswith(("I", "F")) else None
+    result = Image.new("RGB", image.size)
+    for box in _strips(image.size):
+        strip = image.crop(box)
+        if scale is not None:
+            strip = _eight_bits(strip, *scale)
+        elif strip.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+            strip = strip.convert("RGBA")
+            strip = Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip)
+        result.paste(strip.convert("RGB"), box)
+    return result
+
+
+def _strips(size: tuple[int, int]) -> Iterator[tuple[int, int, int, int]]:
+    """Yield the boxes of strips of an image."""
+    width, height = size
+    step = max(1, STRIP_PIXELS // width)
+    for top in range(0, height, step):
+        yield 0, top, width, min(height, top + step)
+
+
+def _scale(image: Image.Image) -> tuple[float, float]:
+    """Return the least value of an image of more than eight bits a pixel, and the spread."""
+    extremes = [(v.min(), v.max()) for v in (_values(image.crop(b)) for b in _strips(image.size))]
+    lowest = float(min(low for low, _ in extremes))
+    return lowest, float(max(high for _, high in extremes)) - lowest
+
+
+def _eight_bits(strip: Image.Image, lowest: float, spread: float) -> Image.Image:
+    """Return a strip scaled to eight bits a pixel, which convert() would cut off instead."""
+    scaled = (_values(strip) - lowest) * (255.0 / spread if spread else 0.0)
+    return Image.fromarray(scaled.astype(np.uint8))
+
+
+def _values(strip: Image.Image) -> NDArray[np.float64]:
+    return np.nan_to_num(np.asarray(strip, dtype=np.float64))

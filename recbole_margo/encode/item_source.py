@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dataset_converters.byte_stream import require_regular_file
 from dataset_converters.column_guess import guess_column
 from dataset_converters.errors import DataError
 from dataset_converters.item_images import SUFFIXES as IMAGE_SUFFIXES
@@ -82,20 +83,25 @@ def read_content(content: str | Path) -> bytes:
     """Return the bytes of an item's content, texts in UTF-8.
 
     Raises:
-        UnreadableContentError: the file is missing, unreadable or too large.
+        UnreadableContentError: the file is missing, unreadable or too large, or has no end, such
+            as a pipe or a device.
     """
     if isinstance(content, str):
         return content.encode("utf-8", errors="replace")
     try:
-        size = content.stat().st_size
-        if size > LARGEST_FILE_BYTES:
-            raise UnreadableContentError(
-                f"expected at most {LARGEST_FILE_BYTES >> 20} MiB, found {size >> 20} MiB"
-            )
-        return content.read_bytes()
+        require_regular_file(content)
+        with content.open("rb") as file:
+            found = file.read(LARGEST_FILE_BYTES + 1)
+    except DataError as error:
+        raise UnreadableContentError(str(error)) from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UnreadableContentError(f"expected a file, found: {reason}") from error
+    if len(found) > LARGEST_FILE_BYTES:
+        raise UnreadableContentError(
+            f"{content}: expected at most {LARGEST_FILE_BYTES >> 20} MiB, found more"
+        )
+    return found
 
 
 def _default(

@@ -25,6 +25,9 @@ from recbole_margo.encode.unreadable_content_error import UnreadableContentError
 from recbole_margo.errors import ConfigError
 
 LONGEST_SECONDS = 30
+# A header may promise anything; what is read has to be in memory at once.
+LARGEST_RATE = 384_000
+LARGEST_BYTES = 1 << 28
 
 
 class SoundEncoder(Encoder):
@@ -106,6 +109,7 @@ class SoundEncoder(Encoder):
         try:
             with self._soundfile.SoundFile(io.BytesIO(content)) as file:
                 rate = int(file.samplerate)
+                _check_size(rate, self._seconds, file.channels, file.frames)
                 samples = file.read(rate * self._seconds, dtype="float32", always_2d=True)
         except (RuntimeError, OSError, ValueError, TypeError) as error:
             raise UnreadableContentError(f"expected a sound, found: {error}") from error
@@ -116,3 +120,17 @@ class SoundEncoder(Encoder):
             samples.mean(axis=1), self._rate // divisor, rate // divisor
         ).astype(np.float32)
         return mono
+
+
+def _check_size(rate: int, seconds: float, channels: int, frames: int) -> None:
+    """Refuse a sound whose beginning takes too much memory, by its header alone."""
+    if not 0 < rate <= LARGEST_RATE:
+        raise UnreadableContentError(
+            f"expected a sound of at most {LARGEST_RATE:,} samples a second, found {rate:,}"
+        )
+    size = 4 * channels * min(rate * seconds, frames)
+    if size > LARGEST_BYTES:
+        raise UnreadableContentError(
+            f"expected a sound of at most {LARGEST_BYTES >> 20} MiB in memory, found "
+            f"{int(size) >> 20} MiB ({channels} channels, {rate:,} samples a second)"
+        )

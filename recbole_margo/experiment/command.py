@@ -13,10 +13,10 @@ from recbole_margo.experiment.ablation import ablation_entries
 from recbole_margo.experiment.compare_seeds import compare_seeds, resume_seeds
 from recbole_margo.experiment.entry import Entry, merged_settings
 from recbole_margo.experiment.options import add_run_options, command_parser, read_seeds
+from recbole_margo.output_folder import output_folder
 from recbole_margo.registry import expand_names
 from recbole_margo.report.comparison_tables import comparison_text
 from recbole_margo.report.tables import terminal_bold
-from recbole_margo.run import new_run_folder
 
 COMPARE_EXAMPLES = """\
 examples:
@@ -81,16 +81,16 @@ def _run(
         folder, summary = Path(options.resume), resume_seeds(options.resume, options.workers)
     else:
         shared = merged_settings(options.config_files.split(), settings)
-        folder = Path(options.output_dir or new_run_folder(options.dataset))
-        summary = compare_seeds(
-            entries(shared),
-            options.dataset,
-            read_seeds(options.seeds),
-            options.reference,
-            config_dict=shared,
-            output_dir=folder,
-            workers=options.workers,
-        )
+        with output_folder(options.output_dir, options.dataset) as folder:
+            summary = compare_seeds(
+                entries(shared),
+                options.dataset,
+                read_seeds(options.seeds),
+                options.reference,
+                config_dict=shared,
+                output_dir=folder,
+                workers=options.workers,
+            )
     text = comparison_text(summary, style="simple", bold=terminal_bold())
     sys.stdout.write(f"{text}\n\nReport: {folder / 'report.html'}\n")
     return int(any(model["errors"] for model in summary["models"]))

@@ -12,9 +12,11 @@ from recbole_margo.config import Config
 from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.experiment.entry import Entry, build_configs, merged_settings
 from recbole_margo.experiment.run_entry import run_entry
+from recbole_margo.output_folder import output_folder, taken
 from recbole_margo.registry import expand_names
+from recbole_margo.report.files import write_texts
 from recbole_margo.report.tables import comparison_document
-from recbole_margo.run import new_run_folder, write_json
+from recbole_margo.run import write_json
 
 PLAN = "run.json"
 
@@ -48,15 +50,14 @@ def compare(
     settings = merged_settings(config_files, config_dict)
     plan = {"models": expand_names(models), "dataset": dataset, "settings": settings}
     configs = _configs(plan)
-    folder = Path(output_dir) if output_dir else new_run_folder(dataset)
-    if (folder / PLAN).is_file():
-        raise ConfigError(
-            f"{folder} already holds a run: continue it with --resume={folder}, "
-            "or name another --output_dir"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / PLAN, plan)
-    return _run_all(configs, folder)
+    with output_folder(output_dir, dataset) as folder, taken(folder):
+        if (folder / PLAN).is_file():
+            raise ConfigError(
+                f"{folder} already holds a run: continue it with --resume={folder}, "
+                "or name another --output_dir"
+            )
+        write_json(folder / PLAN, plan)
+        return _run_all(configs, folder)
 
 
 def resume_comparison(folder: str | Path) -> list[dict[str, Any]]:
@@ -77,7 +78,8 @@ def resume_comparison(folder: str | Path) -> list[dict[str, Any]]:
         configs = _configs(plan)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{root} does not hold a run that can be resumed: {error}") from error
-    return _run_all(configs, root)
+    with taken(root):
+        return _run_all(configs, root)
 
 
 def _configs(plan: Mapping[str, Any]) -> dict[str, Config]:
@@ -93,5 +95,5 @@ def _run_all(configs: Mapping[str, Config], root: Path) -> list[dict[str, Any]]:
             logging.getLogger().warning("Continue all models with --resume=%s", root)
             raise
         write_json(root / "comparison.json", records)
-        (root / "comparison.md").write_text(comparison_document(records), encoding="utf-8")
+        write_texts(root, {"comparison.md": comparison_document(records)})
     return records

@@ -15,8 +15,9 @@ from recbole_margo.experiment.first_stage import run_sharing_stages
 from recbole_margo.experiment.options import check_workers
 from recbole_margo.experiment.run_many import Job
 from recbole_margo.experiment.summary import summarize
+from recbole_margo.output_folder import check_unused, output_folder, taken
 from recbole_margo.report.comparison_report import write_comparison_report
-from recbole_margo.run import new_run_folder, write_json
+from recbole_margo.run import write_json
 
 PLAN = "comparison-plan.json"
 
@@ -64,15 +65,12 @@ def compare_seeds(
     _check(plan)
     check_workers(workers)
     configs = _configs(plan)
-    folder = Path(output_dir) if output_dir else new_run_folder(dataset)
-    if folder.exists() and any(folder.iterdir()):
-        raise ConfigError(
-            f"{folder} is not empty: continue a comparison with --resume={folder}, "
-            "or name another --output_dir"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / PLAN, plan)
-    return _run_all(plan, configs, folder, workers)
+    with output_folder(output_dir, dataset) as folder:
+        check_unused(folder, "comparison")
+        with taken(folder):
+            check_unused(folder, "comparison")
+            write_json(folder / PLAN, plan)
+            return _run_all(plan, configs, folder, workers)
 
 
 def resume_seeds(folder: str | Path, workers: int = 1) -> dict[str, Any]:
@@ -96,7 +94,8 @@ def resume_seeds(folder: str | Path, workers: int = 1) -> dict[str, Any]:
         raise CheckpointError(
             f"{root} does not hold a comparison that can be resumed: {error}"
         ) from error
-    return _run_all(plan, configs, root, workers)
+    with taken(root):
+        return _run_all(plan, configs, root, workers)
 
 
 def _check(plan: Mapping[str, Any]) -> None:

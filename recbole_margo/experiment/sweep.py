@@ -16,10 +16,10 @@ from recbole_margo.experiment.compare_seeds import PLAN, compare_seeds, resume_s
 from recbole_margo.experiment.entry import Entry, build_configs, merged_settings
 from recbole_margo.model.base import MultimodalRecommender
 from recbole_margo.model.parameters import Hyperparameter
+from recbole_margo.output_folder import output_folder
 from recbole_margo.registry import find_model
 from recbole_margo.report.comparison_summary import finished_seeds
 from recbole_margo.report.sweep_report import write_sweep_report
-from recbole_margo.run import new_run_folder
 
 PUBLISHED_POINTS = 5
 # Numbers that span less than this factor are drawn on a linear axis unless a range says otherwise.
@@ -77,11 +77,11 @@ def sweep(
     """
     settings = merged_settings(config_files, config_dict)
     entries = sweep_entries(model, over, dataset, settings)
-    folder = Path(output_dir) if output_dir else new_run_folder(dataset)
-    summary = compare_seeds(
-        entries, dataset, seeds, config_dict=settings, output_dir=folder, workers=workers
-    )
-    return _write(folder, summary)
+    with output_folder(output_dir, dataset) as folder:
+        summary = compare_seeds(
+            entries, dataset, seeds, config_dict=settings, output_dir=folder, workers=workers
+        )
+        return _write(folder, summary)
 
 
 def resume_sweep(folder: str | Path, workers: int = 1) -> dict[str, Any]:

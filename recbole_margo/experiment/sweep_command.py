@@ -14,9 +14,9 @@ from recbole_margo.experiment.entry import merged_settings
 from recbole_margo.experiment.options import add_run_options, command_parser, read_seeds
 from recbole_margo.experiment.sweep import resume_sweep
 from recbole_margo.experiment.sweep import sweep as run_sweep
+from recbole_margo.output_folder import output_folder
 from recbole_margo.report.sweep_tables import sweep_text
 from recbole_margo.report.tables import terminal_bold
-from recbole_margo.run import new_run_folder
 
 EXAMPLES = """\
 examples:
@@ -45,16 +45,16 @@ def sweep(arguments: Sequence[str]) -> int:
         refuse_settings({**({"over": options.over} if options.over else {}), **settings})
         folder, swept = Path(options.resume), resume_sweep(options.resume, options.workers)
     else:
-        folder = Path(options.output_dir or new_run_folder(options.dataset))
-        swept = run_sweep(
-            options.model,
-            parse_over(options.over or []),
-            options.dataset,
-            read_seeds(options.seeds),
-            config_dict=merged_settings(options.config_files.split(), settings),
-            output_dir=folder,
-            workers=options.workers,
-        )
+        with output_folder(options.output_dir, options.dataset) as folder:
+            swept = run_sweep(
+                options.model,
+                parse_over(options.over or []),
+                options.dataset,
+                read_seeds(options.seeds),
+                config_dict=merged_settings(options.config_files.split(), settings),
+                output_dir=folder,
+                workers=options.workers,
+            )
     text = sweep_text(swept, bold=terminal_bold())
     sys.stdout.write(f"{text}\nReport: {folder / 'sweep.html'}\n")
     return int(

@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Imported here, because torch and RecBole take seconds that --help need not wait for.
     from recbole_margo.config import Config
     from recbole_margo.inspection.dataset_inspection import DatasetInspection
+    from recbole_margo.output_folder import make_output_folder
     from recbole_margo.report.dataset_figures import draw_dataset
 
     settings = {
@@ -43,9 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     output = options.output or Path("runs") / f"inspect-{options.dataset}"
     try:
+        make_output_folder(output, "--output")
         config = Config("BPR", options.dataset, options.config_files.split(), settings)
         inspection = DatasetInspection.of(config)
-        output.mkdir(parents=True, exist_ok=True)
         with replacing(output / "inspection.json") as temporary:
             content = json.dumps(inspection.to_json(), indent=2, ensure_ascii=False)
             temporary.write_text(f"{content}\n", encoding="utf-8")

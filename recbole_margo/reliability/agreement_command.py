@@ -14,6 +14,7 @@ from recbole_margo.experiment.ablation import FULL_MODEL
 from recbole_margo.experiment.entry import Entry
 from recbole_margo.experiment.options import command_parser
 from recbole_margo.experiment.trained_run import TrainedRun
+from recbole_margo.output_folder import taken
 from recbole_margo.reliability.agreement import (
     Replay,
     check_has_weights,
@@ -72,8 +73,9 @@ def agreement(arguments: Sequence[str]) -> int:
         for label, run in labelled_runs(path)
     }
     chosen = choose_runs(list(found.values()), labels)
-    summary = measure_agreement(chosen, folder, options.epochs)
-    write_agreement_report(folder, summary)
+    with taken(folder):
+        summary = measure_agreement(chosen, folder, options.epochs)
+        write_agreement_report(folder, summary)
     table = agreement_table(summary)
     sys.stdout.write(f"{table_text(table)}\n\n")
     sys.stdout.write("".join(f"{note}\n" for note in table.notes))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from recbole_margo.errors import ConfigError
 from recbole_margo.experiment.trained_run import TrainedRun
+from recbole_margo.output_folder import make_output_folder
 from recbole_margo.reliability.audit import CatalogueAudit
 from recbole_margo.reliability.item_contents import ItemContents
 from recbole_margo.reliability.labelled_runs import audited_runs, labelled_runs
@@ -96,6 +97,7 @@ def audit_folder(
     chosen.check()
     runs = labelled_runs(folder)
     name, audited = audited_runs(runs, label)
+    output = make_output_folder(Path(output_dir) if output_dir else Path(folder) / "reliability")
     first = audited[0]
     # The cheap things that can be wrong come before the models.
     contents = ItemContents.find(first.config, _tokens(first), images)
@@ -116,7 +118,7 @@ def audit_folder(
         "stability": weight_stability([one for one in weights if one.label == name]),
     }
     write_audit_report(
-        Path(output_dir) if output_dir else Path(folder) / "reliability",
+        output,
         summary,
         CSV_COLUMNS,
         audit_rows(audit, contents, norms, chosen.min_pairs),

@@ -11,6 +11,7 @@ from recbole_margo.errors import ConfigError
 from recbole_margo.experiment.compare_seeds import PLAN as COMPARISON_PLAN
 from recbole_margo.experiment.compare_seeds import compare_seeds, resume_seeds
 from recbole_margo.experiment.trained_run import TrainedRun
+from recbole_margo.output_folder import check_unused, taken
 from recbole_margo.reliability.robustness_items import CorruptedItems
 from recbole_margo.reliability.robustness_plan import PLAN, RobustnessPlan
 from recbole_margo.reliability.robustness_summary import Truth, summarize_robustness
@@ -40,20 +41,17 @@ def study_robustness(
     """
     folder = Path(output_dir)
     plan.check()
-    if folder.exists() and any(folder.iterdir()):
-        raise ConfigError(
-            f"{folder} is not empty: continue a study with --resume={folder}, or name another "
-            "--output_dir"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    plan.write(folder)
-    try:
-        return _run(plan, folder, workers)
-    except ConfigError:
-        # What the comparison refused before it began leaves nothing to resume.
-        if not (folder / COMPARISON).exists():
-            (folder / PLAN).unlink()
-        raise
+    check_unused(folder, "study")
+    with taken(folder):
+        check_unused(folder, "study")
+        plan.write(folder)
+        try:
+            return _run(plan, folder, workers)
+        except ConfigError:
+            # What the comparison refused before it began leaves nothing to resume.
+            if not (folder / COMPARISON).exists():
+                (folder / PLAN).unlink()
+            raise
 
 
 def resume_robustness(folder: str | Path, workers: int = 1) -> dict[str, Any]:
@@ -69,7 +67,9 @@ def resume_robustness(folder: str | Path, workers: int = 1) -> dict[str, Any]:
     Raises:
         CheckpointError: if the folder holds no study.
     """
-    return _run(RobustnessPlan.read(Path(folder)), Path(folder), workers)
+    plan = RobustnessPlan.read(Path(folder))
+    with taken(Path(folder)):
+        return _run(plan, Path(folder), workers)
 
 
 def _run(plan: RobustnessPlan, folder: Path, workers: int) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from recbole_margo.defaults import parse_settings, refuse_settings
 from recbole_margo.errors import ConfigError
 from recbole_margo.experiment.entry import merged_settings
 from recbole_margo.experiment.options import add_run_options, command_parser, read_seeds
+from recbole_margo.output_folder import output_folder
 from recbole_margo.reliability.robustness import resume_robustness, study_robustness
 from recbole_margo.reliability.robustness_plan import (
     DEFAULT_SHARE,
@@ -23,7 +24,6 @@ from recbole_margo.reliability.robustness_plan import (
 )
 from recbole_margo.report.robustness_tables import robustness_text
 from recbole_margo.report.tables import terminal_bold
-from recbole_margo.run import new_run_folder
 
 DESCRIPTION = """\
 Corrupt a known share of the items' features, train MARGO, its ablations and DRAGON on them, and
@@ -58,8 +58,8 @@ def robustness(arguments: Sequence[str]) -> int:
         summary = resume_robustness(folder, options.workers)
     else:
         shared = merged_settings(options.config_files.split(), settings)
-        folder = Path(options.output_dir or new_run_folder(options.dataset))
-        summary = study_robustness(_plan(options, shared), folder, options.workers)
+        with output_folder(options.output_dir, options.dataset) as folder:
+            summary = study_robustness(_plan(options, shared), folder, options.workers)
     text = robustness_text(summary, bold=terminal_bold())
     sys.stdout.write(f"{text}\n\nReport: {folder / 'robustness.html'}\n")
     return int(bool(summary["errors"]))

@@ -12,9 +12,9 @@ from recbole_margo.defaults import parse_settings, refuse_settings
 from recbole_margo.errors import ConfigError
 from recbole_margo.experiment.entry import merged_settings
 from recbole_margo.experiment.options import check_workers, command_parser, read_seeds
+from recbole_margo.output_folder import check_unused, output_folder, taken
 from recbole_margo.report.tables import terminal_bold
 from recbole_margo.report.tuning_tables import tuning_text
-from recbole_margo.run import new_run_folder
 from recbole_margo.tuning.libraries import import_optuna, import_ray
 from recbole_margo.tuning.plan import TuningPlan
 from recbole_margo.tuning.search import BEST, search
@@ -62,15 +62,8 @@ def tune(arguments: Sequence[str]) -> int:
         _check_storage(options, plan)
     else:
         plan = _new_plan(options, merged_settings((options.config_files or "").split(), settings))
-        folder = Path(options.output_dir or new_run_folder(plan.dataset))
-        if folder.exists() and any(folder.iterdir()):
-            raise ConfigError(
-                f"{folder} is not empty: continue a search with --resume={folder}, or name another "
-                "--output_dir"
-            )
         _check_storage(options, plan)
-        folder.mkdir(parents=True, exist_ok=True)
-        plan.write(folder)
+        folder = _write_plan(plan, options.output_dir)
     summary = search(plan, folder, url=options.storage, workers=options.workers, ray=options.ray)
     sys.stdout.write(
         f"{tuning_text(summary, bold=terminal_bold())}\n"
@@ -79,6 +72,15 @@ def tune(arguments: Sequence[str]) -> int:
         f"--config_files={folder / BEST}\n"
     )
     return int(bool(summary["final"]["errors"]))
+
+
+def _write_plan(plan: TuningPlan, output_dir: str | None) -> Path:
+    with output_folder(output_dir, plan.dataset) as folder:
+        check_unused(folder, "search")
+        with taken(folder):
+            check_unused(folder, "search")
+            plan.write(folder)
+    return folder
 
 
 def _new_plan(options: argparse.Namespace, settings: dict[str, object]) -> TuningPlan:

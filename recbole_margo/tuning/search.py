@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
 
 from dataset_converters.atomic import replacing
-from recbole_margo.errors import ConfigError, TrainingError
+from recbole_margo.errors import TrainingError
 from recbole_margo.experiment.compare_seeds import PLAN as COMPARISON_PLAN
 from recbole_margo.experiment.compare_seeds import compare_seeds, resume_seeds
 from recbole_margo.experiment.entry import Entry
+from recbole_margo.output_folder import taken
 from recbole_margo.report.tuning_report import write_tuning_report
 from recbole_margo.tuning.plan import TuningPlan
 from recbole_margo.tuning.study import (
@@ -56,11 +56,13 @@ def search(
         ConfigError: if another process works on the folder.
         TrainingError: if no trial has a result.
     """
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise ConfigError(f"another process works on the search in {folder}") from error
+    with taken(folder):
+        return _search(plan, folder, url, workers, ray)
+
+
+def _search(
+    plan: TuningPlan, folder: Path, url: str | None, workers: int, ray: str | None
+) -> dict[str, Any]:
     try:
         storage = url or study_url(folder)
         study = open_study(plan, storage)
@@ -82,8 +84,6 @@ def search(
             "Continue the search with recbole-margo tune --resume=%s", folder
         )
         raise
-    finally:
-        lock.release()
 
 
 def _run_trials(plan: TuningPlan, study: Any, url: str, workers: int, ray: str | None) -> None:

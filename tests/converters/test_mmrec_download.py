@@ -92,7 +92,9 @@ def lock(tmp_path: Path) -> Path:
 
 
 def fetched(raw: Path) -> dict[str, bytes]:
-    return {f"/baby/{path.name}": path.read_bytes() for path in raw.iterdir()}
+    return {
+        f"/baby/{path.name}": path.read_bytes() for path in raw.iterdir() if path.name != ".lock"
+    }
 
 
 def test_one_command_fetches_pins_and_converts(
@@ -166,7 +168,7 @@ def test_another_content_than_the_pinned_one_is_not_kept(
     server.files["/baby/text_feat.npy"] += b"more"
     with pytest.raises(DataError, match=r"SHA-256 [0-9a-f]{64} that .*lock.*baby/text_feat\.npy, "):
         files.fetch(raw, lock)
-    assert sorted(path.name for path in raw.iterdir()) == ["baby.inter", "image_feat.npy"]
+    assert sorted(path.name for path in raw.glob("[!.]*")) == ["baby.inter", "image_feat.npy"]
     assert lock.read_text() == pinned
 
 

@@ -47,7 +47,7 @@ def test_a_decompression_bomb_is_refused_before_it_is_unpacked(side: int) -> Non
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_damaged_images_are_our_error_or_an_image(data: st.DataObject) -> None:
-    kind = data.draw(st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"]))
+    kind = data.draw(st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "WEBP"]))
     image = Image.open(io.BytesIO(png(1)))
     content = bytearray(saved(image, kind))
     for _ in range(data.draw(st.integers(0, 6))):

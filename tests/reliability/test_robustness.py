@@ -179,7 +179,7 @@ def test_bad_input_is_refused_before_anything_is_written(settings, capsys, words
     own = [] if words[0].startswith("--resume") else words_of(settings)
     assert main(["robustness", f"--dataset={NAME}", "--output_dir=out", *words, *own]) == 2
     assert message in capsys.readouterr().err
-    assert not any(Path("out").glob("*"))
+    assert not any(Path("out").glob("[!.]*"))
 
 
 def test_a_folder_that_holds_something_is_not_written_into(settings) -> None:

@@ -331,7 +331,7 @@ def test_two_searches_do_not_work_on_one_folder(settings):
     plan = plan_of(settings)
     with (
         FileLock(Path("out/.lock")),
-        pytest.raises(ConfigError, match="another process works on the search in out"),
+        pytest.raises(ConfigError, match="out: another process is writing its run into this"),
     ):
         run(plan)
 

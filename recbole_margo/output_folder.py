@@ -1,0 +1,136 @@
+"""The folder that a command writes into: made, found writable, and taken by one process alone."""
+
+from __future__ import annotations
+
+import datetime
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from dataset_converters.file_lock import LOCK, FolderInUseError, locked
+from recbole_margo.errors import ConfigError
+
+RUNS = Path("runs")
+
+
+def make_output_folder(folder: Path, option: str = "--output_dir") -> Path:
+    """Return a folder, made if it is not there, in which files can be written.
+
+    Args:
+        folder: the folder.
+        option: what names another one.
+
+    Raises:
+        ConfigError: it cannot be made or written, or something else has its name.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise _cannot_write(folder, error, option) from error
+
+
+def new_run_folder(dataset: str) -> Path:
+    """Return `runs/<time>-<dataset>`, made just now and nobody else's.
+
+    Args:
+        dataset: name of the dataset.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    name, number = f"{stamp}-{dataset}", 1
+    while True:
+        folder = RUNS / (name if number == 1 else f"{name}-{number}")
+        try:
+            RUNS.mkdir(exist_ok=True)
+            folder.mkdir()
+        except FileExistsError as error:
+            if not folder.exists():  # `runs` is no folder
+                raise _cannot_write(folder, error) from error
+            number += 1
+        except OSError as error:
+            raise _cannot_write(folder, error) from error
+        else:
+            return folder
+
+
+@contextmanager
+def output_folder(given: str | Path | None, dataset: str) -> Iterator[Path]:
+    """Yield the folder of a command: the one that was named, or a new one.
+
+    Args:
+        given: the folder that was named, if any.
+        dataset: name of the dataset, after which a new one is called; it is removed again when the
+            block raises before anything is in it.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
+    folder = Path(given) if given else new_run_folder(dataset)
+    try:
+        yield folder
+    except BaseException:
+        if not given and is_unused(folder):
+            with suppress(OSError):
+                (folder / LOCK).unlink(missing_ok=True)
+                folder.rmdir()
+        raise
+
+
+def is_unused(folder: Path) -> bool:
+    """Return whether a folder is not there, or holds nothing but its lock."""
+    return not folder.is_dir() or all(path.name == LOCK for path in folder.iterdir())
+
+
+def check_unused(folder: Path, what: str) -> None:
+    """Refuse a folder in which there is something already.
+
+    Args:
+        folder: the folder.
+        what: what is to be written there, for the message.
+
+    Raises:
+        ConfigError: it is not empty.
+    """
+    if not is_unused(folder):
+        raise ConfigError(
+            f"{folder} is not empty: continue a {what} with --resume={folder}, or name another "
+            "--output_dir"
+        )
+
+
+@contextmanager
+def taken(folder: Path) -> Iterator[None]:
+    """Make a folder and keep every other process out of it, as long as this one lives.
+
+    Args:
+        folder: of one model's run, or of a study of many runs.
+
+    Raises:
+        ConfigError: another process works in it, or it cannot be written.
+    """
+    make_output_folder(folder)
+    with ExitStack() as lock:
+        try:
+            lock.enter_context(locked(folder, seconds=0))
+        except FolderInUseError as error:
+            raise ConfigError(
+                f"{folder}: another process is writing its run into this folder: wait until it has "
+                "finished, or name another folder with --output_dir"
+            ) from error
+        except OSError as error:
+            raise _cannot_write(folder, error) from error
+        yield
+
+
+def _cannot_write(folder: Path, error: OSError, option: str = "--output_dir") -> ConfigError:
+    is_file = isinstance(error, (FileExistsError, NotADirectoryError))
+    found = "a file in its place" if is_file else f"{error.strerror or error}".lower()
+    return ConfigError(
+        f"{folder}: expected a folder that can be written, found {found}; name another with "
+        f"{option}"
+    )
