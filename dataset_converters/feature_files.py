@@ -68,7 +68,7 @@ def write_features(
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     # The matrix and its tokens too: two that write one modality would mix theirs.
-    with locked(folder):
+    with disk_errors(folder), locked(folder):
         entry = _write_rows(folder, dataset_name, modality, matrix, tokens, source, kept)
         modalities: dict[str, FeatureEntry] = {}
         if FeatureManifest.path(folder, dataset_name).exists():

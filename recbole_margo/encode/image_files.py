@@ -91,7 +91,7 @@ def _checked_bytes(image: Image.Image) -> int:
 
 
 def _is_turned(image: Image.Image) -> bool:
-    return image.getexif().get(ORIENTATION, 1) != 1
+    return bool(image.getexif().get(ORIENTATION, 1) != 1)
 
 
 def _decoded(image: Image.Image) -> Image.Image:
