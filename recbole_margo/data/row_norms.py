@@ -36,7 +36,7 @@ class RowNorms(NamedTuple):
         low, high = SAFE_LENGTHS
         again = torch.nonzero(~((norm >= low) & (norm <= high))).squeeze(1)
         for block in torch.split(again, max(1, BLOCK_CELLS // max(1, rows.shape[1]))):
-            extreme = rows[block].float()
+            extreme = rows[block].to(norm.dtype)
             power[block] = row_powers(extreme).squeeze(1)
             norm[block] = torch.linalg.vector_norm(extreme / power[block].unsqueeze(1), dim=1)
         return cls(power, norm)
