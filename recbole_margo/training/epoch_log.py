@@ -8,9 +8,14 @@ from typing import Any
 
 from recbole_margo.training.stages import StageProgress
 
+VALIDATION_SCORE = "Vaild_score"  # as RecBole spells it
+
 
 class EpochLog:
     """Writes what happened in an epoch to every place that RecBole's trainers write to.
+
+    Names and steps are theirs, so that the curves of all models lie over each other; what they do
+    not write has names of its own.
 
     Args:
         logger: the logger.
@@ -29,31 +34,59 @@ class EpochLog:
         self.level = INFO if verbose else DEBUG
 
     def trained(
-        self, stage: StageProgress, losses: Mapping[str, float], seconds: float, step: int
+        self,
+        stage: StageProgress,
+        losses: Mapping[str, float],
+        seconds: float,
+        epoch: int,
+        batches: int,
     ) -> None:
-        """Write the mean losses and the model's figures of the epoch trained last.
+        """Write the losses and the model's figures of the epoch trained last.
+
+        Curves of RecBole's trainers hold sums over the batches, by the number of the term.
 
         Args:
             stage: the stage.
             losses: mean of each loss term.
             seconds: time that training took.
-            step: number of epochs over all stages.
+            epoch: number of the epoch over all stages, from 0.
+            batches: batches of the epoch.
         """
         figures = {f"loss/{name}": value for name, value in losses.items()} | stage.figures
-        for name, value in figures.items():
-            self.tensorboard.add_scalar(name, value, step)
-        self.wandb.log_metrics(
-            {"epoch": step, "train_step": step, "stage": stage.name, **figures}, head="train"
-        )
+        total = sum(losses.values()) * batches
+        scalars = {"Loss/Train": total, **figures}
+        if len(losses) > 1:
+            for index, mean in enumerate(losses.values()):
+                scalars[f"Loss/Train{index}"] = mean * batches
+        for name, value in scalars.items():
+            self.tensorboard.add_scalar(name, value, epoch)
+        values = {"epoch": epoch, "train_loss": total, "train_step": epoch, "stage": stage.name}
+        self.wandb.log_metrics({**values, **figures}, head="train")
         self._write(f"{stage.name} epoch {stage.epochs} train [{seconds:.1f}s]: {_shown(figures)}")
 
     def validated(
-        self, stage: StageProgress, result: Mapping[str, float], seconds: float, step: int
+        self,
+        stage: StageProgress,
+        result: Mapping[str, float],
+        score: float,
+        seconds: float,
+        epoch: int,
+        validation: int,
     ) -> None:
-        """Write the validation metrics of the epoch trained last; arguments as in `trained`."""
+        """Write the validation metrics of the epoch trained last.
+
+        Args:
+            stage: the stage.
+            result: the metrics.
+            score: that one of them which decides.
+            seconds: time that validation took.
+            epoch: number of the epoch over all stages, from 0.
+            validation: number of the validation over all stages, from 0.
+        """
+        self.tensorboard.add_scalar(VALIDATION_SCORE, score, epoch)
         for name, value in result.items():
-            self.tensorboard.add_scalar(f"valid/{name}", value, step)
-        self.wandb.log_metrics({**result, "valid_step": step}, head="valid")
+            self.tensorboard.add_scalar(f"valid/{name}", value, epoch)
+        self.wandb.log_metrics({**result, "valid_step": validation}, head="valid")
         place = "best so far" if stage.waited == 0 else f"{stage.waited} since the best"
         self._write(
             f"{stage.name} epoch {stage.epochs} valid [{seconds:.1f}s]: {_shown(result)} ({place})"

@@ -207,7 +207,8 @@ class MultimodalTrainer(RankingTrainer):
             stage.epochs += 1
             step = sum(each.epochs for each in self.progress)
             self.train_loss_dict[step - 1] = sum(losses.values())
-            self._epoch_log.trained(stage, losses, perf_counter() - started, step)
+            seconds = perf_counter() - started
+            self._epoch_log.trained(stage, losses, seconds, step - 1, len(fit.batches))
             validated = bool(fit.valid_data) and stage.epochs % self.eval_step == 0
             if validated:
                 self._validate(stage, fit, step)
@@ -276,7 +277,9 @@ class MultimodalTrainer(RankingTrainer):
             self._keep_best(fit)
         self.best_valid_score, self.best_valid_result = stage.best_score, stage.best_result
         self.cur_step = stage.waited
-        self._epoch_log.validated(stage, result, perf_counter() - started, step)
+        validation = sum(each.epochs // self.eval_step for each in self.progress) - 1
+        seconds = perf_counter() - started
+        self._epoch_log.validated(stage, result, score, seconds, step - 1, validation)
 
     def _keep_best(self, fit: _Fit) -> None:
         self._best_state = {

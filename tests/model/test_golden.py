@@ -51,10 +51,10 @@ class RecordedEpochs(EpochLog):
     def set_verbose(self, verbose: bool) -> None:
         pass
 
-    def trained(self, stage: Any, losses: Any, seconds: float, step: int) -> None:
+    def trained(self, stage: Any, losses: Any, *_: Any) -> None:
         self.epochs.append({"stage": stage.name, "losses": dict(losses)})
 
-    def validated(self, stage: Any, result: Any, seconds: float, step: int) -> None:
+    def validated(self, stage: Any, result: Any, *_: Any) -> None:
         self.epochs[-1]["validation"] = dict(result)
 
     def stage_ended(self, stage: Any, metric: str) -> None:

@@ -327,7 +327,7 @@ def test_every_epoch_reports_its_losses_and_what_the_weights_do(root):
     recorder = Recorder()
     trainer._epoch_log.tensorboard = trainer._epoch_log.wandb = recorder
     trainer.fit(*experiment.loaders[:2], verbose=False)
-    both, second = list(range(1, 7)), [4, 5, 6]
+    both, second = list(range(6)), [3, 4, 5]
     of_weights = (
         "weight_mean/image",
         "weight_mean/text",
@@ -338,6 +338,11 @@ def test_every_epoch_reports_its_losses_and_what_the_weights_do(root):
     )
     steps = {name: sorted(values) for name, values in recorder.scalars.items()}
     assert steps == {
+        "Loss/Train": both,
+        "Loss/Train0": both,
+        "Loss/Train1": both,
+        "Loss/Train2": second,
+        "Vaild_score": both,
         "loss/recommendation": both,
         "loss/regularization": both,
         "loss/calibration": second,
@@ -347,8 +352,8 @@ def test_every_epoch_reports_its_losses_and_what_the_weights_do(root):
     }
     assert [head for head, _ in recorder.metrics] == ["train", "valid"] * 6
     means = recorder.scalars
-    assert means["weight_mean/image"][6] + means["weight_mean/text"][6] == pytest.approx(1)
-    assert 0 <= means["confidence_zero_share"][6] <= 1
+    assert means["weight_mean/image"][5] + means["weight_mean/text"][5] == pytest.approx(1)
+    assert 0 <= means["confidence_zero_share"][5] <= 1
 
 
 def test_the_progress_bar_shows_both_losses(root, capsys):
