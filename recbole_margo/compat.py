@@ -26,6 +26,7 @@ from typing import Any
 
 from recbole_margo.errors import CheckpointError
 from recbole_margo.recbole_closures import CLOSURES, KD_DAGFM, TRUST_VARIABLE
+from recbole_margo.recbole_dropin import config_with_dataset_yaml, telling_get_model
 from recbole_margo.recbole_mends import collector_of_plain_values, save_with_generators_kept
 from recbole_margo.recbole_tuning import (
     importable_trial,
@@ -349,6 +350,8 @@ _MENDS: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
     ("recbole.data.utils", "save_split_dataloaders", save_with_generators_kept),
     ("recbole.evaluator.collector", "Collector", collector_of_plain_values),
     ("recbole.utils.utils", "get_flops", _tolerant_flops),
+    ("recbole.utils.utils", "get_model", telling_get_model),
+    ("recbole.config.configurator", "Config", config_with_dataset_yaml),
     ("recbole.trainer.hyper_tuning", "np", with_old_and_new_draws),
     (QUICK_START, "tune", reporting_tune),
     (QUICK_START, "objective_function", importable_trial),

@@ -13,6 +13,10 @@ class ConfigError(RecBoleMargoError):
     """A configuration key or value is not valid."""
 
 
+class UnknownModelError(ConfigError, ValueError):
+    """RecBole was asked for a model that it does not know."""
+
+
 class FeatureError(RecBoleMargoError, DataError):
     """A modality's feature files do not fit the dataset or the manifest."""
 

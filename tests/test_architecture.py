@@ -27,6 +27,7 @@ LAYERS = (
     "recbole_mends",
     "recbole_tuning",
     "recbole_closures",
+    "recbole_dropin",
     "compat",
     "resources",
     "data",
@@ -53,6 +54,9 @@ LAYERS = (
 LATE_IMPORTS = {
     # RecBole's load_data_and_model is mended there, and has to rebuild our config.
     ("compat", "config"),
+    # RecBole's get_model and Config are mended there, and ask which models there are.
+    ("recbole_dropin", "registry"),
+    ("recbole_dropin", "model"),
 }
 FORBIDDEN = {"torch_sparse", "torch_scatter", "torch_geometric", "ray", "thop"}
 FILE_LINES, FUNCTION_LINES = 400, 60

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +22,12 @@ from recbole.utils.case_study import full_sort_topk
 from worlds import NAME, SETTINGS, World, random_world, small_settings
 
 import recbole_margo
+from recbole_margo.errors import ConfigError, UnknownModelError
 from recbole_margo.model.margo import MARGO
+from recbole_margo.model.vbpr import VBPR
 from recbole_margo.training.trainer import MultimodalTrainer
 
+ROOT = Path(__file__).resolve().parents[1]
 MASKED_AT_TEST = 5  # four training items and one validation item a user
 
 
@@ -113,3 +121,101 @@ def test_a_recbole_baseline_gives_the_same_numbers_through_our_command(
     assert rounded == theirs["test_result"]
     assert ours["valid"] == theirs["best_valid_result"]
     assert ours["stages"][0]["best_score"] == theirs["best_valid_score"]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("MARGOO", "did you mean MARGO"),
+        ("margo", "did you mean MARGO"),
+        ("BRP", "did you mean BPR"),
+        ("lightgcn", "did you mean LightGCN"),
+        ("nothinglikeit", "`recbole-margo models` lists them all"),
+    ],
+)
+def test_stock_recbole_says_what_is_wrong_with_a_name(name: str, said: str) -> None:
+    with pytest.raises(UnknownModelError, match=re.escape(said)) as caught:
+        recbole.config.Config(model=name, dataset=NAME)
+    assert repr(name) in str(caught.value)
+    assert isinstance(caught.value, ValueError)  # as RecBole's own error is
+
+
+def test_stock_recbole_names_register(tmp_path: Path) -> None:
+    # In a process of its own: elsewhere the names are registered already.
+    code = """
+        import recbole_margo
+        from recbole.utils import get_model
+        from recbole_margo.errors import UnknownModelError
+        for name in ("VBPR", "VBRP"):
+            try:
+                get_model(name)
+            except UnknownModelError as error:
+                print("recbole_margo.register()" in str(error), "lightgbm" in str(error))
+        recbole_margo.register()
+        print(get_model("VBPR").__name__)
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout.split() == ["True", "False", "True", "False", "VBPR"]
+
+
+def test_a_model_that_recbole_has_but_cannot_import_keeps_its_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "recbole.model.exlib_recommender", None)
+    with pytest.raises(ModuleNotFoundError, match="exlib_recommender"):
+        get_model("XGBoost")
+
+
+def without(settings: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key not in keys}
+
+
+def test_stock_recbole_reads_what_a_converter_wrote(tmp_path: Path, world: World) -> None:
+    recbole_margo.register()
+    given = stock_settings("VBPR", tmp_path)
+    bare = without(given, "benchmark_filename", "load_col")
+    results = [
+        recbole.quick_start.run_recbole(model="VBPR", dataset=NAME, config_dict=dict(settings))
+        for settings in (given, bare)
+    ]
+    assert results[0] == results[1]
+
+
+def test_what_the_user_gives_is_stronger_than_the_datasets_yaml(
+    tmp_path: Path, world: World
+) -> None:
+    settings = stock_settings("VBPR", tmp_path, benchmark_filename=["train", "valid", "valid"])
+    config = recbole.config.Config(model=VBPR, dataset=NAME, config_dict=settings)
+    assert config["benchmark_filename"] == ["train", "valid", "valid"]
+    assert config["modalities"] == list(world.features)
+
+
+@pytest.mark.parametrize("key", ["dataset_save_path", "data_path", "use_gpu"])
+def test_a_datasets_yaml_reaches_nothing_else_in_stock_recbole(
+    tmp_path: Path, world: World, key: str
+) -> None:
+    with (tmp_path / NAME / f"{NAME}.yaml").open("a", encoding="utf-8") as file:
+        file.write(f"{key}: elsewhere\n")
+    with pytest.raises(ConfigError, match=key):
+        recbole.config.Config(model=VBPR, dataset=NAME, config_dict={"data_path": str(tmp_path)})
+
+
+def test_recboles_models_read_it_only_where_nothing_else_is_there(
+    tmp_path: Path, world: World
+) -> None:
+    settings = stock_settings("BPR", tmp_path)
+    bare = without(settings, "benchmark_filename", "load_col")
+    config = recbole.config.Config(model="BPR", dataset=NAME, config_dict=dict(bare))
+    assert config["benchmark_filename"] == ["train", "valid", "test"]
+    given = recbole.config.Config(model="BPR", dataset=NAME, config_dict=dict(settings))
+    assert "modalities" not in given
+    (tmp_path / NAME / f"{NAME}.inter").write_text("user_id:token\titem_id:token\n")
+    alone = recbole.config.Config(model="BPR", dataset=NAME, config_dict=dict(bare))
+    assert alone["benchmark_filename"] is None and "modalities" not in alone
