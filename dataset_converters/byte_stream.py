@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
+import re
 import stat
 import zlib
 from collections.abc import Iterator
@@ -16,11 +18,35 @@ from tqdm import tqdm
 from dataset_converters.errors import DataError
 
 GZIP_MAGIC = b"\x1f\x8b"
+GZIP_LAYERS = 2
 BUFFER_BYTES = 1 << 20
 # No record of any known source comes near; a "line" beyond it is no text, or a bomb.
 LINE_BYTES = 1 << 26
 
 
+# With what follows it: a text may begin with BZh.
+BZIP2 = re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)")
+BZIP2_MAGIC = b"\0bzip2"
+# Beginning, what it is, and what mends it.
+OTHER_FORMATS = (
+    (
+        b"PK\x03\x04",
+        "a zip archive or an Excel workbook",
+        "Unpack it (unzip {0}), or save the sheet as CSV (in Excel: Save As, CSV UTF-8)",
+    ),
+    (b"PK\x05\x06", "an empty zip archive", "Fetch it again"),
+    (b"\xd0\xcf\x11\xe0", "an old Excel workbook", "Save the sheet as CSV"),
+    (BZIP2_MAGIC, "a bzip2 archive", "Unpack it: bunzip2 -k {0}"),
+    (b"\xfd7zXZ\0", "an xz archive", "Unpack it: xz -dk {0}"),
+    (b"\x28\xb5\x2f\xfd", "a Zstandard archive", "Unpack it: zstd -d {0}"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "Unpack it: 7z x {0}"),
+    (b"Rar!\x1a\x07", "a rar archive", "Unpack it: unrar x {0}"),
+    (b"\x93NUMPY", "a numpy array", "Give matrices with --features MODALITY=FILE"),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file", "Write its table as csv or parquet"),
+    (b"SQLite format 3\0", "an SQLite database", "Write its table as csv"),
+    (b"%PDF-", "a PDF document", "Take the data from another source"),
+)
+PAGES = (b"<!doctype html", b"<html", b"<?xml", b"<error", b"<head")
 KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a named pipe",
@@ -97,15 +123,41 @@ def reading(path: Path, label: str | None = None) -> Iterator[BinaryIO]:
     ):
         stream = io.BufferedReader(_Counted(raw, bar), BUFFER_BYTES)
         try:
-            if stream.peek(2)[:2] == GZIP_MAGIC:
-                yield cast(BinaryIO, io.BufferedReader(gzip.GzipFile(fileobj=stream), BUFFER_BYTES))
-            else:
-                yield stream
+            content: io.BufferedReader = stream
+            # Some servers compress what is compressed already.
+            for _ in range(GZIP_LAYERS):
+                if content.peek(2)[:2] == GZIP_MAGIC:
+                    layer = gzip.GzipFile(fileobj=content, mode="rb")
+                    content = io.BufferedReader(cast(io.RawIOBase, layer), BUFFER_BYTES)
+            _refuse_other_formats(content.peek(64)[:64], path)
+            yield content
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise DataError(
                 f"{path}: expected a whole gzip file, found one that is cut short or damaged "
                 f"({error}). Fetch it again."
             ) from error
+
+
+def _refuse_other_formats(head: bytes, path: Path) -> None:
+    """Refuse archives and web pages, which no reader here would understand."""
+    if head.startswith(GZIP_MAGIC):
+        raise DataError(
+            f"{path}: expected a file that is gzip compressed {GZIP_LAYERS} times at most, found "
+            f"another layer. Unpack it: gunzip -k {path.name}"
+        )
+    if BZIP2.match(head):
+        head = BZIP2_MAGIC
+    for magic, kind, remedy in OTHER_FORMATS:
+        if head.startswith(magic):
+            raise DataError(
+                f"{path}: expected text, plain or gzip compressed, found {kind}. "
+                f"{remedy.format(path.name)}"
+            )
+    if head.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith(PAGES):
+        raise DataError(
+            f"{path}: expected data, found a web page, as servers send in place of a file. Open "
+            "it in a browser to see why, and fetch the file again."
+        )
 
 
 def lines(stream: BinaryIO, path: Path) -> Iterator[tuple[int, bytes]]:
@@ -139,6 +191,11 @@ def text_of(line: bytes, path: Path, number: int) -> str:
     try:
         return line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
+        if b"\0" in line or line[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            raise DataError(
+                f"{path}, line {number}: expected UTF-8, found what seems to be UTF-16. Convert "
+                f"the file: iconv -f UTF-16 -t UTF-8 {path.name}"
+            ) from error
         raise DataError(
             f"{path}, line {number}: expected UTF-8, found the byte {line[error.start]:#04x}. "
             f"Convert the file: iconv -f LATIN1 -t UTF-8 {path.name}"

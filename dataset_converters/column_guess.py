@@ -52,5 +52,18 @@ def guess_text_columns(columns: Sequence[str]) -> list[str]:
     return sorted(found, key=lambda column: names.index(_plain(column)))
 
 
+def is_column_name(text: str, alone: bool = False) -> bool:
+    """Tell whether a text is among the names that people give columns.
+
+    Args:
+        text: the text.
+        alone: only names that are no word of a language, such as `user_id`: one is enough to tell
+            that a line names columns.
+    """
+    plain = _plain(text)
+    known = " ".join((*INTERACTION_NAMES.values(), TEXT_NAMES)).split()
+    return plain in known and (not alone or (plain.endswith("id") and len(plain) > 3))
+
+
 def _plain(column: str) -> str:
     return re.sub(r"[^a-z0-9]", "", column.partition(":")[0].lower())

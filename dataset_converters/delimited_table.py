@@ -8,6 +8,7 @@ import io
 import re
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -15,12 +16,19 @@ import pandas as pd
 
 from dataset_converters.byte_stream import lines, reading, text_of
 from dataset_converters.errors import DataError
-from dataset_converters.table_file import CHUNK_ROWS, TableFile
-from dataset_converters.token_codes import NUMBER
+from dataset_converters.record_blocks import record_blocks
+from dataset_converters.table_file import TableFile
+from dataset_converters.table_form import (
+    SEPARATORS,
+    encoding_of,
+    first_names_columns,
+    guess_separator,
+    preamble_of,
+    records_of,
+)
 
-SEPARATORS = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar", "::": "::", " ": "space"}
 HEAD_BYTES = 1 << 16
-HEAD_RECORDS = 20
+LINE_NUMBER = re.compile(r"(\b(?:line|row) )(\d+)")
 
 
 class DelimitedTable(TableFile):
@@ -52,19 +60,24 @@ class DelimitedTable(TableFile):
         with reading(path) as stream:
             head = stream.read(HEAD_BYTES)
         is_whole = len(head) < HEAD_BYTES
-        self.encoding = encoding or _encoding_of(head)
+        self.encoding = encoding or encoding_of(head)
         text = self._decode(head)
+        self._skip, separator = preamble_of(text, separator, is_whole)
+        self._skipped_lines = len(text[: self._skip].splitlines())
+        text = text[self._skip :]
         if not text.strip():
             raise DataError(f"{path}: expected a table, found a file without text.")
-        self.separator = separator or _guess_separator(text, is_whole)
-        first = next(iter(_records(text, self.separator, is_whole, self._quoting)), [])
+        self.separator = separator or guess_separator(text, is_whole)
+        self._check_separator()
+        records = records_of(text, self.separator, is_whole, self._quoting)
+        first = records[0] if records else []
         if len(first) < 2:
             raise DataError(
                 f"{path}: expected at least two columns, found {len(first)} in the first line: "
                 f"{text.strip().splitlines()[0][:80]!r}. Give the separator with --separator."
             )
         if header is None:
-            header = not any(NUMBER.fullmatch(field.strip()) for field in first)
+            header = first_names_columns(records)
         self.has_header = header
         numbered = [str(position) for position in range(1, len(first) + 1)]
         self.columns = [field.strip() for field in first] if header else numbered
@@ -72,64 +85,87 @@ class DelimitedTable(TableFile):
         self.description = (
             f"separator {name}, {self.encoding.upper().removesuffix('-SIG')}, "
             f"{'first line names the columns' if header else 'no header'}"
+            f"{f', {self._skipped_lines} lines before it left out' if self._skip else ''}"
         )
 
     def read(self, columns: Sequence[str], label: str) -> Iterator[pd.DataFrame]:
         """Yield the columns as text, without rows that are blank lines."""
         positions = [self.columns.index(column) for column in columns]
         with reading(self.path, label) as stream:
-            pieces = self._pieces(stream)
-            while (piece := self._next(pieces)) is not None:
-                piece = piece[(piece != "").any(axis=1)]
-                yield piece[positions].set_axis(list(columns), axis=1)
+            for piece in self._pieces(stream):
+                kept = piece[(piece != "").any(axis=1)]
+                yield kept[positions].set_axis(list(columns), axis=1)
 
     def place(self, row: int) -> str:
         """Return the line of a row; fields that span lines are not counted."""
-        return f"line {row + 1 + self.has_header}"
+        return f"line {row + 1 + self.has_header + self._skipped_lines}"
 
     def _pieces(self, stream: BinaryIO) -> Iterator[pd.DataFrame]:
+        rows = 0
         multiple = len(self.separator) > 1
-        # The reader is opened on the first `next`, so that all its errors arise there.
-        yield from pd.read_csv(
-            stream,
-            sep=re.escape(self.separator) if multiple else self.separator,
-            engine="python" if multiple else "c",
-            header=0 if self.has_header else None,
-            names=range(len(self.columns)),
-            # usecols would make the parser ignore rows with too many fields.
-            index_col=False,
-            quoting=self._quoting,
-            dtype=str,
-            na_filter=False,
-            skip_blank_lines=False,
-            encoding=self.encoding,
-            chunksize=CHUNK_ROWS,
-        )
+        quotes = self._quoting == csv.QUOTE_MINIMAL and not multiple
+        blocks = record_blocks(stream, self.path, self.encoding, self._skip, self.separator, quotes)
+        try:
+            for number, (line, block) in enumerate(blocks):
+                piece = self._parse(block, line, self.has_header and not number)
+                yield piece.set_axis(range(rows, rows + len(piece)))
+                rows += len(piece)
+        except UnicodeError as error:
+            raise self._undecodable(error) from error
 
-    def _next(self, pieces: Iterator[pd.DataFrame]) -> pd.DataFrame | None:
+    def _parse(self, block: bytes, line: int, has_header: bool) -> pd.DataFrame:
+        multiple = len(self.separator) > 1
         try:
             with warnings.catch_warnings():
                 # pandas would cut off rows that are longer than the header, with a warning only.
                 warnings.simplefilter("error", pd.errors.ParserWarning)
-                return next(pieces, None)
-        except UnicodeError as error:
-            raise self._undecodable(error) from error
+                table: pd.DataFrame = pd.read_csv(
+                    io.BytesIO(block),
+                    sep=re.escape(self.separator) if multiple else self.separator,
+                    engine="python" if multiple or not self.separator.isascii() else "c",
+                    header=0 if has_header else None,
+                    names=range(len(self.columns)),
+                    # usecols would make the parser ignore rows with too many fields.
+                    index_col=False,
+                    quoting=self._quoting,
+                    dtype=str,
+                    na_filter=False,
+                    skip_blank_lines=False,
+                    encoding="utf-8-sig" if not line else "utf-8",
+                )
+            # What a line that is too short lacks.
+            return table.fillna("")
         except pd.errors.EmptyDataError:
-            return None
+            return pd.DataFrame(columns=range(len(self.columns)), dtype=str)
         except (pd.errors.ParserError, pd.errors.ParserWarning, csv.Error) as error:
+            found = LINE_NUMBER.sub(lambda match: f"{match[1]}{int(match[2]) + line}", str(error))
             raise DataError(
                 f"{self.path}: expected {len(self.columns)} fields in every line "
-                f"({self.description}), found: {str(error).strip()}. Repair the line, or give the "
+                f"({self.description}), found: {found.strip()}. Repair the line, or give the "
                 "form with --separator, --encoding or --no-header."
             ) from error
+
+    def _check_separator(self) -> None:
+        try:
+            csv.reader([], delimiter=self.separator[:1])
+            wrong = '"' in self.separator or not self.separator.strip("\r\n\0")
+        except (ValueError, TypeError):
+            wrong = True
+        if wrong:
+            raise DataError(
+                f"--separator: expected what stands between fields, such as ';', found "
+                f"{self.separator!r}."
+            )
 
     def _decode(self, head: bytes) -> str:
         try:
             # The piece may end within a character, which is no error.
+            with suppress(UnicodeError):  # refuses what is a codec but no encoding of text
+                b"a".decode(self.encoding)
             return codecs.getincrementaldecoder(self.encoding)().decode(head)
         except UnicodeError as error:
             raise self._undecodable(error) from error
-        except LookupError as error:
+        except (LookupError, ValueError, TypeError) as error:
             raise DataError(
                 f"--encoding: expected the name of an encoding such as latin-1, found "
                 f"{self.encoding!r}."
@@ -145,37 +181,3 @@ class DelimitedTable(TableFile):
             except DataError as found:
                 return DataError(f"{found} Or: {remedy}")
         return DataError(f"{self.path}: expected {self.encoding}, found {error}. {remedy}")
-
-
-def _encoding_of(head: bytes) -> str:
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "utf-16"
-    return "utf-8-sig"
-
-
-def _records(
-    text: str, separator: str, is_whole: bool, quoting: Literal[0, 3] = csv.QUOTE_MINIMAL
-) -> list[list[str]]:
-    """Return the first records that are not blank; the last of a piece may be cut and is left."""
-    if len(separator) > 1:
-        records = [line.split(separator) for line in text.splitlines()]
-    else:
-        try:
-            records = list(
-                csv.reader(io.StringIO(text, newline=""), delimiter=separator, quoting=quoting)
-            )
-        except csv.Error:
-            return []
-    if not is_whole and len(records) > 1:
-        records.pop()
-    return [record for record in records if record][:HEAD_RECORDS]
-
-
-def _guess_separator(text: str, is_whole: bool) -> str:
-    """Return the separator that gives all first records the same, and most, fields."""
-
-    def quality(separator: str) -> tuple[bool, int]:
-        counts = [len(record) for record in _records(text, separator, is_whole)] or [0]
-        return min(counts) == max(counts) > 1, counts[0]
-
-    return max(SEPARATORS, key=quality)
