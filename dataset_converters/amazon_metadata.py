@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pandas as pd
 
-from dataset_converters.amazon_records import parse_record
 from dataset_converters.byte_stream import lines, reading
 from dataset_converters.errors import DataError
 from dataset_converters.item_table import check_overlap
+from dataset_converters.json_records import (
+    array_records,
+    is_array,
+    parse_record,
+    whole_characters,
+)
 
 ASIN = re.compile(rb"""["'](?:parent_)?asin["']\s*:\s*["']([^"']*)["']""")
 COLUMNS = ("title", "brand", "category", "description")
@@ -39,26 +44,38 @@ def read_metadata(path: Path, items: Sequence[str]) -> pd.DataFrame:
     found: dict[str, tuple[str, ...]] = {}
     others: list[str] = []
     with reading(path, "reading metadata") as stream:
-        for number, line in lines(stream, path):
-            named = ASIN.search(line)
-            if named is not None and wanted.isdisjoint(ASIN.findall(line)):
-                if len(others) < 3:
-                    others.append(named[1].decode(errors="replace"))
-                continue
-            record = parse_record(line, path, number)
-            item = record.get("parent_asin", record.get("asin"))
+        if is_array(stream.peek(64)[:64]):  # type: ignore[attr-defined]
+            records: Iterator[tuple[int, Any]] = array_records(stream, path)
+        else:
+            records = _wanted_lines(stream, path, wanted, others)
+        for number, record in records:
+            fields: dict[str, Any] = record if isinstance(record, dict) else {}
+            item = fields.get("parent_asin", fields.get("asin"))
             if not isinstance(item, str):
                 raise DataError(
                     f"{path}, line {number}: expected the field asin or parent_asin, found "
-                    f"{', '.join(map(repr, record)) or 'none'}. Is this the file of metadata?"
+                    f"{', '.join(map(repr, fields)) or 'none'}. Is this the file of metadata?"
                 )
-            if item.encode() in wanted:
-                found.setdefault(item, _texts(record))
+            if item.encode(errors="replace") in wanted:
+                found.setdefault(item, _texts(fields))
     check_overlap([*found, *others], items, path)
     known = [item for item in items if any(found.get(item, ()))]
     rows = [found[item] for item in known]
     texts: pd.DataFrame = pd.DataFrame(rows, index=known, columns=list(COLUMNS), dtype=object)
     return texts
+
+
+def _wanted_lines(
+    stream: BinaryIO, path: Path, wanted: set[bytes], others: list[str]
+) -> Iterator[tuple[int, Any]]:
+    """Yield the number and content of the lines that may speak of wanted items."""
+    for number, line in lines(stream, path):
+        named = ASIN.search(line)
+        if named is not None and wanted.isdisjoint(ASIN.findall(line)):
+            if len(others) < 3:
+                others.append(named[1].decode(errors="replace"))
+            continue
+        yield number, parse_record(line, path, number)
 
 
 def _texts(record: dict[str, Any]) -> tuple[str, ...]:
@@ -79,4 +96,4 @@ def _texts(record: dict[str, Any]) -> tuple[str, ...]:
 def _text(value: Any) -> str:
     parts = value if isinstance(value, list) else [value]
     words = " ".join(html.unescape(part) for part in parts if isinstance(part, str))
-    return " ".join(words.split())
+    return whole_characters(" ".join(words.split()))

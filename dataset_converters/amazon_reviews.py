@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -12,9 +13,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dataset_converters.amazon_records import parse_record
 from dataset_converters.byte_stream import lines, reading, text_of
 from dataset_converters.errors import DataError
+from dataset_converters.json_records import array_records, is_array, is_broken, parse_record
 from dataset_converters.raw_interactions import RawInteractions
 from dataset_converters.token_codes import MISSING as NO_VALUES
 
@@ -23,9 +24,12 @@ NAMES = (
     ("user_id", "parent_asin", "rating", "timestamp"),
     ("reviewerID", "asin", "overall", "unixReviewTime"),
 )
+# What the first files of 2023 called the time.
+EARLY_TIME = "sort_timestamp"
 ASIN_LENGTH = 10
 HEAD_LINES = 1000
 PIECE_ROWS = 1 << 20
+LARGEST_RATING = float(np.finfo(np.float32).max)
 MISSING = NO_VALUES | {None}
 
 Row = tuple[Any, Any, Any, Any]
@@ -67,20 +71,24 @@ def read_reviews(path: Path) -> ReviewInteractions:
         DataError: the file is missing, damaged, or of another form.
     """
     with reading(path) as stream:
+        if is_array(stream.peek(64)[:64]):  # type: ignore[attr-defined]
+            return _collect(_rows_of_json(array_records(stream, path), path), path)
         head = [line for _, line in zip(range(HEAD_LINES), lines(stream, path), strict=False)]
     if not head:
         raise DataError(f"{path}: expected reviews, found an empty file. Fetch it again.")
     with reading(path, "reading reviews") as stream:
         numbered = lines(stream, path)
         if head[0][1].lstrip(b"\xef\xbb\xbf \t")[:1] == b"{":
-            return _collect(_rows_of_json(numbered, path), path)
+            parsed = ((number, parse_record(line, path, number)) for number, line in numbered)
+            return _collect(_rows_of_json(parsed, path), path)
         return _collect(_rows_of_csv(numbered, path, [line for _, line in head]), path)
 
 
-def _rows_of_json(numbered: Iterable[tuple[int, bytes]], path: Path) -> Iterator[tuple[int, Row]]:
+def _rows_of_json(parsed: Iterable[tuple[int, Any]], path: Path) -> Iterator[tuple[int, Row]]:
     names: tuple[str, str, str, str] | None = None
-    for number, line in numbered:
-        record = parse_record(line, path, number)
+    for number, record in parsed:
+        if not isinstance(record, dict):
+            raise DataError(f"{path}, object {number}: expected an object, found {record!r:.80}.")
         if names is None:
             names = next((some for some in NAMES if some[1] in record), None)
             if names is None:
@@ -89,6 +97,8 @@ def _rows_of_json(numbered: Iterable[tuple[int, bytes]], path: Path) -> Iterator
                     f"{' or '.join(', '.join(some) for some in NAMES)}, found "
                     f"{', '.join(map(repr, record)) or 'none'}. Is this the file of reviews?"
                 )
+            if names[3] not in record and EARLY_TIME in record:
+                names = (*names[:3], EARLY_TIME)
         user, item, rating, time = map(record.get, names)
         yield number, (user, item, rating, time)
 
@@ -127,7 +137,14 @@ def _collect(rows: Iterable[tuple[int, Row]], path: Path) -> ReviewInteractions:
                 continue
             if user.split() != [user] or item.split() != [item]:
                 raise ValueError("an id with a space")
-            collected.append(user, item, float(rating), int(time))
+            if is_broken(item):
+                raise ValueError("an id with half a character")
+            value, moment = float(rating), int(time)
+            if math.isnan(value):
+                continue
+            if not abs(value) <= LARGEST_RATING or (isinstance(time, float) and moment != time):
+                raise ValueError("not finite, or a fraction of a second")
+            collected.append(user, item, value, moment)
         except (ValueError, TypeError, OverflowError, AttributeError) as error:
             raise DataError(
                 f"{path}, line {number}: expected a user, an item, a rating and a time in whole "

@@ -123,7 +123,7 @@ def reading(path: Path, label: str | None = None) -> Iterator[BinaryIO]:
     ):
         stream = io.BufferedReader(_Counted(raw, bar), BUFFER_BYTES)
         try:
-            content: io.BufferedReader = stream
+            content: Any = stream
             # Some servers compress what is compressed already.
             for _ in range(GZIP_LAYERS):
                 if content.peek(2)[:2] == GZIP_MAGIC:

@@ -134,9 +134,11 @@ class DelimitedTable(TableFile):
                     encoding="utf-8-sig" if not line else "utf-8",
                 )
             # What a line that is too short lacks.
-            return table.fillna("")
+            filled: pd.DataFrame = table.fillna("")
+            return filled
         except pd.errors.EmptyDataError:
-            return pd.DataFrame(columns=range(len(self.columns)), dtype=str)
+            nothing: pd.DataFrame = pd.DataFrame(columns=range(len(self.columns)), dtype=str)
+            return nothing
         except (pd.errors.ParserError, pd.errors.ParserWarning, csv.Error) as error:
             found = LINE_NUMBER.sub(lambda match: f"{match[1]}{int(match[2]) + line}", str(error))
             raise DataError(

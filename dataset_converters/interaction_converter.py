@@ -22,6 +22,7 @@ from dataset_converters.preparation import Preparation
 from dataset_converters.raw_interactions import RawInteractions
 from dataset_converters.text_features import text_features
 from dataset_converters.text_table import write_images, write_item_table, write_texts
+from dataset_converters.value_notes import value_notes
 
 
 class InteractionConverter(Converter):
@@ -104,6 +105,7 @@ class InteractionConverter(Converter):
     def build(self, folder: Path) -> ConversionReport:
         """Write splits, texts, images, features and the configuration."""
         raw = self.read_interactions()
+        raw.notes += value_notes(raw.table)
         tables = self.chosen.apply(raw, str(self.source))
         items = raw.item_tokens()
         write_splits(folder, self.name, {s: raw.with_tokens(t) for s, t in tables.items()})

@@ -23,6 +23,8 @@ OPTIONS = {
 REQUIRED = ("user_id", "item_id")
 # Above this, a number is no rating: it counts seconds since 1970.
 LARGEST_RATING = 1e6
+# RecBole keeps ratings as float32, in which more is infinite.
+LARGEST_FLOAT = float(np.finfo(np.float32).max)
 
 
 def choose_columns(
@@ -91,7 +93,7 @@ def read_interactions(table: TableFile, columns: Mapping[str, str]) -> RawIntera
         piece = pd.DataFrame(index=chunk.index)
         for field, column in columns.items():
             if field in codes:
-                table.check_scalars(chunk[column])
+                table.check_ids(chunk[column])
                 piece[field] = codes[field].encode(chunk[column])
             else:
                 read = to_numbers if field == "rating" else to_seconds
@@ -131,7 +133,8 @@ def to_numbers(values: pd.Series, table: TableFile) -> pd.Series:
     """
     table.check_scalars(values)
     numbers = pd.to_numeric(values, errors="coerce").astype(float)
-    table.refuse(~np.isfinite(numbers.to_numpy()) & ~_missing(values), values, "a number")
+    wrong = ~(np.abs(numbers.to_numpy()) <= LARGEST_FLOAT) & ~_missing(values)
+    table.refuse(wrong, values, "a number")
     return numbers
 
 

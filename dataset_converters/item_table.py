@@ -11,6 +11,7 @@ import pandas as pd
 
 from dataset_converters.column_guess import ITEM_NAMES, guess_column, guess_text_columns
 from dataset_converters.errors import DataError
+from dataset_converters.json_records import whole_characters
 from dataset_converters.table_file import TableFile
 from dataset_converters.token_codes import MISSING, TokenCodes, clean_ids
 
@@ -82,7 +83,7 @@ def read_item_texts(
     pieces = []
     columns = list(dict.fromkeys([id_column, *text_columns]))
     for chunk in table.read(columns, "reading items"):
-        table.check_scalars(chunk[id_column])
+        table.check_ids(chunk[id_column])
         piece = chunk[list(text_columns)].apply(lambda column: column.map(text_of_cell))
         pieces.append(piece.set_axis(codes.encode(chunk[id_column]), axis=0))
     rows = pd.concat(pieces) if pieces else pd.DataFrame(columns=list(text_columns))
@@ -123,7 +124,7 @@ def check_overlap(found: Sequence[str], items: Sequence[str], path: Path) -> Non
 def text_of_cell(value: Any) -> str:
     """Return the text of a cell: empty for no value, the joined parts of a list."""
     if isinstance(value, str):
-        text = value.strip()
+        text = whole_characters(value.strip())
         return "" if text in MISSING else text
     if isinstance(value, list | tuple | np.ndarray):
         return " ".join(filter(None, map(text_of_cell, value)))

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pandas as pd
 
 from dataset_converters.byte_stream import lines, reading, text_of
 from dataset_converters.errors import DataError
+from dataset_converters.json_records import array_records, is_array, parse_json
 from dataset_converters.table_file import CHUNK_ROWS, TableFile
 
 HEAD_RECORDS = 100
-# An array is parsed as a whole.
-ARRAY_BYTES = 1 << 30
+CHUNK_CHARACTERS = 1 << 26
 
 
 class JsonLinesTable(TableFile):
@@ -33,7 +32,7 @@ class JsonLinesTable(TableFile):
         """
         self.path = path
         with reading(path) as stream:
-            self._is_array = stream.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"["
+            self._is_array = is_array(stream.read(64))
         self.description = "a JSON array" if self._is_array else "JSON lines"
         head = itertools.islice(self._records(None), HEAD_RECORDS)
         self.columns = list(dict.fromkeys(key for _, record in head for key in record))
@@ -42,14 +41,18 @@ class JsonLinesTable(TableFile):
 
     def read(self, columns: Sequence[str], label: str) -> Iterator[pd.DataFrame]:
         """Yield the columns as the values of JSON."""
-        records = self._records(label)
-        while chunk := list(itertools.islice(records, CHUNK_ROWS)):
-            yield pd.DataFrame(
-                {
-                    column: pd.Series([record.get(column) for _, record in chunk], dtype=object)
-                    for column in columns
-                }
-            ).set_axis([number for number, _ in chunk])
+        rows: list[int] = []
+        values: list[list[Any]] = []
+        characters = 0
+        for row, record in self._records(label):
+            rows.append(row)
+            values.append([record.get(column) for column in columns])
+            characters += sum(len(value) for value in values[-1] if isinstance(value, str))
+            if len(rows) == CHUNK_ROWS or characters > CHUNK_CHARACTERS:
+                yield _chunk(values, columns, rows)
+                rows, values, characters = [], [], 0
+        if rows:
+            yield _chunk(values, columns, rows)
 
     def place(self, row: int) -> str:
         """Return the line of a row, or which object of the array it is."""
@@ -58,44 +61,27 @@ class JsonLinesTable(TableFile):
     def _records(self, label: str | None) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield the number (from 0) of the line or object and its content."""
         with reading(self.path, label) as stream:
-            texts = self._whole(stream) if self._is_array else lines(stream, self.path)
-            parsed = (
-                (number - 1, parse_json(text_of(text, self.path, number), self.path, number))
-                for number, text in texts
-            )
-            for row, value in enumerate(next(parsed)[1]) if self._is_array else parsed:
+            if self._is_array:
+                parsed = array_records(stream, self.path)
+            else:
+                parsed = (
+                    (number, parse_json(text_of(text, self.path, number), self.path, number))
+                    for number, text in lines(stream, self.path)
+                )
+            for number, value in parsed:
                 if not isinstance(value, dict):
                     raise DataError(
-                        f"{self.path}, {self.place(row)}: expected a JSON object, found "
+                        f"{self.path}, {self.place(number - 1)}: expected a JSON object, found "
                         f"{str(value)[:80]!r}."
                     )
-                yield row, value
-
-    def _whole(self, stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
-        content = stream.read(ARRAY_BYTES + 1)
-        if len(content) > ARRAY_BYTES:
-            raise DataError(
-                f"{self.path}: expected a JSON array of at most {ARRAY_BYTES >> 20} MiB, found "
-                "more. Write JSON lines, an object a line, which may be of any size."
-            )
-        yield 1, content
+                yield number - 1, value
 
 
-def parse_json(text: str, path: Path, number: int) -> Any:
-    """Parse one JSON value.
-
-    Args:
-        text: the JSON.
-        path: its file, for the message.
-        number: its line, likewise.
-
-    Raises:
-        DataError: the text is not JSON.
-    """
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(
-            f"{path}, line {number}: expected JSON, found {text[:80]!r} ({error}). Repair or "
-            "remove the line."
-        ) from error
+def _chunk(values: list[list[Any]], columns: Sequence[str], rows: list[int]) -> pd.DataFrame:
+    transposed = zip(*values, strict=True)
+    series = {
+        column: pd.Series(list(cells), dtype=object, index=rows)
+        for column, cells in zip(columns, transposed, strict=True)
+    }
+    chunk: pd.DataFrame = pd.DataFrame(series)
+    return chunk

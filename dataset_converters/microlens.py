@@ -86,7 +86,7 @@ class MicroLensConverter(InteractionConverter):
         columns, notes = choose_columns(table, {})
         raw = read_interactions(table, columns)
         self._items = raw.items
-        raw.notes = notes
+        raw.notes = [*notes, *raw.notes]
         return raw
 
     def read_texts(self, items: Sequence[str]) -> tuple[pd.DataFrame | None, list[str]]:

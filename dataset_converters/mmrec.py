@@ -16,6 +16,7 @@ from dataset_converters.feature_files import open_matrix, write_features
 from dataset_converters.interactions import SPLITS, write_splits
 from dataset_converters.mmrec_downloads import URLS, mmrec_files
 from dataset_converters.tab_separated import read_tab_separated
+from dataset_converters.value_notes import value_notes
 
 LOCK_FILE = "downloads.lock.json"
 DEFAULT_FEATURES = {"image": "image_feat.npy", "text": "text_feat.npy"}
@@ -113,7 +114,7 @@ class MMRecConverter(Converter):
             source = f"{self.source.resolve().name}/{file_name}"
             write_features(folder, self.name, modality, matrix, tokens, source)
         self.write_config(folder, dataset_config(list(self.features)))
-        notes = self._notes()
+        notes = [*self._notes(), *value_notes(interactions)]
         unused = item_count - interactions["item_id"].nunique()
         if unused:
             notes.append(f"{unused} of the itemIDs from 0 to {item_count - 1} have no interaction")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from tqdm import tqdm
@@ -43,7 +44,9 @@ class ParquetTable(TableFile):
             total = -(-file.metadata.num_rows // CHUNK_ROWS)
             for batch in tqdm(batches, desc=label, total=total, leave=False, disable=None):
                 # Whole numbers stay whole where some are missing.
-                chunk: pd.DataFrame = batch.to_pandas(integer_object_nulls=True)
+                plain = [self._plain(batch.column(name), name) for name in columns]
+                arrow = self._arrow.RecordBatch.from_arrays(plain, names=list(columns))
+                chunk: pd.DataFrame = arrow.to_pandas(integer_object_nulls=True)
                 yield chunk[list(columns)].set_axis(range(start, start + len(chunk)))
                 start += len(chunk)
         except (self._arrow.ArrowException, OSError) as error:
@@ -52,6 +55,32 @@ class ParquetTable(TableFile):
     def place(self, row: int) -> str:
         """Return the number of a row, from 0 as data frames count."""
         return f"row {row}"
+
+    def _plain(self, array: Any, column: str) -> Any:
+        """Return an array of a type that pandas has: bytes are text, dictionaries their values."""
+        types = self._arrow.types
+        if types.is_dictionary(array.type):
+            array = array.dictionary_decode()
+        kind = array.type
+        if types.is_date(kind):
+            return array.cast(self._arrow.timestamp("ms"))
+        if types.is_time(kind) or types.is_duration(kind):
+            raise DataError(
+                f"{self.path}, column {column!r}: expected text, numbers or dates, found {kind}. "
+                "Write seconds since 1970, or another column."
+            )
+        if not (types.is_binary(kind) or types.is_large_binary(kind)):
+            if not types.is_fixed_size_binary(kind):
+                return array
+            array = array.cast(self._arrow.binary())
+        try:
+            return array.cast(self._arrow.large_string())
+        except self._arrow.ArrowInvalid as error:
+            raise DataError(
+                f"{self.path}, column {column!r}: expected text, found bytes (type {kind}) that "
+                f"are no UTF-8 ({error}). Write the column as strings, such as the bytes in "
+                "hexadecimal digits."
+            ) from error
 
     def _damaged(self, error: Exception) -> DataError:
         return DataError(

@@ -40,6 +40,15 @@ class RawInteractions:
         for column, tokens in (("user_id", self.users), ("item_id", self.items)):
             cleaned = clean_ids(tokens, where[column])
             codes, unique = pd.factorize(np.array(cleaned, dtype=object))
+            changed = [
+                token for token, clean in zip(tokens, cleaned, strict=True) if token != clean
+            ]
+            if changed:
+                self.notes.append(
+                    f"{len(changed):,} ids of {column} are written with a fraction of zero, such "
+                    f"as {changed[0]}, and are read without it; {len(tokens) - len(unique):,} of "
+                    "them are the same as another id"
+                )
             self.table[column] = codes[self.table[column].to_numpy()]
             tokens[:] = unique
 

@@ -11,8 +11,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dataset_converters.errors import DataError
+from dataset_converters.json_records import is_broken
 
 CHUNK_ROWS = 500_000
+# Beyond it, neighbouring whole numbers are one float.
+LARGEST_EXACT = 2.0**53
 
 
 class TableFile(ABC):
@@ -75,6 +78,30 @@ class TableFile(ABC):
         if values.dtype == object:
             nested = [isinstance(value, list | dict | np.ndarray) for value in values]
             self.refuse(np.array(nested, dtype=bool), values, "a single value")
+
+    def check_ids(self, values: pd.Series) -> None:
+        """Check that a piece of a column can hold ids.
+
+        Args:
+            values: the piece; its index counts the rows.
+
+        Raises:
+            DataError: a value is a list or an object, true or false, holds half a character, or is
+                a number too large for the type of the column.
+        """
+        self.check_scalars(values)
+        if values.dtype == bool:
+            self.refuse(np.ones(len(values), dtype=bool), values, "an id, a text or a whole number")
+        elif values.dtype == object:
+            flags = [isinstance(value, bool | bytes) for value in values]
+            self.refuse(np.array(flags, dtype=bool), values, "an id, a text or a whole number")
+            halves = [isinstance(value, str) and is_broken(value) for value in values]
+            self.refuse(
+                np.array(halves, dtype=bool), values, "an id of whole characters (no half an emoji)"
+            )
+        elif values.dtype.kind == "f":
+            large = np.abs(values.to_numpy(dtype=float)) >= LARGEST_EXACT
+            self.refuse(large, values, "an id that a float can hold; save the column as text")
 
     def refuse(self, wrong: NDArray[np.bool_], values: pd.Series, expected: str) -> None:
         """Raise if any value is wrong.

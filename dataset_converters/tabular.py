@@ -111,7 +111,7 @@ class TabularConverter(InteractionConverter):
         columns, notes = choose_columns(table, self.columns)
         self.item_column = columns["item_id"]
         raw = read_interactions(table, columns)
-        raw.notes = [f"{self.source.name}: {table.description}", *notes]
+        raw.notes = [f"{self.source.name}: {table.description}", *notes, *raw.notes]
         return raw
 
     def read_texts(self, items: Sequence[str]) -> tuple[pd.DataFrame | None, list[str]]:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dataset_converters import json_lines_table
+from dataset_converters import json_records
 from dataset_converters.__main__ import main
 from dataset_converters.errors import DataError
 from dataset_converters.feature_files import open_matrix
@@ -385,8 +385,11 @@ def test_json_arrays_are_checked_object_by_object_and_bounded(
     path.write_bytes(b'[{"customer_id": "c1", "sku": "a"}, 7]')
     with pytest.raises(DataError, match="object 2: expected a JSON object"):
         TabularConverter(path, "shop").preview()
-    monkeypatch.setattr(json_lines_table, "ARRAY_BYTES", 20)
-    with pytest.raises(DataError, match="Write JSON lines"):
+    monkeypatch.setattr(json_records, "BUFFER_BYTES", 4)
+    with pytest.raises(DataError, match="object 2: expected a JSON object"):
+        TabularConverter(path, "shop").preview()
+    monkeypatch.setattr(json_records, "LINE_BYTES", 20)
+    with pytest.raises(DataError, match="write an object a line"):
         TabularConverter(path, "shop").preview()
 
 
