@@ -117,6 +117,8 @@ class _MendingLoader(SourceFileLoader):
     """Mends a module as soon as it has run, before anyone takes a name out of it."""
 
     def exec_module(self, module: ModuleType) -> None:
+        # A module that is loaded again has taken its own names back.
+        vars(module).pop("_mended_by_recbole_margo", None)
         if module.__name__ == QUICK_START:
             with ray_for_quick_start():
                 super().exec_module(module)

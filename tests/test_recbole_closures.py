@@ -11,6 +11,7 @@ import importlib
 import logging
 import os
 import pickle
+import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -227,6 +228,29 @@ def test_every_closure_is_in_place() -> None:
     assert eval("1 + 1") == 2  # noqa: S307
     assert yaml.load is not sys.modules["recbole.config.configurator"].yaml.load
     assert pickle.loads(pickle.dumps({1})) == {1}  # noqa: S301
+
+
+def test_what_is_imported_first_or_again_is_closed_too() -> None:
+    names = [(module, name) for module, name, _ in CLOSURES]
+    code = f"""
+import importlib, sys
+for module, _ in {names!r}:
+    importlib.import_module(module)
+import recbole_margo
+
+def closed():
+    for module, name in {names!r}:
+        value = vars(sys.modules[module])[name]
+        maker = value if name in ("eval", "open") else type(value)
+        assert maker.__module__ == "recbole_margo.recbole_closures", (module, name)
+
+closed()
+for module in dict.fromkeys(module for module, _ in {names!r}):
+    importlib.reload(sys.modules[module])
+closed()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 # --- text that is evaluated -----------------------------------------------------------------------

@@ -6,9 +6,9 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from dataset_converters.small_files import read_json
 from recbole_margo.config import Config
 from recbole_margo.errors import RecBoleMargoError
+from recbole_margo.experiment.stored_record import read_record
 from recbole_margo.run import resume_run, run_config
 
 RESULT = "result.json"
@@ -25,11 +25,13 @@ def run_entry(label: str, config: Config, folder: Path) -> dict[str, Any]:
 
     Returns:
         The result record, or one whose status is `failed`.
+
+    Raises:
+        CheckpointError: if what lies there as the record of the run is none.
     """
     result = folder / RESULT
     if result.is_file():
-        record: dict[str, Any] = read_json(result)
-        return record
+        return read_record(result)
     last = folder / LAST_CHECKPOINT
     try:
         return resume_run(last) if last.is_file() else run_config(config, folder)

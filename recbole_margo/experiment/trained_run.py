@@ -7,11 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from dataset_converters.small_files import read_json
 from recbole_margo.config import Config, config_from_checkpoint
 from recbole_margo.data.protocol import split_fingerprint
 from recbole_margo.errors import CheckpointError
 from recbole_margo.experiment.run_entry import RESULT
+from recbole_margo.experiment.stored_record import read_record
 from recbole_margo.model.base import MultimodalRecommender
 from recbole_margo.run import CHECKPOINT, load_split
 from recbole_margo.training.checkpoint import read_checkpoint
@@ -36,17 +36,7 @@ class TrainedRun:
         Raises:
             CheckpointError: if there is none, it is damaged, or the run did not finish.
         """
-        path = folder / RESULT
-        try:
-            record = read_json(path)
-        except (OSError, ValueError) as error:
-            raise CheckpointError(
-                f"{path} does not hold the record of a finished run: {error}; finish the run with "
-                "`recbole-margo train --resume=`"
-            ) from error
-        if not isinstance(record, dict) or record.get("status") != "finished":
-            raise CheckpointError(f"{path} is not of a finished run: train the model again")
-        return cls(folder, record)
+        return cls(folder, read_record(folder / RESULT))
 
     @property
     def label(self) -> str:

@@ -41,7 +41,17 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "features": ("toy.features.json", lambda folder: FeatureManifest.read(folder, "toy")),
     "downloads": ("lock.json", lambda folder: DownloadLock.read(folder / "lock.json")),
 }
-OTHER_FORMS = ("[]", "3", "null", '"text"', "[[1]]", '{"models": 5}', '{"entries": 5}')
+OTHER_FORMS = (
+    '{"status": "finished"}',
+    '{"status": "finished", "model": "BPR", "dataset": ["toy"]}',
+    "[]",
+    "3",
+    "null",
+    '"text"',
+    "[[1]]",
+    '{"models": 5}',
+    '{"entries": 5}',
+)
 
 
 @pytest.mark.parametrize(("text", "message"), HOSTILE.values(), ids=HOSTILE)
