@@ -35,6 +35,7 @@ from recbole_margo.report.weight_figures import weight_histograms
 from recbole_margo.resources import peak_memory, reset_peak_memory, versions
 from recbole_margo.training.checkpoint import plain_config, read_checkpoint
 from recbole_margo.training.data_parallel import train_together
+from recbole_margo.training.full_disk import saying_that_the_disk_is_full
 from recbole_margo.training.launch import launch
 from recbole_margo.training.outputs import logging_to, silent, tensorboard_in
 from recbole_margo.training.process_group import (
@@ -120,7 +121,7 @@ def run_config(config: Config, folder: Path, resume: Path | None = None) -> dict
     """
     group = ProcessGroup.of_config(config)
     writes = torchrun_rank() == 0 if under_torchrun() else group.is_first
-    with taken(folder) if writes else nullcontext():
+    with taken(folder) if writes else nullcontext(), saying_that_the_disk_is_full(folder, folder):
         return _run_group(config, folder, resume, group)
 
 

@@ -11,6 +11,7 @@ import torch
 
 from dataset_converters.atomic import replacing
 from recbole_margo.errors import CheckpointError
+from recbole_margo.training.full_disk import saying_that_the_disk_is_full
 
 CHECKPOINT_FORMAT = 1
 # What RecBole computes from other keys; never stored, because it would not be accepted as input.
@@ -35,10 +36,14 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     Args:
         path: the file; its folder is made if need be.
         state: tensors and plain values.
+
+    Raises:
+        TrainingError: the disk is full; the file is the old one then.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        torch.save(state, temporary)
+    with saying_that_the_disk_is_full(path, path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            torch.save(state, temporary)
 
 
 def read_checkpoint(path: Path, device: Any = "cpu") -> dict[str, Any]:

@@ -6,7 +6,7 @@ import logging
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ def logging_to(path: Path) -> Iterator[None]:
     screen = logging.StreamHandler(sys.stderr)
     screen_formatter = logging.Formatter if sys.stderr.isatty() else _PlainFormatter
     screen.setFormatter(screen_formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    file = logging.FileHandler(path, encoding="utf-8")
+    file = _LogFile(path, encoding="utf-8")
     file.setFormatter(_PlainFormatter("%(asctime)s %(levelname)s %(message)s"))
     level, others = root.level, root.handlers[:]
     root.handlers[:] = [screen, file]
@@ -71,6 +71,23 @@ def logging_to(path: Path) -> Iterator[None]:
         file.close()
         root.handlers[:] = others
         root.setLevel(level)
+
+
+class _LogFile(logging.FileHandler):
+    """A log that ends where it cannot be written, as on a full disk; the run goes on."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif self.level <= logging.CRITICAL:
+            self.setLevel(logging.CRITICAL + 1)
+            reason = error.strerror or error
+            sys.stderr.write(f"{self.baseFilename} ends here: it cannot be written ({reason})\n")
+
+    def close(self) -> None:
+        with suppress(OSError):  # what is left in its buffer
+            super().close()
 
 
 class _PlainFormatter(logging.Formatter):
