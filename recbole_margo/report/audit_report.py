@@ -14,9 +14,6 @@ from recbole_margo.report.figures import draw, drawings_of, figure_files
 from recbole_margo.report.files import csv_text, json_text, write_texts
 from recbole_margo.report.table import clean
 
-# A spreadsheet would take a text that begins so for a formula.
-FORMULA_SIGNS = ("=", "+", "-", "@")
-
 
 def write_audit_report(
     folder: Path,
@@ -56,16 +53,12 @@ def audit_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
         columns: names of the columns.
         rows: values by column.
     """
-    return csv_text(
-        columns, ([_csv_cell(column, row[column]) for column in columns] for row in rows)
-    )
+    return csv_text(columns, ([_csv_cell(row[column]) for column in columns] for row in rows))
 
 
-def _csv_cell(column: str, value: Any) -> Any:
+def _csv_cell(value: Any) -> Any:
     if isinstance(value, str):
-        shown = clean(value)
-        # Item tokens stay as they are: they have to be found again.
-        return f"'{shown}" if column == "title" and shown.startswith(FORMULA_SIGNS) else shown
+        return clean(value)
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return ""
     return f"{value:.6g}" if isinstance(value, float) else value

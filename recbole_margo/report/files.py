@@ -6,11 +6,15 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dataset_converters.atomic import replacing
+
+# How a text begins that a spreadsheet takes for a formula; East Asian ones read the wide signs too.
+FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 
 
 def write_texts(folder: Path, texts: Mapping[str, str]) -> list[Path]:
@@ -31,20 +35,49 @@ def write_texts(folder: Path, texts: Mapping[str, str]) -> list[Path]:
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any] | Mapping[str, Any]]) -> str:
-    """Return rows as CSV below the names of their columns.
+    """Return rows as CSV below the names of their columns, for people and their spreadsheets.
 
     Args:
         columns: names of the columns.
         rows: of each row the cells in the order of the columns, or values by column; None, and a
-            column without a value, are left empty.
+            column without a value, are left empty. Texts are written by `harmless_cell`.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
+    text = io.StringIO(newline="")
+    # It quotes what its line terminator holds: a carriage return in a cell would end the row.
+    writer = csv.writer(_Lines(text), lineterminator="\r\n")
+    writer.writerow(map(harmless_cell, columns))
     for row in rows:
         cells = [row.get(column) for column in columns] if isinstance(row, Mapping) else row
-        writer.writerow(cells)
+        writer.writerow(map(harmless_cell, cells))
     return text.getvalue()
+
+
+class _Lines:
+    """Writes the rows of a `csv.writer`, which come one at a time, with a line feed alone."""
+
+    def __init__(self, text: io.StringIO) -> None:
+        self._text = text
+
+    def write(self, row: str) -> None:
+        self._text.write(row.removesuffix("\r\n") + "\n")
+
+
+def harmless_cell(value: Any) -> Any:
+    """Return a cell that no spreadsheet runs: a text like a formula gets an apostrophe in front.
+
+    A text that begins with apostrophes and goes on like a formula gets one more, so that to take
+    one away where `FORMULA` matches gives every text back. Numbers stay as they are.
+
+    Args:
+        value: any value.
+    """
+    if not isinstance(value, str) or not FORMULA.match(value):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
 
 
 def json_text(value: Any) -> str:
