@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from dataset_converters.errors import DataError
-from recbole_margo.defaults import parse_settings, refuse_settings, shipped_values
+from recbole_margo.defaults import parse_settings, refuse_settings
 from recbole_margo.errors import ConfigError, RecBoleMargoError
 
 # Verbs that read their own options, imported when they are called.
@@ -109,12 +109,25 @@ class _HelpWithModels(argparse.Action):
 def _model_lines() -> str:
     from recbole_margo.registry import multimodal_models
 
-    papers = {name: entry.load().paper for name, entry in multimodal_models().items()}
-    return "\n".join(
-        f"  {name:<8} {paper.title}\n           {paper.authors}; {paper.venue} {paper.year}, "
-        f"{paper.link}"
-        for name, paper in papers.items()
-    )
+    lines = []
+    for entry in multimodal_models().values():
+        paper = _paper_of(entry)
+        lines.append(
+            f"  {entry.name:<8} {paper}"
+            if isinstance(paper, str)
+            else f"  {entry.name:<8} {paper.title}\n           {paper.authors}; {paper.venue} "
+            f"{paper.year}, {paper.link}"
+        )
+    return "\n".join(lines)
+
+
+def _paper_of(entry: Any) -> Any:
+    """Return the paper of a model, or what there is to say instead."""
+    try:
+        paper = getattr(entry.load(), "paper", None)
+    except ConfigError as error:  # one distribution's fault does not hide the others
+        return str(error)
+    return paper or f"a model of {entry.source}, without a paper"
 
 
 def _interrupt(signal_number: int, frame: Any) -> NoReturn:
@@ -265,7 +278,9 @@ def _model_page(model: Any) -> str:
 
     if not hasattr(model, "parameters_class"):
         raise ConfigError(f"{model.__name__} is RecBole's own: see RecBole's documentation")
-    defaults = shipped_values(f"model/{model.__name__}.yaml")
+    from recbole_margo.model.parameters import model_defaults
+
+    defaults = model_defaults(model)
     rows = [
         [key, defaults.get(key), known.range_text(), known.paper, known.meaning]
         for key, known in model.parameters_class.descriptions().items()
@@ -280,16 +295,22 @@ def _model_page(model: Any) -> str:
 
 
 def _model_row(entry: Any) -> list[Any]:
-    model = entry.load()
-    paper = model.paper
-    trained = shipped_values(f"model/{entry.name}.yaml").get("train_features", False)
+    from recbole_margo.model.parameters import model_defaults
+
+    paper = _paper_of(entry)
+    try:
+        model = entry.load()
+    except ConfigError:
+        return [entry.name, entry.source, *[""] * 5, paper]
+    trained = model_defaults(model).get("train_features", False)
+    said = isinstance(paper, str)
     return [
         entry.name,
         entry.source,
-        paper.venue,
-        paper.year,
-        "sampled" if model.uses_negatives else "none",
-        "yes" if model.uses_item_ids else "no",
+        "" if said else paper.venue,
+        "" if said else paper.year,
+        "sampled" if getattr(model, "uses_negatives", True) else "none",
+        "yes" if getattr(model, "uses_item_ids", True) else "no",
         "trained" if trained else "frozen",
-        f"{paper.title}\n{paper.link}",
+        paper if said else f"{paper.title}\n{paper.link}",
     ]

@@ -17,9 +17,10 @@ from recbole_margo.dataset_yaml import read_dataset_yaml
 from recbole_margo.defaults import read_yaml, shipped_values
 from recbole_margo.errors import ConfigError
 from recbole_margo.model.base import MultimodalRecommender
+from recbole_margo.model.parameters import model_defaults
 from recbole_margo.recbole_closures import refuse_stored_pickles
-from recbole_margo.registry import find_model
-from recbole_margo.training.checkpoint import COMPUTED_KEYS
+from recbole_margo.registry import find_model, find_stored_model
+from recbole_margo.training.checkpoint import COMPUTED_KEYS, MODEL_REFERENCE
 from recbole_margo.training.process_group import ProcessGroup
 from recbole_margo.yaml_loader import YamlLoader
 
@@ -47,9 +48,9 @@ class Config(recbole.config.Config):  # type: ignore[misc]
     """RecBole's `Config` that refuses what it does not know.
 
     Values come, the later the stronger, from RecBole's own YAML files, `properties/overall.yaml`,
-    `properties/model/<model>.yaml`, `properties/dataset/<dataset>.yaml`, `<dataset>.yaml` in the
-    dataset's folder (which may only describe data), `config_file_list` and `config_dict`. The
-    command line is never read here and no text is ever evaluated as code.
+    what the model comes with (`model_defaults`), `properties/dataset/<dataset>.yaml`,
+    `<dataset>.yaml` in the dataset's folder (which may only describe data), `config_file_list` and
+    `config_dict`. The command line is never read here and no text is ever evaluated as code.
 
     Args:
         model: name of a model, ours or RecBole's, or a model class.
@@ -79,7 +80,7 @@ class Config(recbole.config.Config):  # type: ignore[misc]
         self._check_keys()
         self._check_values()
         if issubclass(self.model_class, MultimodalRecommender):
-            self.model_class.parameters_class.from_config(self, self.model)
+            self.model_class.parameters_class.from_config(self, self.model_class)
 
     def _build_yaml_loader(self) -> type[YamlLoader]:
         return YamlLoader
@@ -115,7 +116,7 @@ class Config(recbole.config.Config):  # type: ignore[misc]
             # RecBole chose the columns that context, sequential and knowledge models need.
             of_dataset.pop("load_col", None)
         self.internal_config_dict.update(shipped_values("overall.yaml"))
-        self.internal_config_dict.update(shipped_values(f"model/{model}.yaml"))
+        self.internal_config_dict.update(model_defaults(model_class))
         self.internal_config_dict.update(of_dataset)
         if not getattr(model_class, "uses_negatives", True):
             self.internal_config_dict["train_neg_sample_args"] = None
@@ -181,20 +182,25 @@ def known_keys(model_class: type[Any], internal: dict[str, Any]) -> set[str]:
     return keys - COMPUTED_KEYS
 
 
-def config_from_checkpoint(values: dict[str, Any]) -> Config:
+def config_from_checkpoint(values: dict[str, Any], model_class: type[Any] | None = None) -> Config:
     """Rebuild the config that `plain_config` stored.
 
     Args:
         values: the stored values.
+        model_class: class of the model; none: the one that the values name.
 
     Returns:
         The config, on the device that this machine has.
+
+    Raises:
+        ConfigError: if the model is in a module of its own that has not been imported.
     """
     settings = dict(values)
     model, dataset = settings.pop("model"), settings.pop("dataset")
-    known = known_keys(find_model(model), Config(model, dataset).internal_config_dict)
+    found = model_class or find_stored_model(model, settings.pop(MODEL_REFERENCE, None))
+    known = known_keys(found, Config(found, dataset).internal_config_dict)
     settings = {key: value for key, value in settings.items() if key in known}
     if (settings.get("train_neg_sample_args") or {}).get("distribution") == "none":
         # RecBole writes "no negatives" in a form that it does not read.
         settings["train_neg_sample_args"] = None
-    return Config(model, dataset, config_dict=settings)
+    return Config(found, dataset, config_dict=settings)

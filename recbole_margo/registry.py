@@ -6,13 +6,18 @@ import difflib
 import importlib
 import importlib.metadata
 import importlib.util
+import operator
 import pkgutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from logging import getLogger
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+
+from recbole.model.abstract_recommender import AbstractRecommender
 
 from recbole_margo.errors import ConfigError
 from recbole_margo.model.base import MultimodalRecommender
@@ -39,15 +44,37 @@ class ModelEntry:
         name: what `--model` takes.
         source: `recbole-margo`, `RecBole` or the distribution that brought the model.
         module: module that holds the class.
+        attribute: where in the module it is; empty: under its name.
     """
 
     name: str
     source: str
     module: str
+    attribute: str = ""
 
     def load(self) -> type[Any]:
-        """Import the class."""
-        loaded: type[Any] = getattr(importlib.import_module(self.module), self.name)
+        """Import the class.
+
+        Raises:
+            ConfigError: if another distribution's model cannot be imported or is none.
+        """
+        path = self.attribute or self.name
+        try:
+            found = operator.attrgetter(path)(importlib.import_module(self.module))
+        except (Exception, SystemExit) as error:
+            # The code is another distribution's, and it may fail in every way.
+            raise ConfigError(
+                f"the model {self.name} of {self.source} cannot be imported from "
+                f"{self.module}:{path} ({type(error).__name__}: {error}): mend or uninstall "
+                f"{self.source}"
+            ) from error
+        if not (isinstance(found, type) and issubclass(found, AbstractRecommender)):
+            raise ConfigError(
+                f"{self.module}:{path}, which {self.source} announces as the model {self.name}, "
+                "must be a class derived from `MultimodalRecommender` or a model class of RecBole, "
+                f"found {found!r}"
+            )
+        loaded: type[Any] = found
         return loaded
 
 
@@ -74,8 +101,11 @@ def multimodal_models() -> dict[str, ModelEntry]:
             ):
                 entries[name] = ModelEntry(name, OURS, module.__name__)
     for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
-        distribution = point.dist.name if point.dist else point.module
-        entries.setdefault(point.name, ModelEntry(point.name, distribution, point.module))
+        # Taken apart here: the properties of a point fail if its text is malformed.
+        module, _, attribute = (part.strip() for part in point.value.partition(":"))
+        attribute = attribute.partition("[")[0].strip()
+        distribution = point.dist.name if point.dist else module
+        entries.setdefault(point.name, ModelEntry(point.name, distribution, module, attribute))
     return dict(sorted(entries.items()))
 
 
@@ -137,6 +167,44 @@ def find_model(name: str) -> type[Any]:
     raise ConfigError(f"there is no model {name!r}: {hint}`recbole-margo models` lists them all")
 
 
+def find_stored_model(name: str, reference: str | None) -> type[Any]:
+    """Return the class of the model that a checkpoint or a record names.
+
+    No module is imported because a file names it: only what is imported already, and what installed
+    distributions announce.
+
+    Args:
+        name: name of the model.
+        reference: `module:class`, for a model that is neither ours nor RecBole's.
+
+    Returns:
+        The class.
+
+    Raises:
+        ConfigError: if there is no such model, or its module has not been imported.
+    """
+    if reference is None:
+        return find_model(name)
+    module, _, path = str(reference).partition(":")
+    found: Any = sys.modules.get(module)
+    for part in path.split("."):
+        # Not `getattr`, for which a module may import another.
+        found = vars(found).get(part) if isinstance(found, (ModuleType, type)) else None
+    if isinstance(found, type) and issubclass(found, AbstractRecommender):
+        return found
+    for entry in multimodal_models().values():
+        if entry.source != OURS and name in (entry.name, entry.attribute.rpartition(".")[2]):
+            loaded = entry.load()
+            if f"{loaded.__module__}:{loaded.__qualname__}" == reference:
+                return loaded
+    raise ConfigError(
+        f"the model {name} is the class {path} of the module {module}, which no installed "
+        "distribution announces: import its module first (a file is never the reason to import "
+        "one), or announce it under the entry point group "
+        f"`{ENTRY_POINT_GROUP}`"
+    )
+
+
 def find_trainer(model_class: type[Any], name: str) -> type[Any]:
     """Return the trainer of a model: the multimodal one for ours, RecBole's for its own.
 
@@ -167,9 +235,27 @@ def register() -> None:
     from recbole_margo.training.trainer import MultimodalTrainer
 
     for entry in multimodal_models().values():
+        try:
+            model_class = entry.load()
+        except ConfigError as error:
+            if entry.source == OURS:
+                raise
+            getLogger(__name__).warning("%s", error)
+            continue
         module_name = f"recbole.model.general_recommender.{entry.name.lower()}"
-        module = importlib.import_module(entry.module)
+        module = _module_with(model_class, entry.name)
         known = module_name in sys.modules and sys.modules[module_name] is module
         if known or importlib.util.find_spec(module_name) is None:
             sys.modules[module_name] = module
-            setattr(recbole.trainer, f"{entry.name}Trainer", MultimodalTrainer)
+            if issubclass(model_class, MultimodalRecommender):
+                setattr(recbole.trainer, f"{entry.name}Trainer", MultimodalTrainer)
+
+
+@cache
+def _module_with(model_class: type[Any], name: str) -> ModuleType:
+    """Return a module that has a class under a name: its own or, under another name, a new one."""
+    module = sys.modules[model_class.__module__]
+    if getattr(module, name, None) is not model_class:
+        module = ModuleType(name)
+        setattr(module, name, model_class)
+    return module

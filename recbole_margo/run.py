@@ -133,7 +133,8 @@ def _run_group(
     if group.count == 1:
         return _run(config, folder, resume, Processes())
     device_of(config, 0, group.here)
-    launch(_run_in_process, (plain_config(config), folder, resume, group), group)
+    arguments = (plain_config(config), config.model_class, folder, resume, group)
+    launch(_run_in_process, arguments, group)
     if not group.is_first:
         return {}
     record: dict[str, Any] = read_json(folder / RESULT)
@@ -145,12 +146,13 @@ def _run_in_process(
     rank: int,
     store: tuple[str, int],
     values: dict[str, Any],
+    model_class: type[Any],
     folder: Path,
     resume: Path | None,
     group: ProcessGroup,
 ) -> None:
     """Do one process's part of a run; what `launch` starts."""
-    config = config_from_checkpoint(values)
+    config = config_from_checkpoint(values, model_class)
     config["device"] = device_of(config, local_rank, group.here)
     with joined(config["device"], rank, group, store) as processes:
         _run(config, folder, resume, processes)

@@ -31,7 +31,7 @@ class MultimodalRecommender(GeneralRecommender):  # type: ignore[misc]
     """A RecBole `GeneralRecommender` with item features of any number of modalities.
 
     A model drops into stock RecBole: it finds its features through the config and fills missing
-    hyper-parameters from `properties/model/<name>.yaml`. A subclass builds its parts in `__init__`
+    hyper-parameters from its defaults. A subclass builds its parts in `__init__`
     and implements `calculate_loss` and `scoring_tables`; the rest of RecBole's interface is here.
 
     Training goes in `training_stages`. The trainer calls `begin_stage` before each of them,
@@ -57,7 +57,7 @@ class MultimodalRecommender(GeneralRecommender):  # type: ignore[misc]
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         _fill_feature_settings(config)
-        self.hyperparameters: Any = self.parameters_class.from_config(config, type(self).__name__)
+        self.hyperparameters: Any = self.parameters_class.from_config(config, type(self))
         # How item graphs of the raw features are searched for; see `graph.item_knn`.
         self.item_neighbor_search = NeighborSearch.from_setting(config["item_neighbor_search"])
         features = load_item_features(config, dataset)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import importlib.resources
 import math
+import sys
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
-from recbole_margo.defaults import shipped_values
+from recbole_margo.defaults import read_yaml, shipped_values
 from recbole_margo.errors import ConfigError
 
 SelfParameters = TypeVar("SelfParameters", bound="Parameters")
@@ -58,14 +62,64 @@ class Hyperparameter:
             raise ConfigError(f"`{key}` must lie in [{low}, {high}], found {value!r}")
 
 
-def hyperparameter(meaning: str, **details: Any) -> Any:
-    """Declare a field of a `Parameters` class; see `Hyperparameter` for the arguments."""
-    return dataclasses.field(metadata={"hyperparameter": Hyperparameter(meaning, **details)})
+def hyperparameter(meaning: str, *, default: Any = MISSING, **details: Any) -> Any:
+    """Declare a field of a `Parameters` class.
+
+    Args:
+        meaning: one sentence, with the unit where there is one.
+        default: the value, where no YAML file gives one.
+        details: see `Hyperparameter`.
+    """
+    metadata = {"hyperparameter": Hyperparameter(meaning, **details)}
+    if default is MISSING:
+        return dataclasses.field(metadata=metadata)
+    # A list or a mapping is each instance's own.
+    return dataclasses.field(default_factory=lambda: copy.deepcopy(default), metadata=metadata)
+
+
+def model_defaults(model_class: type[Any]) -> dict[str, Any]:
+    """Return the values that a model comes with.
+
+    The later the stronger: `default` of its hyper-parameters, what its base classes come with, the
+    YAML file shipped in `properties/model`, and, for a model of another package, `<model>.yaml`
+    beside the module of its class.
+
+    Args:
+        model_class: class of the model, ours or not.
+    """
+    values: dict[str, Any] = {}
+    if hasattr(model_class, "parameters_class"):
+        values = model_class.parameters_class.defaults()
+        bases = [base for base in model_class.__mro__ if hasattr(base, "parameters_class")]
+    else:
+        bases = [model_class]
+    for base in reversed(bases):
+        values.update(shipped_values(f"model/{base.__name__}.yaml"))
+        if base.__module__.partition(".")[0] not in ("recbole_margo", "recbole"):
+            values.update(_values_beside(base))
+    return values
+
+
+def _values_beside(model_class: type[Any]) -> dict[str, Any]:
+    """Return the values of the YAML file beside a class, in a folder or a zipped package."""
+    module = sys.modules[model_class.__module__]
+    package = module.__spec__.parent if module.__spec__ else None
+    name = f"{model_class.__name__}.yaml"
+    if package:
+        resource = importlib.resources.files(package) / name
+        if not resource.is_file():
+            return {}
+        with importlib.resources.as_file(resource) as path:
+            return read_yaml(path)
+    file = getattr(module, "__file__", None)
+    if file is None or not Path(file).with_name(name).is_file():
+        return {}
+    return read_yaml(Path(file).with_name(name))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parameters:
-    """Base of the hyper-parameter classes: the fields are typed here, the values live in YAML."""
+    """Base of the hyper-parameter classes: fields are typed here, our values live in YAML."""
 
     @classmethod
     def descriptions(cls) -> dict[str, Hyperparameter]:
@@ -73,15 +127,26 @@ class Parameters:
         return {field.name: field.metadata["hyperparameter"] for field in dataclasses.fields(cls)}
 
     @classmethod
-    def from_config(cls: type[SelfParameters], config: Any, model: str) -> SelfParameters:
-        """Read the fields from a RecBole config and fill the rest from `properties/model`.
+    def defaults(cls) -> dict[str, Any]:
+        """Return field name -> `default`, for the fields that were declared with one."""
+        return {
+            field.name: field.default_factory()
+            for field in dataclasses.fields(cls)
+            if field.default_factory is not MISSING
+        }
+
+    @classmethod
+    def from_config(
+        cls: type[SelfParameters], config: Any, model: str | type[Any]
+    ) -> SelfParameters:
+        """Read the fields from a RecBole config and fill the rest from the model's defaults.
 
         A value that was filled is written back to the config, so that logs, checkpoints and
         RecBole's trainers see the value that is used.
 
         Args:
             config: RecBole's `Config`, or any object with `in`, `[]` and `[] =`.
-            model: name of the model, whose YAML file holds the defaults.
+            model: class of the model, see `model_defaults`; or the name of a shipped YAML file.
 
         Returns:
             The checked parameters.
@@ -89,15 +154,19 @@ class Parameters:
         Raises:
             ConfigError: if a value is missing, has the wrong type or is out of bounds.
         """
-        defaults = shipped_values(f"model/{model}.yaml")
+        if isinstance(model, str):
+            name_of_model, defaults = model, shipped_values(f"model/{model}.yaml")
+        else:
+            name_of_model, defaults = model.__name__, model_defaults(model)
         types_of_fields = typing.get_type_hints(cls)
         values: dict[str, Any] = {}
         for name, description in cls.descriptions().items():
             if name not in config:
                 if name not in defaults:
                     raise ConfigError(
-                        f"`{name}` of {model} has no value: set it, "
-                        f"or add it to properties/model/{model}.yaml"
+                        f"`{name}` of {name_of_model} has no value: set it, declare it with "
+                        f"`hyperparameter(..., default=...)`, or add it to {name_of_model}.yaml "
+                        "beside the module of the class"
                     )
                 config[name] = defaults[name]
             value = _converted(name, config[name], types_of_fields[name])

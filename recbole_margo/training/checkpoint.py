@@ -14,6 +14,8 @@ from recbole_margo.errors import CheckpointError
 from recbole_margo.training.full_disk import saying_that_the_disk_is_full
 
 CHECKPOINT_FORMAT = 1
+# Key of a model that is neither ours nor RecBole's: `module:class`.
+MODEL_REFERENCE = "model_reference"
 # What RecBole computes from other keys; never stored, because it would not be accepted as input.
 COMPUTED_KEYS = frozenset(
     {
@@ -101,6 +103,9 @@ def plain_config(config: Any) -> dict[str, Any]:
         data_path=str(data_path),
         checkpoint_dir=str(config["checkpoint_dir"]),
     )
+    found = config.model_class
+    if found.__module__.partition(".")[0] not in ("recbole_margo", "recbole"):
+        values[MODEL_REFERENCE] = f"{found.__module__}:{found.__qualname__}"
     return {
         key: value for key, value in values.items() if key not in COMPUTED_KEYS and _is_plain(value)
     }
