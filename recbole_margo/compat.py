@@ -19,7 +19,6 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
-from logging import getLogger
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,7 +26,11 @@ from typing import Any
 from recbole_margo.errors import CheckpointError
 from recbole_margo.recbole_closures import CLOSURES, KD_DAGFM, TRUST_VARIABLE
 from recbole_margo.recbole_dropin import config_with_dataset_yaml, telling_get_model
-from recbole_margo.recbole_mends import collector_of_plain_values, save_with_generators_kept
+from recbole_margo.recbole_mends import (
+    collector_of_plain_values,
+    full_sort_scores_of_everyone,
+    save_with_generators_kept,
+)
 from recbole_margo.recbole_tuning import (
     importable_trial,
     ray_for_quick_start,
@@ -276,40 +279,10 @@ def _require_archive(path: Path) -> None:
 
 def _load_data_and_model(_original: Callable[..., Any]) -> Callable[..., Any]:
     def load_data_and_model(model_file: str, trust_checkpoint: bool | None = None) -> Any:
-        """Load a dataset and the model that was trained on it, as RecBole's function does.
+        """Load a dataset and a model; see `recbole_margo.recbole_bridge.load_data_and_model`."""
+        from recbole_margo import recbole_bridge
 
-        Args:
-            model_file: a checkpoint of RecBole's trainers or of ours.
-            trust_checkpoint: whether to load any pickle, see `load_checkpoint`.
-
-        Returns:
-            Config, model, dataset, and the loaders of training, validation and test data.
-
-        Raises:
-            CheckpointError: if the file cannot be loaded safely.
-        """
-        from recbole.data import create_dataset, data_preparation
-        from recbole.utils import get_model, init_logger, init_seed
-
-        checkpoint = load_checkpoint(model_file, map_location="cpu", trust=trust_checkpoint)
-        config = checkpoint["config"]
-        if isinstance(config, dict):
-            from recbole_margo.config import config_from_checkpoint
-
-            config = config_from_checkpoint(config)
-        init_seed(config["seed"], config["reproducibility"])
-        init_logger(config)
-        logger = getLogger()
-        logger.info(config)
-        dataset = create_dataset(config)
-        logger.info(dataset)
-        loaders = data_preparation(config, dataset)
-
-        init_seed(config["seed"], config["reproducibility"])
-        model = get_model(config["model"])(config, loaders[0]._dataset).to(config["device"])
-        model.load_state_dict(checkpoint["state_dict"])
-        model.load_other_parameter(checkpoint.get("other_parameter"))
-        return (config, model, dataset, *loaders)
+        return recbole_bridge.load_data_and_model(model_file, trust_checkpoint)
 
     return load_data_and_model
 
@@ -351,6 +324,7 @@ _MENDS: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
     ("recbole.model.abstract_recommender", "AbstractRecommender", _without_layers),
     ("recbole.data.utils", "save_split_dataloaders", save_with_generators_kept),
     ("recbole.evaluator.collector", "Collector", collector_of_plain_values),
+    ("recbole.utils.case_study", "full_sort_scores", full_sort_scores_of_everyone),
     ("recbole.utils.utils", "get_flops", _tolerant_flops),
     ("recbole.utils.utils", "get_model", telling_get_model),
     ("recbole.config.configurator", "Config", config_with_dataset_yaml),

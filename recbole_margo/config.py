@@ -77,6 +77,8 @@ class Config(recbole.config.Config):  # type: ignore[misc]
         super().__init__(model, dataset, config_file_list, config_dict)
         # RecBole pickles its config into checkpoints; a reader of YAML has no business there.
         del self.yaml_loader
+        # RecBole's trainers pickle it, and a run is loaded from other working directories too.
+        self.final_config_dict["data_path"] = str(Path(self["data_path"]).absolute())
         self._check_keys()
         self._check_values()
         if issubclass(self.model_class, MultimodalRecommender):

@@ -9,9 +9,10 @@ import importlib.util
 import operator
 import pkgutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.machinery import ModuleSpec
 from logging import getLogger
 from pathlib import Path
 from types import ModuleType
@@ -102,10 +103,10 @@ def multimodal_models() -> dict[str, ModelEntry]:
                 entries[name] = ModelEntry(name, OURS, module.__name__)
     for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
         # Taken apart here: the properties of a point fail if its text is malformed.
-        module, _, attribute = (part.strip() for part in point.value.partition(":"))
+        module_name, _, attribute = (part.strip() for part in point.value.partition(":"))
         attribute = attribute.partition("[")[0].strip()
-        distribution = point.dist.name if point.dist else module
-        entries.setdefault(point.name, ModelEntry(point.name, distribution, module, attribute))
+        distribution = point.dist.name if point.dist else module_name
+        entries.setdefault(point.name, ModelEntry(point.name, distribution, module_name, attribute))
     return dict(sorted(entries.items()))
 
 
@@ -252,10 +253,11 @@ def register() -> None:
 
 
 @cache
-def _module_with(model_class: type[Any], name: str) -> ModuleType:
+def _module_with(model_class: Hashable, name: str) -> ModuleType:
     """Return a module that has a class under a name: its own or, under another name, a new one."""
     module = sys.modules[model_class.__module__]
     if getattr(module, name, None) is not model_class:
         module = ModuleType(name)
+        module.__spec__ = ModuleSpec(name, None)  # RecBole asks whether there is one
         setattr(module, name, model_class)
     return module

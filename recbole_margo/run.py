@@ -21,11 +21,10 @@ from dataset_converters.small_files import read_json
 from recbole_margo.config import Config, config_from_checkpoint
 from recbole_margo.data.features import FEATURE_SETTINGS
 from recbole_margo.data.protocol import (
-    load_dataset,
-    prepare_loaders,
+    load_and_split,
     split_fingerprint,
-    split_seed,
 )
+from recbole_margo.data.stored_path import with_data_found
 from recbole_margo.evaluation.item_weights import ItemWeights
 from recbole_margo.evaluation.per_user import PerUserMetrics, evaluate_per_user
 from recbole_margo.model.base import MultimodalRecommender
@@ -33,7 +32,7 @@ from recbole_margo.output_folder import output_folder, taken
 from recbole_margo.registry import find_trainer
 from recbole_margo.report.weight_figures import weight_histograms
 from recbole_margo.resources import peak_memory, reset_peak_memory, versions
-from recbole_margo.training.checkpoint import plain_config, read_checkpoint
+from recbole_margo.training.checkpoint import SPLIT_FINGERPRINT, plain_config, read_checkpoint
 from recbole_margo.training.data_parallel import train_together
 from recbole_margo.training.full_disk import saying_that_the_disk_is_full
 from recbole_margo.training.launch import launch
@@ -95,7 +94,7 @@ def resume_run(checkpoint: str | Path, switches: Mapping[str, Any] | None = None
         The result record.
     """
     path = Path(checkpoint)
-    settings = read_checkpoint(path)["config"]
+    settings = with_data_found(read_checkpoint(path)["config"], path.parent)
     if switches:
         settings = {key: value for key, value in settings.items() if key not in SWITCHES}
     config = config_from_checkpoint({**settings, **(switches or {})})
@@ -186,6 +185,7 @@ def _run(config: Config, folder: Path, resume: Path | None, processes: Processes
             outputs.enter_context(silent())
         reset_peak_memory()
         loaders = load_split(config)
+        config[SPLIT_FINGERPRINT] = split_fingerprint(*loaders)
         logging.getLogger().info(_describe(config, loaders, processes))
         init_seed(config["seed"], config["reproducibility"])
         model = config.model_class(config, loaders[0]._dataset).to(config["device"])
@@ -217,7 +217,7 @@ def _tested(
     if per_user is not None:
         per_user.save(folder / PER_USER)
     record["processes"] = processes.count
-    record["split"] = split_fingerprint(*loaders)
+    record["split"] = config[SPLIT_FINGERPRINT]
     _write_weights(model, trainer, loaders[0]._dataset, record, folder)
     write_json(folder / RESULT, record)
     return record
@@ -229,8 +229,7 @@ def load_split(config: Config) -> tuple[Any, Any, Any]:
     Args:
         config: the config; without a `split_seed` its `seed` decides.
     """
-    init_seed(split_seed(config), config["reproducibility"])
-    return prepare_loaders(config, load_dataset(config), config.model_class)
+    return load_and_split(config)[1]
 
 
 @dataclass(frozen=True)

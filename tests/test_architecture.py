@@ -41,6 +41,7 @@ LAYERS = (
     "registry",
     "config",
     "run",
+    "recbole_bridge",
     "inspection",
     "experiment",
     "tuning",
@@ -52,8 +53,8 @@ LAYERS = (
 )
 # Importer and imported that go against the order, inside a function, with a reason.
 LATE_IMPORTS = {
-    # RecBole's load_data_and_model is mended there, and has to rebuild our config.
-    ("compat", "config"),
+    # RecBole's load_data_and_model is replaced there by one that rebuilds our config.
+    ("compat", "recbole_bridge"),
     # RecBole's get_model and Config are mended there, and ask which models there are.
     ("recbole_dropin", "registry"),
     ("recbole_dropin", "model"),

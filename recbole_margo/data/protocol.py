@@ -11,6 +11,7 @@ from recbole.data import create_dataset, data_preparation
 from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.sampler import Sampler
+from recbole.utils import init_seed
 
 from recbole_margo.data.candidates import keep_candidates
 from recbole_margo.data.items_by_user import list_compactly
@@ -57,6 +58,23 @@ def load_dataset(config: Any) -> Any:
     """
     check_dataset(config)
     return create_dataset(config)
+
+
+def load_and_split(config: Any) -> tuple[Any, tuple[Any, Any, Any]]:
+    """Load a dataset and split it as `split_seed` says; without one the config's `seed` decides.
+
+    Args:
+        config: the config, which names the model in `model_class`.
+
+    Returns:
+        RecBole's `Dataset`, and the loaders of training, validation and test.
+
+    Raises:
+        DatasetNotFoundError: as `check_dataset` does.
+    """
+    init_seed(split_seed(config), config["reproducibility"])
+    dataset = load_dataset(config)
+    return dataset, prepare_loaders(config, dataset, config.model_class)
 
 
 def prepare_loaders(config: Any, dataset: Any, model_class: type[Any]) -> tuple[Any, Any, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from recbole_margo.config import Config, config_from_checkpoint
 from recbole_margo.data.protocol import split_fingerprint
+from recbole_margo.data.stored_path import with_data_found
 from recbole_margo.errors import CheckpointError
 from recbole_margo.experiment.run_entry import RESULT
 from recbole_margo.experiment.stored_record import read_record
@@ -56,7 +57,7 @@ class TrainedRun:
     @cached_property
     def config(self) -> Config:
         """The config of the run, on the device that this machine has."""
-        return config_from_checkpoint(self.record["config"])
+        return config_from_checkpoint(with_data_found(self.record["config"], self.folder))
 
     @cached_property
     def loaders(self) -> tuple[Any, Any, Any]:

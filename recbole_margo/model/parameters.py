@@ -155,9 +155,11 @@ class Parameters:
             ConfigError: if a value is missing, has the wrong type or is out of bounds.
         """
         if isinstance(model, str):
-            name_of_model, defaults = model, shipped_values(f"model/{model}.yaml")
+            file = f"model/{model}.yaml"
+            name_of_model, defaults, file = model, shipped_values(file), f"properties/{file}"
         else:
             name_of_model, defaults = model.__name__, model_defaults(model)
+            file = f"{name_of_model}.yaml beside the module of its class"
         types_of_fields = typing.get_type_hints(cls)
         values: dict[str, Any] = {}
         for name, description in cls.descriptions().items():
@@ -165,8 +167,7 @@ class Parameters:
                 if name not in defaults:
                     raise ConfigError(
                         f"`{name}` of {name_of_model} has no value: set it, declare it with "
-                        f"`hyperparameter(..., default=...)`, or add it to {name_of_model}.yaml "
-                        "beside the module of the class"
+                        f"`hyperparameter(..., default=...)`, or add it to {file}"
                     )
                 config[name] = defaults[name]
             value = _converted(name, config[name], types_of_fields[name])

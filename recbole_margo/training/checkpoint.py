@@ -16,6 +16,8 @@ from recbole_margo.training.full_disk import saying_that_the_disk_is_full
 CHECKPOINT_FORMAT = 1
 # Key of a model that is neither ours nor RecBole's: `module:class`.
 MODEL_REFERENCE = "model_reference"
+# Key of the fingerprint of the run's three parts.
+SPLIT_FINGERPRINT = "split_fingerprint"
 # What RecBole computes from other keys; never stored, because it would not be accepted as input.
 COMPUTED_KEYS = frozenset(
     {
@@ -100,9 +102,12 @@ def plain_config(config: Any) -> dict[str, Any]:
     values.update(
         model=config["model"],
         dataset=config["dataset"],
-        data_path=str(data_path),
+        # A run is loaded from other working directories too.
+        data_path=str(Path(data_path).absolute()),
         checkpoint_dir=str(config["checkpoint_dir"]),
     )
+    if isinstance(values.get("feature_path"), str):
+        values["feature_path"] = str(Path(values["feature_path"]).absolute())
     found = config.model_class
     if found.__module__.partition(".")[0] not in ("recbole_margo", "recbole"):
         values[MODEL_REFERENCE] = f"{found.__module__}:{found.__qualname__}"

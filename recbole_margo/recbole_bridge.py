@@ -1,0 +1,133 @@
+"""RecBole's `load_data_and_model` for its own models and ours, with the data of the run."""
+
+from __future__ import annotations
+
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+from recbole.utils import init_logger, init_seed
+
+from recbole_margo.compat import load_checkpoint
+from recbole_margo.config import config_from_checkpoint
+from recbole_margo.data.protocol import load_and_split, split_fingerprint
+from recbole_margo.data.stored_path import find_folder, with_data_found
+from recbole_margo.errors import CheckpointError, DatasetNotFoundError
+from recbole_margo.registry import find_model
+from recbole_margo.training.checkpoint import SPLIT_FINGERPRINT, id_maps
+
+
+def load_data_and_model(model_file: str, trust_checkpoint: bool | None = None) -> Any:
+    """Load a dataset and the model that was trained on it, as RecBole's function does.
+
+    Split, masking and candidates are those of the run.
+
+    Args:
+        model_file: a checkpoint of RecBole's trainers or of ours.
+        trust_checkpoint: whether to load any pickle, see `load_checkpoint`.
+
+    Returns:
+        Config, model, dataset, and the loaders of training, validation and test data.
+
+    Raises:
+        CheckpointError: if the file cannot be loaded safely, or the data are not those of the run.
+        DatasetNotFoundError: if the data are not there.
+    """
+    path = Path(model_file)
+    checkpoint = load_checkpoint(path, map_location="cpu", trust=trust_checkpoint)
+    config, stored_split = _config_of(checkpoint, path)
+    logger = _logger(config)
+    logger.info(config)
+    try:
+        dataset, loaders = load_and_split(config)
+    except DatasetNotFoundError as error:
+        raise DatasetNotFoundError(
+            f"{path} was trained on data that are missing: {error}"
+        ) from error
+    logger.info(dataset)
+    _check_data(path, checkpoint, stored_split, loaders)
+    init_seed(config["seed"], config["reproducibility"])
+    model = config.model_class(config, loaders[0]._dataset).to(config["device"])
+    _check_features(path, checkpoint, model)
+    try:
+        model.load_state_dict(checkpoint["state_dict"])
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{path} does not fit the model {config['model']} that it names: {error}; give the "
+            "file as training wrote it, or train again"
+        ) from error
+    model.load_other_parameter(checkpoint.get("other_parameter"))
+    return (config, model, dataset, *loaders)
+
+
+def _config_of(checkpoint: dict[str, Any], path: Path) -> tuple[Any, str | None]:
+    """Return the config of a checkpoint on this machine, and the fingerprint of its split."""
+    stored = checkpoint["config"]
+    if isinstance(stored, dict):
+        values = with_data_found(stored, path.parent)
+        return config_from_checkpoint(values), stored.get(SPLIT_FINGERPRINT)
+    if getattr(stored, "model_class", None) is None:
+        stored.model_class = find_model(stored["model"])
+    # RecBole's config names the folder of the dataset itself.
+    folder = Path(stored["data_path"])
+    found = find_folder(folder.parent, folder.name, path.parent) / folder.name
+    stored["data_path"] = str(found)
+    return stored, stored[SPLIT_FINGERPRINT]
+
+
+def _logger(config: Any) -> Any:
+    """Return the logger, which writes files in the working directory where that can be written."""
+    try:
+        init_logger(config)
+    except OSError as error:
+        getLogger().warning("no log file: %s", error)
+    return getLogger()
+
+
+def _check_data(
+    path: Path, checkpoint: dict[str, Any], stored_split: str | None, loaders: tuple[Any, ...]
+) -> None:
+    """Refuse data that are not those of the run, by what a checkpoint says of them."""
+    train = loaders[0]._dataset
+    remedy = (
+        f"{path} was trained on other data than those in {train.config['data_path']}: put the "
+        "files back, and leave the keys of the dataset's YAML file as they were, or train again"
+    )
+    present = id_maps(train)
+    for name, found in present.items():
+        expected = checkpoint.get(name)
+        if expected is not None and list(expected) != found:
+            what = name.replace("_", " ")
+            raise CheckpointError(
+                f"expected the {len(expected) - 1} {what} of the run in their order, found "
+                f"{len(found) - 1}, {_first_difference(expected, found)}; {remedy}"
+            )
+    for split, now in (
+        (stored_split, split_fingerprint(*loaders)),
+        (checkpoint.get("split"), split_fingerprint(loaders[0])),
+    ):
+        if split is not None and split != now:
+            raise CheckpointError(
+                f"expected the interactions of the run (split {split}), found others ({now}); "
+                f"{remedy}"
+            )
+
+
+def _first_difference(expected: list[str], found: list[str]) -> str:
+    for place, (one, other) in enumerate(zip(expected, found, strict=False)):
+        if one != other:
+            return f"with {other!r} in the place {place} of {one!r}"
+    return "the others missing or new"
+
+
+def _check_features(path: Path, checkpoint: dict[str, Any], model: Any) -> None:
+    expected = checkpoint.get("feature_checksums")
+    found = getattr(model, "feature_checksums", None)
+    if expected is not None and found is not None and expected != found:
+        changed = sorted(
+            name for name in {*expected, *found} if expected.get(name) != found.get(name)
+        )
+        raise CheckpointError(
+            f"{path}: expected the features that the model was trained on, found others of "
+            f"{', '.join(changed)}: put the files back, or train again"
+        )
