@@ -9,7 +9,7 @@ import importlib.util
 import operator
 import pkgutil
 import sys
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.machinery import ModuleSpec
@@ -252,8 +252,7 @@ def register() -> None:
                 setattr(recbole.trainer, f"{entry.name}Trainer", MultimodalTrainer)
 
 
-@cache
-def _module_with(model_class: Hashable, name: str) -> ModuleType:
+def _module_with(model_class: type[Any], name: str) -> ModuleType:
     """Return a module that has a class under a name: its own or, under another name, a new one."""
     module = sys.modules[model_class.__module__]
     if getattr(module, name, None) is not model_class:
