@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from dataset_converters.disk import FULL
 from dataset_converters.errors import DataError
 from recbole_margo.defaults import parse_settings, refuse_settings
 from recbole_margo.errors import ConfigError, RecBoleMargoError
@@ -87,6 +88,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (RecBoleMargoError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        where = error.filename or "a file"
+        print(
+            f"error: {where} cannot be written: the disk is full ({error.strerror}). Free some "
+            "space, then give the command again; runs go on with --resume=",
+            file=sys.stderr,
+        )
+        return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

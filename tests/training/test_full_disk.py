@@ -14,7 +14,7 @@ import pytest
 import torch
 from worlds import NAME, SETTINGS, random_world, small_settings
 
-from recbole_margo import compare
+from recbole_margo import cli, compare
 from recbole_margo.errors import TrainingError
 from recbole_margo.experiment.compare import resume_comparison
 from recbole_margo.training import checkpoint
@@ -97,3 +97,24 @@ def test_a_log_that_cannot_be_written_ends_and_the_run_does_not(
     assert [f"line {number}" in shown for number in range(3)] == [True] * 3
     assert shown.count("/dev/full ends here: it cannot be written") == 1
     assert "Traceback" not in shown
+
+
+@pytest.mark.parametrize(("number", "shown"), [(errno.ENOSPC, True), (errno.EIO, False)])
+def test_a_table_without_space_is_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    number: int,
+    shown: bool,
+) -> None:
+    def full(*words: object) -> int:
+        raise OSError(number, os.strerror(number), "out/comparison.json")
+
+    monkeypatch.setattr(cli, "_train", full)
+    if not shown:
+        with pytest.raises(OSError, match=r"comparison\.json"):
+            cli.main(["train"])
+        return
+    assert cli.main(["train"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: out/comparison.json cannot be written: the disk is full")
