@@ -14,7 +14,6 @@ import os
 import platform
 import sys
 import warnings
-import zipfile
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.abc import MetaPathFinder
@@ -212,8 +211,8 @@ def load_checkpoint(
     """Load a checkpoint of RecBole or of recbole-margo without running code that it brings.
 
     RecBole pickles its `Config` into a checkpoint, in a form that torch's own safe loader cannot
-    read. Here every class and function that the file names is looked up in a list of those that
-    RecBole writes.
+    read. Here the pickle is read as data: no class and no function that the file names is called,
+    what it names is compared with what RecBole writes, and nothing is larger than the file.
 
     Args:
         path: the file.
@@ -225,7 +224,7 @@ def load_checkpoint(
         The checkpoint; `config` is a RecBole `Config` or, in checkpoints of our trainer, a dict.
 
     Raises:
-        CheckpointError: if the file is missing or damaged, or names anything outside of the list.
+        CheckpointError: if the file is missing or damaged, or holds what no checkpoint holds.
     """
     import torch
 
@@ -237,44 +236,22 @@ def load_checkpoint(
     if trust:
         trusted: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=False)
         return trusted
-    from recbole_margo.recbole_unpickler import (
-        ForeignGlobalError,
-        StoredConfig,
-        pickle_module,
-        restored_config,
-    )
+    from recbole_margo.checkpoint_file.reading import checkpoint_in
+    from recbole_margo.checkpoint_file.refusal import ForeignNameError, RefusalError
 
-    _require_archive(path)
     try:
-        checkpoint: dict[str, Any] = torch.load(
-            path, map_location=map_location, pickle_module=pickle_module(), weights_only=False
-        )
-        if isinstance(checkpoint.get("config"), StoredConfig):
-            checkpoint["config"] = restored_config(checkpoint["config"])
-    except ForeignGlobalError as error:
+        found = checkpoint_in(path, map_location)
+    except ForeignNameError as error:
         raise CheckpointError(
-            f"{path} names {error}, which RecBole does not write into a checkpoint: loading it "
-            "could run code. If it is a model of your own, import its module first; if you trust "
-            f"the file altogether, pass trust_checkpoint=True or set {TRUST_VARIABLE}=1"
+            f"{path} {error}: loading it could run code. If it is a model of your own, import its "
+            "module first; if you trust the file altogether, pass trust_checkpoint=True or set "
+            f"{TRUST_VARIABLE}=1"
         ) from None
-    except Exception as error:
-        raise CheckpointError(f"{path} is damaged or no checkpoint: {error!r}") from error
-    return checkpoint
-
-
-def _require_archive(path: Path) -> None:
-    """Refuse files for which `torch.load` would not ask our unpickler.
-
-    Those are the formats before torch 1.6, and TorchScript, which is code.
-    """
-    names = set()
-    with path.open("rb") as file:
-        # torch takes for an archive what begins like one, zipfile what ends like one.
-        if file.read(4) == b"PK\x03\x04" and zipfile.is_zipfile(file):
-            with zipfile.ZipFile(file) as archive:
-                names = {name.rpartition("/")[2] for name in archive.namelist()}
-    if "data.pkl" not in names or "constants.pkl" in names:
-        raise CheckpointError(f"{path} is damaged or no checkpoint: it is no archive of torch.save")
+    except RefusalError as error:
+        raise CheckpointError(f"{path} is damaged or no checkpoint: it {error}") from None
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path} is damaged or no checkpoint: it holds no state of a model")
+    return found
 
 
 def _load_data_and_model(_original: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,6 +8,8 @@ from typing import Any
 
 from recbole.utils import init_logger, init_seed
 
+from recbole_margo.checkpoint_file.fitting import load_into
+from recbole_margo.checkpoint_file.schema import checked_config
 from recbole_margo.compat import load_checkpoint
 from recbole_margo.config import config_from_checkpoint
 from recbole_margo.data.protocol import load_and_split, split_fingerprint
@@ -49,20 +51,13 @@ def load_data_and_model(model_file: str, trust_checkpoint: bool | None = None) -
     init_seed(config["seed"], config["reproducibility"])
     model = config.model_class(config, loaders[0]._dataset).to(config["device"])
     _check_features(path, checkpoint, model)
-    try:
-        model.load_state_dict(checkpoint["state_dict"])
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"{path} does not fit the model {config['model']} that it names: {error}; give the "
-            "file as training wrote it, or train again"
-        ) from error
-    model.load_other_parameter(checkpoint.get("other_parameter"))
+    load_into(model, checkpoint, path)
     return (config, model, dataset, *loaders)
 
 
 def _config_of(checkpoint: dict[str, Any], path: Path) -> tuple[Any, str | None]:
     """Return the config of a checkpoint on this machine, and the fingerprint of its split."""
-    stored = checkpoint["config"]
+    stored = checked_config(checkpoint, path)
     if isinstance(stored, dict):
         values = with_data_found(stored, path.parent)
         return config_from_checkpoint(values), stored.get(SPLIT_FINGERPRINT)

@@ -32,7 +32,7 @@ from recbole_margo.output_folder import output_folder, taken
 from recbole_margo.registry import find_trainer
 from recbole_margo.report.weight_figures import weight_histograms
 from recbole_margo.resources import peak_memory, reset_peak_memory, versions
-from recbole_margo.training.checkpoint import SPLIT_FINGERPRINT, plain_config, read_checkpoint
+from recbole_margo.training.checkpoint import SPLIT_FINGERPRINT, plain_config, read_trained
 from recbole_margo.training.data_parallel import train_together
 from recbole_margo.training.full_disk import saying_that_the_disk_is_full
 from recbole_margo.training.launch import launch
@@ -94,7 +94,7 @@ def resume_run(checkpoint: str | Path, switches: Mapping[str, Any] | None = None
         The result record.
     """
     path = Path(checkpoint)
-    settings = with_data_found(read_checkpoint(path)["config"], path.parent)
+    settings = with_data_found(read_trained(path)["config"], path.parent)
     if switches:
         settings = {key: value for key, value in settings.items() if key not in SWITCHES}
     config = config_from_checkpoint({**settings, **(switches or {})})

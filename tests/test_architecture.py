@@ -23,7 +23,7 @@ LAYERS = (
     "output_folder",
     "defaults",
     "dataset_yaml",
-    "recbole_unpickler",
+    "checkpoint_file",
     "recbole_mends",
     "recbole_tuning",
     "recbole_closures",
@@ -61,8 +61,8 @@ LATE_IMPORTS = {
 }
 FORBIDDEN = {"torch_sparse", "torch_scatter", "torch_geometric", "ray", "thop"}
 FILE_LINES, FUNCTION_LINES = 400, 60
-# compat.py knows versions; what it hands the reading of checkpoints to belongs to it.
-KNOW_VERSIONS = {"compat.py", "recbole_unpickler.py", "recbole_tuning.py"}
+# compat.py knows versions, and what it hands RecBole's tuning to.
+KNOW_VERSIONS = {"compat.py", "recbole_tuning.py"}
 LIBRARIES = r"\b(numpy|scipy|pandas|torch|recbole)\b"
 VERSION = re.compile(
     rf"{LIBRARIES}[\s<>=~!]{{1,4}}(v|version )?\d+(\.\d+)+|\b__version__\s*[<>=!]{{2}}",

@@ -14,7 +14,7 @@ from recbole_margo.experiment.run_entry import LAST_CHECKPOINT, RESULT
 from recbole_margo.experiment.run_many import Job, Progress, run_many
 from recbole_margo.model.base import MultimodalRecommender
 from recbole_margo.run import CHECKPOINT
-from recbole_margo.training.checkpoint import plain_config, read_checkpoint, write_checkpoint
+from recbole_margo.training.checkpoint import plain_config, read_trained, write_checkpoint
 
 FOLDER = "first-stages"
 
@@ -103,12 +103,12 @@ def hand_over(stage: Job, job: Job) -> None:
     """
     if not (stage.folder / RESULT).is_file():
         return  # It failed; the job will say why by itself.
-    best = read_checkpoint(stage.folder / CHECKPOINT)
+    best = read_trained(stage.folder / CHECKPOINT)
     first, *later = _stages(job.config)
     name = f"{Path(CHECKPOINT).stem}-{first}.pth" if later else CHECKPOINT
     _write_for(job, best, job.folder / name)
     # Last, because a job with this file has begun.
-    _write_for(job, read_checkpoint(stage.folder / LAST_CHECKPOINT), job.folder / LAST_CHECKPOINT)
+    _write_for(job, read_trained(stage.folder / LAST_CHECKPOINT), job.folder / LAST_CHECKPOINT)
 
 
 def _write_for(job: Job, state: dict[str, Any], path: Path) -> None:

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from recbole_margo.checkpoint_file.fitting import load_into
 from recbole_margo.config import Config, config_from_checkpoint
 from recbole_margo.data.protocol import split_fingerprint
 from recbole_margo.data.stored_path import with_data_found
@@ -15,7 +16,7 @@ from recbole_margo.experiment.run_entry import RESULT
 from recbole_margo.experiment.stored_record import read_record
 from recbole_margo.model.base import MultimodalRecommender
 from recbole_margo.run import CHECKPOINT, load_split
-from recbole_margo.training.checkpoint import read_checkpoint
+from recbole_margo.training.checkpoint import read_trained
 
 
 @dataclass(frozen=True)
@@ -98,15 +99,14 @@ class TrainedRun:
         if not issubclass(model_class, MultimodalRecommender):
             raise CheckpointError(f"{self.folder}: {self.model_name} is not a multimodal model")
         name = CHECKPOINT if stage is None else f"{Path(CHECKPOINT).stem}-{stage}.pth"
-        state = read_checkpoint(self.folder / name, self.config["device"])
+        state = read_trained(self.folder / name, self.config["device"])
         model: Any = model_class(self.config, self.dataset).to(self.config["device"])
         if state["feature_checksums"] != model.feature_checksums:
             raise CheckpointError(
                 f"{self.folder}: the feature files changed since the model was trained: put them "
                 "back, or train again"
             )
-        model.load_state_dict(state["state_dict"])
-        model.load_other_parameter(state["other_parameter"])
+        load_into(model, state, self.folder / name)
         model.eval()
         return model
 

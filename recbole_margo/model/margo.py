@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recbole_margo.errors import ConfigError
+from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.model.backbone import BACKBONES
 from recbole_margo.model.base import MultimodalRecommender
 from recbole_margo.model.dragon import DRAGONParameters
@@ -171,6 +171,16 @@ class MARGO(MultimodalRecommender):
         """Go on with a stage that an interrupted run began."""
         self.stage = stage
         self._stage_begun = True
+
+    def load_other_parameter(self, para: dict[str, Any] | None) -> None:
+        """Load the stage that a checkpoint is of, which is one of the two."""
+        stage = (para or {}).get("stage", RELIABILITY_STAGE)
+        if stage not in (BACKBONE_STAGE, RELIABILITY_STAGE):
+            raise CheckpointError(
+                f"expected a checkpoint of {BACKBONE_STAGE} or {RELIABILITY_STAGE} of MARGO, found "
+                f"one of {stage!r:.40}"
+            )
+        super().load_other_parameter(para)
 
     def begin_stage(self, stage: str) -> None:
         """Start a stage; the second begins with newly drawn weight logits."""

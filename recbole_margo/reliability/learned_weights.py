@@ -12,7 +12,7 @@ from recbole_margo.errors import CheckpointError
 from recbole_margo.evaluation.item_weights import ItemWeights
 from recbole_margo.experiment.trained_run import TrainedRun
 from recbole_margo.run import CHECKPOINT
-from recbole_margo.training.checkpoint import read_checkpoint
+from recbole_margo.training.checkpoint import read_trained
 
 WEIGHTS = "weights.npz"
 USER_WEIGHTS = "user_weights"
@@ -68,7 +68,7 @@ class LearnedWeights:
     @classmethod
     def _of_users(cls, run: TrainedRun, label: str) -> LearnedWeights:
         path = run.folder / CHECKPOINT
-        state = read_checkpoint(path)["state_dict"]
+        state = read_trained(path)["state_dict"]
         if USER_WEIGHTS not in state:
             raise CheckpointError(f"{path}: expected {USER_WEIGHTS} of DRAGON, found none")
         factors = state[USER_WEIGHTS].double().abs().numpy()[1:]

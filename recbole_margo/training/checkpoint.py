@@ -10,10 +10,13 @@ import numpy as np
 import torch
 
 from dataset_converters.atomic import replacing
+from recbole_margo.checkpoint_file.reading import checkpoint_in
+from recbole_margo.checkpoint_file.refusal import RefusalError
+from recbole_margo.checkpoint_file.schema import CHECKPOINT_FORMAT as CHECKPOINT_FORMAT
+from recbole_margo.checkpoint_file.schema import check_format, check_trained
 from recbole_margo.errors import CheckpointError
 from recbole_margo.training.full_disk import saying_that_the_disk_is_full
 
-CHECKPOINT_FORMAT = 1
 # Key of a model that is neither ours nor RecBole's: `module:class`.
 MODEL_REFERENCE = "model_reference"
 # Key of the fingerprint of the run's three parts.
@@ -51,7 +54,10 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def read_checkpoint(path: Path, device: Any = "cpu") -> dict[str, Any]:
-    """Read one of our checkpoints with torch's safe loader.
+    """Read one of our checkpoints as data: nothing that it names is called.
+
+    torch's own safe loader calls a few functions with what the file says, and with one of them a
+    small file fills the memory.
 
     Args:
         path: the file.
@@ -66,18 +72,31 @@ def read_checkpoint(path: Path, device: Any = "cpu") -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}")
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:
+        state = checkpoint_in(path, device)
+    except RefusalError as error:
         raise CheckpointError(
-            f"{path} cannot be loaded safely as a checkpoint of recbole-margo: {error}"
+            f"{path} cannot be loaded safely as a checkpoint of recbole-margo: it {error}"
         ) from error
-    if not isinstance(state, dict) or "format" not in state:
-        raise CheckpointError(f"{path} is not a checkpoint of recbole-margo: it names no format")
-    if state["format"] > CHECKPOINT_FORMAT:
-        raise CheckpointError(
-            f"{path} has format {state['format']}, this version reads up to {CHECKPOINT_FORMAT}: "
-            "upgrade recbole-margo"
-        )
+    found: dict[str, Any] = state if isinstance(state, dict) else {}
+    check_format(found, path)
+    return found
+
+
+def read_trained(path: Path, device: Any = "cpu") -> dict[str, Any]:
+    """Read one of our checkpoints and check that it holds what our trainer writes.
+
+    Args:
+        path: the file.
+        device: where the tensors go.
+
+    Returns:
+        The state.
+
+    Raises:
+        CheckpointError: if it cannot be read, or a field is missing or wrong.
+    """
+    state = read_checkpoint(path, device)
+    check_trained(state, path)
     return state
 
 

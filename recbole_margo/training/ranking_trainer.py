@@ -9,6 +9,7 @@ import torch
 from recbole.trainer import Trainer
 from torch import Tensor
 
+from recbole_margo.checkpoint_file.fitting import load_into
 from recbole_margo.compat import load_checkpoint
 from recbole_margo.training.full_ranking import FullRanking, needs_rankings_only
 from recbole_margo.training.processes import Processes
@@ -48,8 +49,7 @@ class RankingTrainer(Trainer):  # type: ignore[misc]
         """
         if model_file is not None:
             stored = load_checkpoint(model_file, self.device)
-            self.model.load_state_dict(stored["state_dict"])
-            self.model.load_other_parameter(stored.get("other_parameter"))
+            load_into(self.model, stored, model_file)
             self.logger.info(f"Loading model structure and parameters from {model_file}")
         ranking = self.full_ranking(eval_data)
         if ranking is None:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from recbole_margo.checkpoint_file.schema import check_resumable
 from recbole_margo.errors import CheckpointError
-from recbole_margo.training.checkpoint import read_checkpoint
+from recbole_margo.training.checkpoint import read_trained
 
 
 def read_resumable(path: Path, model: str, device: Any) -> dict[str, Any]:
@@ -24,7 +25,7 @@ def read_resumable(path: Path, model: str, device: Any) -> dict[str, Any]:
     Raises:
         CheckpointError: if the file does not hold such a state or is of another model.
     """
-    state = read_checkpoint(path, device)
+    state = read_trained(path, device)
     if "random_states" not in state:
         raise CheckpointError(
             f"{path} holds the best parameters, not a state to resume from: "
@@ -32,6 +33,7 @@ def read_resumable(path: Path, model: str, device: Any) -> dict[str, Any]:
         )
     if state["config"]["model"] != model:
         raise CheckpointError(f"{path} is of model {state['config']['model']}, not {model}")
+    check_resumable(state, path)
     return state
 
 

@@ -16,8 +16,9 @@ from torch.optim import Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
+from recbole_margo.checkpoint_file.fitting import check_optimizer, check_parameters, load_into
 from recbole_margo.data.protocol import split_fingerprint
-from recbole_margo.errors import ConfigError, TrainingError
+from recbole_margo.errors import CheckpointError, ConfigError, TrainingError
 from recbole_margo.model.base import MultimodalRecommender
 from recbole_margo.resources import keep_freed_memory
 from recbole_margo.training.checkpoint import (
@@ -77,6 +78,7 @@ class MultimodalTrainer(RankingTrainer):
         self.progress: list[StageProgress] = []
         self._best_state: dict[str, Tensor] = {}
         self._resumed: dict[str, Any] | None = None
+        self._resumed_from = Path()
         self._last_score = 0.0
         self._data: dict[str, Any] = {}
         self._epoch_log = EpochLog(self.logger, self.tensorboard, self.wandblogger)
@@ -191,6 +193,7 @@ class MultimodalTrainer(RankingTrainer):
             params=self.model.parameter_groups(self.learning_rate)
         )
         if state is not None:
+            check_optimizer(self.optimizer, state, self._resumed_from)
             self.optimizer.load_state_dict(copy.deepcopy(state))
         self._schedule = LambdaLR(
             self.optimizer, self.model.learning_rate_factor, last_epoch=epochs_done - 1
@@ -341,6 +344,13 @@ class MultimodalTrainer(RankingTrainer):
         if path.stem.endswith("-last"):
             name = path.stem.removesuffix("-last") + path.suffix
             self.saved_model_file = str(path.with_name(name))
+        names = tuple(stage["name"] for stage in state["stages"])
+        if names != self.model.training_stages[: len(names)]:
+            raise CheckpointError(
+                f"{path}, `stages`: expected {', '.join(self.model.training_stages)} or the first "
+                f"of them, found {', '.join(names)}"
+            )
+        self._resumed_from = path
         self.progress = [StageProgress(**stage) for stage in state["stages"]]
         self._resumed = state
         self.logger.info(
@@ -350,7 +360,9 @@ class MultimodalTrainer(RankingTrainer):
     def _continue_stage(self, state: dict[str, Any], train_data: Any) -> None:
         check_same_data(state, self._data)
         self.model.resume_stage(self.progress[-1].name)
-        self.model.load_state_dict(state["state_dict"])
+        load_into(self.model, state, self._resumed_from)
+        if state["best_state"]:
+            check_parameters(self.model, state["best_state"], self._resumed_from, "best_state")
         self._build_stage_optimizer(state["optimizer"], self.progress[-1].epochs)
         self._best_state = dict(state["best_state"])
         restore_random_states(state["random_states"], train_data)
