@@ -235,6 +235,8 @@ def test_the_checkpoint_that_the_others_are_made_from_is_right(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["pytest"])
     path = changed(run, tmp_path, lambda state: None)
+    for file in ("checkpoint.pth", "checkpoint-stage1.pth"):
+        shutil.copy(run / file, tmp_path)
     model = load_data_and_model(str(path))[1]
     assert all(torch.isfinite(tensor).all() for tensor in model.state_dict().values())
     assert main(["train", f"--resume={path}"]) == 0
