@@ -160,12 +160,13 @@ def _refuse_other_formats(head: bytes, path: Path) -> None:
         )
 
 
-def lines(stream: BinaryIO, path: Path) -> Iterator[tuple[int, bytes]]:
+def lines(stream: BinaryIO, path: Path, blank: bool = False) -> Iterator[tuple[int, bytes]]:
     """Yield the number (from 1) and the bytes of every line that is not blank.
 
     Args:
         stream: what `reading` gave.
         path: its file, for messages.
+        blank: yield blank lines too.
 
     Raises:
         DataError: a line is longer than any text.
@@ -178,7 +179,7 @@ def lines(stream: BinaryIO, path: Path) -> Iterator[tuple[int, bytes]]:
                 f"{path}, line {number}: expected a line of text, found more than "
                 f"{LINE_BYTES >> 20} MiB without a line end. Is this the right file?"
             )
-        if line.strip():
+        if blank or line.strip():
             yield number, line
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any
@@ -33,6 +35,7 @@ NPY_ERRORS = (
     MemoryError,
     RecursionError,
     TokenError,
+    SyntaxError,
     BadZipFile,
 )
 
@@ -152,7 +155,8 @@ def open_matrix(path: Path) -> NDArray[Any]:
         raise DataError(f"{path}: expected a .npy matrix, found that the file does not exist.")
     try:
         # Object arrays are pickles, and a pickle is a program: numpy refuses both here.
-        matrix = np.load(path, mmap_mode="r", allow_pickle=False)
+        with numpy_silent():
+            matrix = np.load(path, mmap_mode="r", allow_pickle=False)
     except NPY_ERRORS as error:
         raise DataError(
             f"{path}: expected a plain .npy matrix of floats, found a file that numpy does not "
@@ -170,6 +174,14 @@ def open_matrix(path: Path) -> NDArray[Any]:
             "row an item."
         )
     return matrix
+
+
+@contextmanager
+def numpy_silent() -> Iterator[None]:
+    """Keep back numpy's warning on files of Python 2, which it reads as well as others."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def file_sha256(path: Path) -> str:

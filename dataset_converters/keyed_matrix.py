@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dataset_converters.byte_stream import reading
+from dataset_converters.byte_stream import lines, reading, require_regular_file, text_of
 from dataset_converters.column_guess import ITEM_NAMES, guess_column
 from dataset_converters.errors import DataError
-from dataset_converters.feature_files import NPY_ERRORS, open_matrix
+from dataset_converters.feature_files import NPY_ERRORS, numpy_silent, open_matrix
 from dataset_converters.optional import import_optional
 from dataset_converters.parquet_table import ParquetTable
 from dataset_converters.token_codes import clean_ids
@@ -46,8 +46,7 @@ def read_keyed_matrix(
     Raises:
         DataError: the file is not as expected, or rows and ids are not equally many.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: expected a feature matrix, found that it does not exist.")
+    require_regular_file(path, "a feature matrix")
     if path.suffix not in READERS:
         raise DataError(
             f"{path}: expected a feature matrix in one of {', '.join(READERS)}, found "
@@ -80,16 +79,15 @@ def _ids_beside(path: Path) -> Path | None:
 
 def _read_ids(path: Path) -> list[str]:
     if path.suffix == ".npy":
+        require_regular_file(path, "a .npy array of ids")
         try:
-            return _as_text(np.load(path, allow_pickle=False), path)
+            with numpy_silent():
+                return _as_text(np.load(path, allow_pickle=False), path)
         except NPY_ERRORS as error:
             raise _unreadable(path, "a .npy array of ids", error) from error
     with reading(path) as stream:
-        try:
-            text = stream.read().decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise _unreadable(path, "UTF-8 with an id a line", error) from error
-    return [line.strip() for line in text.removesuffix("\n").split("\n")]
+        numbered = lines(stream, path, blank=True)
+        return [text_of(line, path, number).strip() for number, line in numbered]
 
 
 def _as_text(ids: NDArray[Any], path: Path) -> list[str]:
@@ -108,7 +106,7 @@ def _read_npy(path: Path) -> tuple[Matrix, None]:
 
 def _read_npz(path: Path) -> tuple[Matrix, list[str] | None]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with numpy_silent(), np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     # A damaged archive may name a method of compression that does not exist, or ask for a password.
     except (*NPY_ERRORS, *ARCHIVE_ERRORS) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +37,19 @@ class Preparation:
     k_core: int = 1
     split: str = "random"
     seed: int = 999
+
+    def __post_init__(self) -> None:
+        """Refuse what no data could satisfy.
+
+        Raises:
+            DataError: a value is out of its range.
+        """
+        if self.min_rating is not None and not math.isfinite(self.min_rating):
+            raise DataError(f"--min-rating: expected a number, found {self.min_rating}.")
+        if self.k_core < 1:
+            raise DataError(f"--k-core: expected 1 (drops none) or more, found {self.k_core}.")
+        if self.seed < 0:
+            raise DataError(f"--seed: expected 0 or more, found {self.seed}.")
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Add an option for each attribute, with the values of this object as defaults."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from dataset_converters.byte_stream import lines
 from dataset_converters.errors import DataError
 from dataset_converters.feature_files import first_duplicate
 
@@ -72,11 +73,10 @@ def read_tab_separated(path: Path, as_text: bool = False) -> pd.DataFrame:
 
 def _refuse_zero_bytes(path: Path) -> None:
     """Refuse what pandas would silently take for the end of a field."""
-    content = path.read_bytes()
-    place = content.find(b"\0")
-    if place >= 0:
-        line = content.count(b"\n", 0, place) + 1
-        raise DataError(
-            f"{path}, line {line}: expected text in UTF-8, found a byte "
-            "of value 0. Is it in UTF-16? Convert it: iconv -f UTF-16 -t UTF-8."
-        )
+    with path.open("rb") as file:
+        for number, line in lines(file, path, blank=True):
+            if b"\0" in line:
+                raise DataError(
+                    f"{path}, line {number}: expected text in UTF-8, found a byte "
+                    "of value 0. Is it in UTF-16? Convert it: iconv -f UTF-16 -t UTF-8."
+                )

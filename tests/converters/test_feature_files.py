@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dataset_converters.errors import DataError
-from dataset_converters.feature_files import file_sha256, row_blocks, write_features
+from dataset_converters.feature_files import file_sha256, open_matrix, row_blocks, write_features
 from dataset_converters.feature_manifest import FeatureManifest
 
 ROOT = Path(__file__).parents[2]
@@ -99,3 +99,11 @@ def test_the_example_of_the_documentation_runs(tmp_path: Path) -> None:
 
     entry = FeatureManifest.read(tmp_path / "dataset" / "shop", "shop").modalities["audio"]
     assert (entry.rows, entry.dim) == (3, 512)
+
+
+def test_a_header_of_python_2_is_read_without_a_word(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.ones((5, 3), dtype=np.float32))
+    content = (tmp_path / "a.npy").read_bytes()
+    end = content.index(b" \n")
+    (tmp_path / "a.npy").write_bytes(content[:end] + b"\n" + content[end + 1 :])
+    assert open_matrix(tmp_path / "a.npy").shape == (5, 3)  # pytest makes warnings errors

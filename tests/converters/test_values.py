@@ -249,3 +249,19 @@ def test_an_array_is_read_an_element_at_a_time(
         path.write_bytes(content[:-9])
         with path.open("rb") as stream, pytest.raises(DataError, match="an array that ends with"):
             list(array_records(stream, path))
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"seed": -1}, "--seed"),
+        ({"k_core": 0}, "--k-core"),
+        ({"min_rating": float("nan")}, "--min-rating"),
+        ({"min_rating": float("inf")}, "--min-rating"),
+    ],
+)
+def test_what_no_data_could_satisfy_is_refused_at_once(
+    options: dict[str, float], named: str
+) -> None:
+    with pytest.raises(DataError, match=f"{named}: expected"):
+        Preparation(**options)  # type: ignore[arg-type]
