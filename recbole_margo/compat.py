@@ -30,6 +30,7 @@ from recbole_margo.recbole_mends import (
     full_sort_scores_of_everyone,
     save_with_generators_kept,
 )
+from recbole_margo.recbole_sampler import sampler_without_early_refusal
 from recbole_margo.recbole_tuning import (
     importable_trial,
     ray_for_quick_start,
@@ -299,6 +300,7 @@ def _with_safe_load(_torch: ModuleType) -> ModuleType:
 # A module may stand here with several names; what comes first is replaced first.
 _MENDS: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
     ("recbole.model.abstract_recommender", "AbstractRecommender", _without_layers),
+    ("recbole.sampler.sampler", "Sampler", sampler_without_early_refusal),
     ("recbole.data.utils", "save_split_dataloaders", save_with_generators_kept),
     ("recbole.evaluator.collector", "Collector", collector_of_plain_values),
     ("recbole.utils.case_study", "full_sort_scores", full_sort_scores_of_everyone),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import inspect
 import re
@@ -20,6 +21,10 @@ from recbole_margo.model.base import MultimodalRecommender
 from recbole_margo.model.parameters import model_defaults
 from recbole_margo.recbole_closures import refuse_stored_pickles
 from recbole_margo.registry import find_model, find_stored_model
+from recbole_margo.settings.checks import check_effects, check_values
+from recbole_margo.settings.columns import load_needed_columns
+from recbole_margo.settings.evaluation import measures_values
+from recbole_margo.settings.fixed_split import record_what_files_fix
 from recbole_margo.training.checkpoint import COMPUTED_KEYS, MODEL_REFERENCE
 from recbole_margo.training.process_group import ProcessGroup
 from recbole_margo.yaml_loader import YamlLoader
@@ -57,10 +62,13 @@ class Config(recbole.config.Config):  # type: ignore[misc]
         dataset: name of a dataset.
         config_file_list: YAML files.
         config_dict: values by key.
+        stored: whether `config_dict` are the values of a run that has begun. Those hold defaults
+            and what was used in the place of what was asked for, so that they are taken as they
+            are.
 
     Raises:
-        ConfigError: if a key is unknown (names the nearest), a value has the wrong kind, or a file
-            cannot be read.
+        ConfigError: if a key is unknown (names the nearest), a value is not one that the key can
+            have or would be without effect, or a file cannot be read.
     """
 
     def __init__(
@@ -69,18 +77,24 @@ class Config(recbole.config.Config):  # type: ignore[misc]
         dataset: str,
         config_file_list: list[str] | None = None,
         config_dict: dict[str, Any] | None = None,
+        *,
+        stored: bool = False,
     ) -> None:
         if not isinstance(dataset, str) or not re.fullmatch(r"[\w.+-]+", dataset):
             raise ConfigError(
                 f"`dataset` must be the name of a folder in data_path, found {dataset!r}"
             )
+        self._stored = stored
         super().__init__(model, dataset, config_file_list, config_dict)
         # RecBole pickles its config into checkpoints; a reader of YAML has no business there.
-        del self.yaml_loader
+        del self.yaml_loader, self._stored
         # RecBole's trainers pickle it, and a run is loaded from other working directories too.
         self.final_config_dict["data_path"] = str(Path(self["data_path"]).absolute())
-        self._check_keys()
         self._check_values()
+        if not stored:
+            check_effects(self)
+        load_needed_columns(self)
+        record_what_files_fix(self)
         if issubclass(self.model_class, MultimodalRecommender):
             self.model_class.parameters_class.from_config(self, self.model_class)
 
@@ -94,7 +108,8 @@ class Config(recbole.config.Config):  # type: ignore[misc]
         return values
 
     def _load_variable_config_dict(self, config_dict: dict[str, Any] | None) -> dict[str, Any]:
-        return dict(config_dict or {})
+        # RecBole fills what nested mappings leave out; those of the caller stay as they are.
+        return copy.deepcopy(dict(config_dict or {}))
 
     def _load_cmd_line(self) -> dict[str, Any]:
         return {}
@@ -117,11 +132,30 @@ class Config(recbole.config.Config):  # type: ignore[misc]
         if model_class.type not in (ModelType.GENERAL, ModelType.TRADITIONAL):
             # RecBole chose the columns that context, sequential and knowledge models need.
             of_dataset.pop("load_col", None)
-        self.internal_config_dict.update(shipped_values("overall.yaml"))
-        self.internal_config_dict.update(model_defaults(model_class))
+        of_model = model_defaults(model_class)
+        of_all = shipped_values("overall.yaml")
+        if measures_values(self.internal_config_dict["metrics"]):
+            # RecBole compares the scores of context-aware models with labels: no ranking, no cut.
+            for values in (of_all, of_dataset):
+                values.pop("metrics", None)
+                values.pop("valid_metric", None)
+        self.internal_config_dict.update(of_all)
+        self.internal_config_dict.update(of_model)
         self.internal_config_dict.update(of_dataset)
         if not getattr(model_class, "uses_negatives", True):
             self.internal_config_dict["train_neg_sample_args"] = None
+
+    def _get_final_config_dict(self) -> dict[str, Any]:
+        values: dict[str, Any] = super()._get_final_config_dict()
+        is_sequential = self.model_class.type == ModelType.SEQUENTIAL
+        if is_sequential and values.get("loss_type") == "CE":
+            # The loss is over all items, and RecBole refuses its own default for negatives.
+            self.internal_config_dict["train_neg_sample_args"] = None
+            values["train_neg_sample_args"] = self.external_config_dict.get("train_neg_sample_args")
+        self._check_keys()
+        if not self._stored:
+            check_values(values)
+        return values
 
     def _check_keys(self) -> None:
         known = known_keys(self.model_class, self.internal_config_dict)
@@ -200,9 +234,9 @@ def config_from_checkpoint(values: dict[str, Any], model_class: type[Any] | None
     settings = dict(values)
     model, dataset = settings.pop("model"), settings.pop("dataset")
     found = model_class or find_stored_model(model, settings.pop(MODEL_REFERENCE, None))
-    known = known_keys(found, Config(found, dataset).internal_config_dict)
+    known = known_keys(found, Config(found, dataset, stored=True).internal_config_dict)
     settings = {key: value for key, value in settings.items() if key in known}
     if (settings.get("train_neg_sample_args") or {}).get("distribution") == "none":
         # RecBole writes "no negatives" in a form that it does not read.
         settings["train_neg_sample_args"] = None
-    return Config(found, dataset, config_dict=settings)
+    return Config(found, dataset, config_dict=settings, stored=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,9 @@ from dataset_converters.errors import DataError
 from dataset_converters.small_files import read_small
 from recbole_margo.errors import ConfigError
 from recbole_margo.yaml_loader import MAX_CHARACTERS, load_bounded
+
+# An interval such as [5,inf), or several with ; between them.
+HALF_OPEN = re.compile(r"\s*(?=.*[()])[\[(][^\[\](){}:,]+,[^\[\](){}:,]+[\])](\s*;[^{}:]*)?")
 
 
 def parse_yaml(text: str, origin: str = "the given value") -> Any:
@@ -110,7 +114,10 @@ def parse_settings(words: Sequence[str]) -> dict[str, Any]:
             if not remaining or remaining[0].startswith("--"):
                 raise ConfigError(f"--{key} has no value: write --{key}=value")
             text = remaining.pop(0)
-        value = parse_yaml(text, origin=f"the value of --{key}")
+        if HALF_OPEN.fullmatch(text):
+            value: Any = text  # RecBole's intervals are texts, and brackets that differ no YAML
+        else:
+            value = parse_yaml(text, origin=f"the value of --{key}")
         if key in settings and settings[key] != value:
             raise ConfigError(f"--{key} is given twice: {settings[key]!r} and {value!r}")
         settings[key] = value

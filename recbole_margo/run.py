@@ -21,6 +21,7 @@ from dataset_converters.small_files import read_json
 from recbole_margo.config import Config, config_from_checkpoint
 from recbole_margo.data.features import FEATURE_SETTINGS
 from recbole_margo.data.protocol import (
+    check_cutoffs,
     load_and_split,
     split_fingerprint,
 )
@@ -185,6 +186,7 @@ def _run(config: Config, folder: Path, resume: Path | None, processes: Processes
             outputs.enter_context(silent())
         reset_peak_memory()
         loaders = load_split(config)
+        check_cutoffs(config, loaders[0]._dataset)
         config[SPLIT_FINGERPRINT] = split_fingerprint(*loaders)
         logging.getLogger().info(_describe(config, loaders, processes))
         init_seed(config["seed"], config["reproducibility"])

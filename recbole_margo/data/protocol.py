@@ -11,11 +11,13 @@ from recbole.data import create_dataset, data_preparation
 from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.sampler import Sampler
-from recbole.utils import init_seed
+from recbole.utils import EvaluatorType, init_seed
 
+from recbole_margo.data.atomic_columns import check_id_columns
 from recbole_margo.data.candidates import keep_candidates
 from recbole_margo.data.items_by_user import list_compactly
-from recbole_margo.errors import DatasetNotFoundError
+from recbole_margo.errors import ConfigError, DatasetNotFoundError
+from recbole_margo.recbole_sampler import refuse_users_who_know_all
 
 USERS_PER_EVALUATION_BATCH = 1024
 RECBOLE_EVAL_BATCH_SIZE = 4096
@@ -30,6 +32,7 @@ def check_dataset(config: Any) -> None:
     Raises:
         DatasetNotFoundError: if the interaction files are missing; says which, where they were
             looked for and what brings them.
+        ConfigError: if they have no columns of users and items; says which they have.
     """
     name, folder = config["dataset"], Path(config["data_path"])
     parts = config["benchmark_filename"]
@@ -42,6 +45,7 @@ def check_dataset(config: Any) -> None:
             f"--source FOLDER --name {name} --output {folder.parent}` from MMRec's files, "
             "or point `data_path` to the folder that holds it"
         )
+    check_id_columns(config)
 
 
 def load_dataset(config: Any) -> Any:
@@ -111,6 +115,9 @@ def recbole_loaders(config: Any, dataset: Any, model_class: type[Any]) -> tuple[
         users = USERS_PER_EVALUATION_BATCH * dataset.item_num
         config["eval_batch_size"] = users if ranks_all else RECBOLE_EVAL_BATCH_SIZE
     train, valid, test = data_preparation(config, dataset)
+    refuse_impossible_negatives(valid, test)
+    if not hasattr(model_class, "uses_negatives"):  # ours leave some interactions out instead
+        refuse_impossible_negatives(train)
     if config["eval_protocol"] == "mmrec" and isinstance(test, FullSortEvalDataLoader):
         sampler = Sampler("train", train._dataset).set_phase("train")
         test = FullSortEvalDataLoader(config, test._dataset, sampler, shuffle=False)
@@ -121,6 +128,24 @@ def split_seed(config: Any) -> int:
     """Return the seed of the split: `split_seed`, or else `seed`."""
     seed: int = config["seed"] if config["split_seed"] is None else config["split_seed"]
     return seed
+
+
+def check_cutoffs(config: Any, dataset: Any) -> None:
+    """Raise a `ConfigError` if rankings are to be cut off beyond the last item."""
+    if config["eval_type"] == EvaluatorType.RANKING and max(config["topk"]) >= dataset.item_num:
+        raise ConfigError(
+            f"`topk` asks for the first {max(config['topk'])} items, but the dataset has "
+            f"{dataset.item_num - 1}: give smaller numbers, and a `valid_metric` among them"
+        )
+
+
+def refuse_impossible_negatives(*loaders: Any) -> None:
+    """Raise a `DataError` if loaders are to draw negatives for users who know every item."""
+    for loader in loaders:
+        arguments = getattr(loader, "neg_sample_args", {"sample_num": "none"})
+        if "none" not in arguments.values() and type(loader._sampler) is Sampler:
+            users = loader._dataset.inter_feat[loader._dataset.uid_field]
+            refuse_users_who_know_all(loader._sampler, users)
 
 
 def split_fingerprint(*loaders: Any) -> str:

@@ -35,6 +35,21 @@ COMPUTED_KEYS = frozenset(
         "test_neg_sample_args",
     }
 )
+# What is used in the place of what was given: defaults for what a nested mapping leaves out, the
+# columns that other settings need, nothing where files fix the split.
+RESOLVED_KEYS = (
+    "eval_args",
+    "load_col",
+    "metrics",
+    "topk",
+    "user_inter_num_interval",
+    "item_inter_num_interval",
+    "val_interval",
+    "rm_dup_inter",
+    "filter_inter_by_user_or_item",
+    "entity_kg_num_interval",
+    "relation_kg_num_interval",
+)
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -113,7 +128,7 @@ def plain_config(config: Any) -> dict[str, Any]:
     values = {**config.internal_config_dict, **config.external_config_dict}
     for key, value in config.final_config_dict.items():
         # What a model filled from its defaults stands in the final values alone.
-        if values.get(key) is None:
+        if values.get(key) is None or key in RESOLVED_KEYS:
             values[key] = value
     data_path = config.external_config_dict.get(
         "data_path", config.internal_config_dict["data_path"]

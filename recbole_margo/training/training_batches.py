@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import chain
+from logging import getLogger
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,9 @@ from recbole.data.transform import Equal
 from recbole.sampler import Sampler
 from recbole.utils import InputType
 from torch import Tensor
+
+from dataset_converters.errors import DataError
+from recbole_margo.data.protocol import refuse_impossible_negatives
 
 # Interactions that are drawn and moved to the device at once; bounds the memory for it.
 CHUNK = 2**20
@@ -30,8 +35,14 @@ def training_batches(loader: Any, device: torch.device) -> Any:
     Args:
         loader: RecBole's training loader.
         device: where the batches are used.
+
+    Raises:
+        DataError: if the loader stays and a user of it knows all items.
     """
-    return TrainingBatches(loader, device) if _is_plain(loader) else loader
+    if _is_plain(loader):
+        return TrainingBatches(loader, device)
+    refuse_impossible_negatives(loader)
+    return loader
 
 
 def _is_plain(loader: Any) -> bool:
@@ -58,6 +69,7 @@ class TrainingBatches:
 
     An epoch is a new permutation of the interactions, cut into batches as the loader cuts them,
     each interaction with `sample_num` items that its user does not know, uniformly distributed.
+    Interactions of users who know all items are left out, with a warning: no negative is there.
     All columns of the interactions are in a batch. The loader's generator decides all of it, so an
     epoch can be repeated from the generator's state.
 
@@ -69,9 +81,27 @@ class TrainingBatches:
     def __init__(self, loader: TrainDataLoader, device: torch.device) -> None:
         self._loader, self._device = loader, device
         self._unknown = _UnknownItems(loader._sampler) if _has_negatives(loader) else None
+        self._left_out = self._without_negatives()
 
     def __len__(self) -> int:
-        return len(self._loader)
+        count = len(self._loader._dataset) - int(self._left_out.sum())
+        return math.ceil(count / int(self._loader.step))
+
+    def _without_negatives(self) -> Tensor:
+        """Return which interactions have no possible negative [N], and warn of them."""
+        users = self._loader._dataset.inter_feat[self._loader.uid_field]
+        if self._unknown is None:
+            return torch.zeros(len(users), dtype=torch.bool)
+        left_out = self._unknown.counts[users] == 0
+        if left_out.all():
+            raise DataError("every user knows all items, so that no negative can be drawn")
+        if left_out.any():
+            getLogger().warning(
+                f"{len(users[left_out].unique())} users know all items: their "
+                f"{int(left_out.sum())} training interactions have no negatives and are left out "
+                "of the batches (they stay in the graph)"
+            )
+        return left_out
 
     def __iter__(self) -> Iterator[Interaction]:
         count, step = len(self._loader._dataset), self._loader.step
@@ -79,6 +109,7 @@ class TrainingBatches:
             rows = torch.randperm(count, generator=self._loader.generator)
         else:
             rows = torch.arange(count)
+        rows = rows[~self._left_out[rows]]
         interactions = self._loader._dataset.inter_feat.interaction
         for chunk in torch.split(rows, max(CHUNK // step, 1) * step):
             columns = {name: column[chunk] for name, column in interactions.items()}
@@ -136,7 +167,8 @@ class _UnknownItems:
         # The ranks of all users in one sorted array, so that one search finds the place of each.
         self._keys = torch.from_numpy(keys)
         self._starts = torch.from_numpy(starts)
-        self._unknown = torch.from_numpy(self._item_num - 1 - counts)
+        # How many items each user does not know [U].
+        self.counts = torch.from_numpy(self._item_num - 1 - counts)
 
     def draw(self, users: Tensor, generator: torch.Generator) -> Tensor:
         """Return an unknown item for every user, of the same shape.
@@ -147,6 +179,6 @@ class _UnknownItems:
         """
         # The range is so much larger than a number of items that the remainder is uniform.
         draws = torch.randint(2**62, users.shape, generator=generator)
-        ranks = draws % self._unknown[users]
+        ranks = draws % self.counts[users]
         places = torch.searchsorted(self._keys, users * self._item_num + ranks, right=True)
         return 1 + ranks + places - self._starts[users]

@@ -1,0 +1,1 @@
+"""What the values of RecBole's keys may be, looked at before anything is loaded."""
