@@ -6,16 +6,13 @@ import argparse
 import importlib
 import inspect
 import os
-import signal
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from dataset_converters.disk import FULL
-from dataset_converters.errors import DataError
+from recbole_margo.command_line import CommandParser, let_sigterm_interrupt, run_command
 from recbole_margo.defaults import parse_settings, refuse_settings
-from recbole_margo.errors import ConfigError, RecBoleMargoError
+from recbole_margo.errors import ConfigError
 
 # Verbs that read their own options, imported when they are called.
 VERBS_WITH_A_MODULE = {
@@ -77,30 +74,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after the program's name; none: those of this process.
 
     Returns:
-        0 on success, 1 if a model failed, 2 on bad input, 130 when interrupted.
+        0 on success, 1 if a model failed, 2 on bad input; more in `run_command`.
     """
-    parser = _parser()
-    known, rest = parser.parse_known_args(arguments)
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
+
+    def command() -> int:
+        known, rest = _parser().parse_known_args(arguments)
         status: int = known.run(known, rest)
         return status
-    except (RecBoleMargoError, DataError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-        where = error.filename or "a file"
-        print(
-            f"error: {where} cannot be written: the disk is full ({error.strerror}). Free some "
-            "space, then give the command again; runs go on with --resume=",
-            file=sys.stderr,
-        )
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+
+    let_sigterm_interrupt()
+    return run_command(command)
 
 
 class _HelpWithModels(argparse.Action):
@@ -141,12 +124,8 @@ def _paper_of(entry: Any) -> Any:
     return paper or f"a model of {entry.source}, without a paper"
 
 
-def _interrupt(signal_number: int, frame: Any) -> NoReturn:
-    raise KeyboardInterrupt
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         "recbole-margo", description="Multimodal recommendation in RecBole.", allow_abbrev=False
     )
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
@@ -230,13 +209,19 @@ def _refuse_switches(switches: dict[str, Any], folder: Path) -> None:
 
 
 def _say_where(records: Sequence[dict[str, Any]]) -> None:
+    from recbole_margo.report.evaluated_parts import NOT_TESTED, EvaluatedParts
+    from recbole_margo.report.tables import shown_metrics
+
     for record in records:
         if record["status"] == "finished":
+            parts, metrics = EvaluatedParts.of_records(records), shown_metrics(records)
             print(
-                f"\nTest metrics, best in bold; dataset {record['dataset']}, evaluation protocol "
-                f"{record['eval_protocol']}, seed {record['seed']}, selected by "
-                f"{record['valid_metric']} on validation."
+                f"\n{metrics[0].upper()}{metrics[1:]}, best in bold; dataset {record['dataset']}, "
+                f"evaluation protocol {record['eval_protocol']}, seed {record['seed']}, "
+                f"{parts.selection(record['valid_metric'])}."
             )
+            if not parts.test:
+                print(f"{NOT_TESTED[0].upper()}{NOT_TESTED[1:]}.")
             print(f"Files: {Path(record['config']['checkpoint_dir']).parent}")
             return
 

@@ -25,6 +25,10 @@ class DatasetNotFoundError(RecBoleMargoError, DataError):
     """The files of a dataset are not where they were looked for."""
 
 
+class DatasetError(RecBoleMargoError, DataError):
+    """The interactions of a dataset cannot be read, or not be split as the config says."""
+
+
 class CheckpointError(RecBoleMargoError):
     """A checkpoint cannot be read, or does not fit the model it is loaded into."""
 

@@ -270,9 +270,7 @@ def _test(
         seconds = sum(stage["seconds"] for stage in stages)
     else:
         test_result, per_user = evaluate_per_user(trainer, test)
-        stages = [_recbole_stage(config, fitted, test_result)]
-    first, last = stages[0]["best_score"], stages[-1]["best_score"]
-    bigger = config["valid_metric_bigger"]
+        stages = [_recbole_stage(config, trainer.epochs, fitted, test_result)]
     record = {
         "format": RECORD_FORMAT,
         "status": "finished",
@@ -284,7 +282,7 @@ def _test(
         "valid_metric": config["valid_metric"],
         "modalities": list(getattr(model, "modalities", [])) or None,
         "stages": stages,
-        "last_stage_is_best": None in (first, last) or (last >= first if bigger else last <= first),
+        "last_stage_is_best": _last_is_best(config, stages),
         "valid": stages[-1]["valid"],
         "test": stages[-1]["test"],
         "hyperparameters": _hyperparameters(config, model),
@@ -298,8 +296,18 @@ def _test(
     return record, per_user
 
 
+def _last_is_best(config: Config, stages: list[dict[str, Any]]) -> bool | None:
+    """Return whether no earlier stage is better than the last; none where nothing tells."""
+    if len(stages) == 1:
+        return True
+    first, last = stages[0]["best_score"], stages[-1]["best_score"]
+    if first is None or last is None:
+        return None
+    return bool(last >= first if config["valid_metric_bigger"] else last <= first)
+
+
 def _recbole_stage(
-    config: Config, fitted: _Fitted, test_result: Mapping[str, Any]
+    config: Config, epochs: int, fitted: _Fitted, test_result: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Describe the training of one of RecBole's trainers, which keeps the later of two equals."""
     validations = fitted.validations
@@ -308,13 +316,15 @@ def _recbole_stage(
     for epoch, score in validations:
         if best_score is None or sign * score >= sign * best_score:
             best_epoch, best_score = epoch, score
+    valid = _floats(fitted.valid_result or {})
     return {
         "name": "training",
-        "epochs": validations[-1][0] + 1 if validations else config["epochs"],
+        "epochs": validations[-1][0] + 1 if validations else epochs,
         "best_epoch": best_epoch,
-        "best_score": best_score,
+        # Some validate without saying when.
+        "best_score": best_score if validations else valid.get(config["valid_metric"].lower()),
         "seconds": fitted.seconds,
-        "valid": _floats(fitted.valid_result or {}),
+        "valid": valid,
         "test": _floats(test_result),
     }
 

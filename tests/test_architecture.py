@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
     "dataset_converters",
     "errors",
+    "command_line",
     "yaml_loader",
     "output_folder",
     "defaults",

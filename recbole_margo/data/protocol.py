@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +15,23 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.sampler import Sampler
 from recbole.utils import EvaluatorType, init_seed
 
+from dataset_converters.errors import DataError
 from recbole_margo.data.atomic_columns import check_id_columns
 from recbole_margo.data.candidates import keep_candidates
 from recbole_margo.data.items_by_user import list_compactly
-from recbole_margo.errors import ConfigError, DatasetNotFoundError
+from recbole_margo.errors import ConfigError, DatasetError, DatasetNotFoundError, RecBoleMargoError
 from recbole_margo.recbole_sampler import refuse_users_who_know_all
 
 USERS_PER_EVALUATION_BATCH = 1024
 RECBOLE_EVAL_BATCH_SIZE = 4096
+PARTS = ("train", "valid", "test")
+LOOK_AT_FILES = (
+    "look at the header of its files, tab-separated `field:type` as in `user_id:token`, and at "
+    "`load_col`, `USER_ID_FIELD` and `ITEM_ID_FIELD`"
+)
+LOOK_AT_SPLIT = (
+    "look at `eval_args` or the files of the split, which must leave interactions to train on"
+)
 
 
 def check_dataset(config: Any) -> None:
@@ -32,10 +43,16 @@ def check_dataset(config: Any) -> None:
     Raises:
         DatasetNotFoundError: if the interaction files are missing; says which, where they were
             looked for and what brings them.
-        ConfigError: if they have no columns of users and items; says which they have.
+        ConfigError: if a fixed split has not three files, or the files have no columns of users
+            and items; says which they have.
     """
     name, folder = config["dataset"], Path(config["data_path"])
     parts = config["benchmark_filename"]
+    if parts and (not isinstance(parts, list) or len(parts) != len(PARTS)):
+        raise ConfigError(
+            f"`benchmark_filename` must name three parts, such as [train, valid, test], found "
+            f"{parts!r}: for a part that there is not, write a file with the header line alone"
+        )
     names = [f"{name}.{part}.inter" for part in parts] if parts else [f"{name}.inter"]
     missing = [file for file in names if not (folder / file).is_file()]
     if missing:
@@ -59,9 +76,26 @@ def load_dataset(config: Any) -> Any:
 
     Raises:
         DatasetNotFoundError: as `check_dataset` does.
+        DatasetError: if RecBole cannot read the files.
     """
     check_dataset(config)
-    return create_dataset(config)
+    with _errors_of_recbole(config, "read", LOOK_AT_FILES):
+        return create_dataset(config)
+
+
+@contextmanager
+def _errors_of_recbole(config: Any, action: str, remedy: str) -> Iterator[None]:
+    """Let what RecBole, or pandas under it, stumbles over in a dataset say where it is."""
+    try:
+        yield
+    except (RecBoleMargoError, DataError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        folder = Path(config["data_path"]).resolve()
+        raise DatasetError(
+            f"RecBole cannot {action} the dataset {config['dataset']!r} in {folder} "
+            f"({type(error).__name__}: {' '.join(str(error).split())}): {remedy}"
+        ) from error
 
 
 def load_and_split(config: Any) -> tuple[Any, tuple[Any, Any, Any]]:
@@ -114,7 +148,8 @@ def recbole_loaders(config: Any, dataset: Any, model_class: type[Any]) -> tuple[
         ranks_all = model_class.full_sort_predict is not AbstractRecommender.full_sort_predict
         users = USERS_PER_EVALUATION_BATCH * dataset.item_num
         config["eval_batch_size"] = users if ranks_all else RECBOLE_EVAL_BATCH_SIZE
-    train, valid, test = data_preparation(config, dataset)
+    with _errors_of_recbole(config, "split", LOOK_AT_SPLIT):
+        train, valid, test = data_preparation(config, dataset)
     refuse_impossible_negatives(valid, test)
     if not hasattr(model_class, "uses_negatives"):  # ours leave some interactions out instead
         refuse_impossible_negatives(train)

@@ -7,9 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dataset_converters.errors import DataError
+from recbole_margo.command_line import CommandParser, run_command
 from recbole_margo.encode.encoding_request import KINDS, EncodingRequest
-from recbole_margo.errors import RecBoleMargoError
 
 EPILOG = """\
 encoders:
@@ -43,8 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after `encode`; None takes those of the process.
 
     Returns:
-        0 when the modality is written, 2 on bad input, 130 when interrupted.
+        0 when the modality is written, 2 on bad input, 130 when interrupted; more in `run_command`.
     """
+    return run_command(lambda: _encode(arguments))
+
+
+def _encode(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     # Imported here, because pandas takes a second that --help need not wait for.
     from recbole_margo.encode.encode_modality import encode_modality
@@ -66,12 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             overwrite=options.overwrite,
         )
         report = encode_modality(request)
-    except (RecBoleMargoError, DataError, OSError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; what was encoded is kept: give the same command again\n")
-        return 130
+        sys.stderr.write("What was encoded is kept: give the same command again\n")
+        raise
     folder = options.data_path / options.dataset
     sys.stdout.write(
         f"{report}\nwritten to     {folder}\n"
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="recbole-margo encode",
         description="Turn the raw texts, images or sounds of a dataset's items into the feature "
         "matrix of one modality.",

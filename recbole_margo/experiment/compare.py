@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from dataset_converters.small_files import read_json
+from recbole_margo.command_line import one_line
 from recbole_margo.config import Config
 from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.experiment.entry import Entry, build_configs, merged_settings
-from recbole_margo.experiment.run_entry import run_entry
+from recbole_margo.experiment.run_entry import check_results, run_entry
 from recbole_margo.output_folder import output_folder, taken
 from recbole_margo.registry import expand_names
 from recbole_margo.report.files import write_texts
@@ -77,7 +78,10 @@ def resume_comparison(folder: str | Path) -> list[dict[str, Any]]:
         plan = read_json(root / PLAN)
         configs = _configs(plan)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{root} does not hold a run that can be resumed: {error}") from error
+        raise CheckpointError(
+            f"{root} does not hold a run that can be resumed: {one_line(error)}"
+        ) from error
+    check_results(root / name for name in configs)
     with taken(root):
         return _run_all(configs, root)
 
@@ -95,5 +99,19 @@ def _run_all(configs: Mapping[str, Config], root: Path) -> list[dict[str, Any]]:
             logging.getLogger().warning("Continue all models with --resume=%s", root)
             raise
         write_json(root / "comparison.json", records)
-        write_texts(root, {"comparison.md": comparison_document(records)})
+        _write_table(records, root)
     return records
+
+
+def _write_table(records: Sequence[dict[str, Any]], root: Path) -> None:
+    """Write the table so far; a record that it cannot show must not cost the others theirs."""
+    try:
+        text = comparison_document(records)
+    except Exception as error:
+        logging.getLogger().error(
+            "The table cannot be written (%s: %s); the records are in comparison.json",
+            type(error).__name__,
+            one_line(error),
+        )
+        return
+    write_texts(root, {"comparison.md": text})

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from dataset_converters.small_files import read_json
+from recbole_margo.command_line import one_line
 from recbole_margo.config import Config
 from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.experiment.entry import Entry, build_configs, merged_settings
 from recbole_margo.experiment.first_stage import run_sharing_stages
 from recbole_margo.experiment.options import check_workers
+from recbole_margo.experiment.run_entry import check_results
 from recbole_margo.experiment.run_many import Job
 from recbole_margo.experiment.summary import summarize
 from recbole_margo.output_folder import check_unused, output_folder, taken
@@ -89,11 +91,14 @@ def resume_seeds(folder: str | Path, workers: int = 1) -> dict[str, Any]:
     root = Path(folder)
     try:
         plan = read_json(root / PLAN)
+        _check(plan)
         configs = _configs(plan)
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise CheckpointError(
-            f"{root} does not hold a comparison that can be resumed: {error}"
+            f"{root} does not hold a comparison that can be resumed: {one_line(error)}"
         ) from error
+    entries = [Entry(**entry) for entry in plan["entries"]]
+    check_results(entry.run_folder(root, seed) for seed in plan["seeds"] for entry in entries)
     with taken(root):
         return _run_all(plan, configs, root, workers)
 

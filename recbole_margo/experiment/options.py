@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from recbole_margo.command_line import CommandParser
 from recbole_margo.defaults import parse_yaml
 from recbole_margo.errors import ConfigError
 
@@ -19,7 +20,7 @@ def command_parser(
         description: what the command does.
         epilog: examples.
     """
-    return argparse.ArgumentParser(
+    return CommandParser(
         f"recbole-margo {verb}",
         description=description,
         epilog=epilog,

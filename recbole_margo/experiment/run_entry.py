@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from dataset_converters.errors import DataError
+from recbole_margo.command_line import one_line
 from recbole_margo.config import Config
 from recbole_margo.errors import RecBoleMargoError
 from recbole_margo.experiment.stored_record import read_record
@@ -13,6 +16,7 @@ from recbole_margo.run import resume_run, run_config
 
 RESULT = "result.json"
 LAST_CHECKPOINT = "checkpoint-last.pth"
+LOG = "train.log"
 
 
 def run_entry(label: str, config: Config, folder: Path) -> dict[str, Any]:
@@ -25,18 +29,31 @@ def run_entry(label: str, config: Config, folder: Path) -> dict[str, Any]:
 
     Returns:
         The result record, or one whose status is `failed`.
-
-    Raises:
-        CheckpointError: if what lies there as the record of the run is none.
     """
-    result = folder / RESULT
-    if result.is_file():
-        return read_record(result)
     last = folder / LAST_CHECKPOINT
     try:
+        if (folder / RESULT).is_file():
+            return read_record(folder / RESULT)
         return resume_run(last) if last.is_file() else run_config(config, folder)
     except Exception as error:
         # One model's failure, whatever it is, must not cost the others their results.
-        if not isinstance(error, RecBoleMargoError):
-            logging.getLogger().exception("%s failed", label)
-        return {"status": "failed", "model": label, "error": f"{type(error).__name__}: {error}"}
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        if not isinstance(error, (RecBoleMargoError, DataError)):
+            log = folder / LOG
+            where = f"; the traceback is in {log}" if log.is_file() else ""
+            logging.getLogger().error("%s failed: %s%s", label, reason, where)
+        return {"status": "failed", "model": label, "error": reason}
+
+
+def check_results(folders: Iterable[Path]) -> None:
+    """Look whether the records of the runs that have finished can be read.
+
+    Args:
+        folders: folders of runs.
+
+    Raises:
+        CheckpointError: if one is damaged.
+    """
+    for folder in folders:
+        if (folder / RESULT).is_file():
+            read_record(folder / RESULT)

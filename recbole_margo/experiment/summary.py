@@ -14,6 +14,7 @@ from recbole_margo.evaluation.significance import compare_paired, holm
 from recbole_margo.evaluation.slices import make_slices, slice_recall
 from recbole_margo.experiment.dataset_facts import dataset_facts
 from recbole_margo.experiment.entry import Entry
+from recbole_margo.report.evaluated_parts import EvaluatedParts, epochs_text
 from recbole_margo.run import PER_USER
 
 MEBIBYTE = 2**20
@@ -49,6 +50,7 @@ def summarize(
         "split": " ".join(sorted({record["split"] for record in finished})),
         "seeds": list(plan["seeds"]),
         "valid_metric": finished[0]["valid_metric"] if finished else None,
+        "absent_parts": EvaluatedParts.of_records(finished).absent,
         "reference": plan["reference"],
         "settings": dict(plan["settings"]),
         "metrics": metrics,
@@ -93,10 +95,7 @@ def _model(
             for name, column in values.items()
         },
         "seconds": [record["seconds"] for record in done],
-        "best_epochs": [
-            " + ".join(str(stage["best_epoch"] + 1) for stage in record["stages"])
-            for record in done
-        ],
+        "best_epochs": [epochs_text(record) for record in done],
         "peak_memory_mib": max(
             (max(record["peak_memory_bytes"].values()) / MEBIBYTE for record in done),
             default=None,

@@ -254,6 +254,7 @@ def summarize_sweep(summary: Mapping[str, Any]) -> dict[str, Any]:
         about = {"name": key, "meaning": known.meaning if known else None, "scale": scale}
         curves.append({**about, "points": points})
     kept = ("dataset", "eval_protocol", "split", "seeds", "valid_metric", "settings", "metrics")
+    kept += ("absent_parts",)
     return {
         "model": own["model"],
         **{key: summary[key] for key in kept},

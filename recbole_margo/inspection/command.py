@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dataset_converters.atomic import replacing
-from dataset_converters.errors import DataError
-from recbole_margo.errors import RecBoleMargoError
+from recbole_margo.command_line import CommandParser, run_command
 
 DESCRIPTION = """\
 Show what is in a dataset: interactions, degrees, cold items; of every modality coverage, norms,
@@ -27,8 +26,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after `inspect`; None takes those of the process.
 
     Returns:
-        0; 1 with `--strict` when a modality does not seem to belong to the items; 2 on bad input.
+        0; 1 with `--strict` when a modality does not seem to belong to the items; 2 on bad input;
+        more in `run_command`.
     """
+    return run_command(lambda: _inspect(arguments))
+
+
+def _inspect(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     # Imported here, because torch and RecBole take seconds that --help need not wait for.
     from recbole_margo.config import Config
@@ -43,18 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "feature_normalization": "none",
     }
     output = options.output or Path("runs") / f"inspect-{options.dataset}"
-    try:
-        make_output_folder(output, "--output")
-        config = Config("BPR", options.dataset, options.config_files.split(), settings)
-        inspection = DatasetInspection.of(config)
-        with replacing(output / "inspection.json") as temporary:
-            content = json.dumps(inspection.to_json(), indent=2, ensure_ascii=False)
-            temporary.write_text(f"{content}\n", encoding="utf-8")
-        with replacing(output / "inspection.png") as temporary:
-            draw_dataset(temporary, inspection.figure)
-    except (RecBoleMargoError, DataError, OSError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
+    make_output_folder(output, "--output")
+    config = Config("BPR", options.dataset, options.config_files.split(), settings)
+    inspection = DatasetInspection.of(config)
+    with replacing(output / "inspection.json") as temporary:
+        content = json.dumps(inspection.to_json(), indent=2, ensure_ascii=False)
+        temporary.write_text(f"{content}\n", encoding="utf-8")
+    with replacing(output / "inspection.png") as temporary:
+        draw_dataset(temporary, inspection.figure)
     sys.stdout.write(f"{inspection}\n\n")
     for warning in inspection.warnings:
         sys.stdout.write(f"warning: {warning}\n")
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="recbole-margo inspect",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from recbole_margo.config import Config
 from recbole_margo.errors import ConfigError
+from recbole_margo.experiment.ablation import FULL_MODEL
 from recbole_margo.experiment.compare_seeds import PLAN as COMPARISON_PLAN
 from recbole_margo.experiment.compare_seeds import compare_seeds, resume_seeds
+from recbole_margo.experiment.required_parts import require_part
 from recbole_margo.experiment.trained_run import TrainedRun
 from recbole_margo.output_folder import check_unused, taken
 from recbole_margo.reliability.robustness_items import CorruptedItems
@@ -41,6 +44,8 @@ def study_robustness(
     """
     folder = Path(output_dir)
     plan.check()
+    config = Config(FULL_MODEL, plan.dataset, config_dict=dict(plan.settings))
+    require_part(config, "test", "a robustness study")
     check_unused(folder, "study")
     with taken(folder):
         check_unused(folder, "study")

@@ -49,6 +49,7 @@ def summarize_robustness(
         "split": comparison["split"],
         "seeds": list(plan.seeds),
         "valid_metric": comparison["valid_metric"],
+        "absent_parts": list(comparison["absent_parts"]),
         "share": dict(plan.share),
         "kind": plan.kind,
         "signal_to_noise": plan.signal_to_noise if plan.kind == "noise" else None,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recbole_margo.report.files import csv_text
-from recbole_margo.report.table import Cell, Table, clean
+from recbole_margo.report.table import NOTHING, Cell, Table, clean
 
 COORDINATE_NAMES = {
     "weights": "weights",
@@ -47,7 +47,6 @@ COUNTING_NOTES = (
     "The intervals are Wilson's, 95 %, as if batches were independent; batches of one training "
     "are not, so read them as a lower bound of the uncertainty.",
 )
-NOTHING = "–"
 
 
 def agreement_table(summary: Mapping[str, Any]) -> Table:

@@ -11,7 +11,6 @@ from tabulate import LATEX_ESCAPE_RULES
 from recbole_margo.report.comparison_figures import draw_comparison
 from recbole_margo.report.comparison_page import comparison_page
 from recbole_margo.report.comparison_summary import (
-    NOTHING,
     conditions,
     failure_lines,
     finished_seeds,
@@ -30,6 +29,7 @@ from recbole_margo.report.figures import drawings_of, figure_files
 from recbole_margo.report.files import csv_text, json_text, write_texts
 from recbole_margo.report.table import (
     DAGGER,
+    NOTHING,
     clean,
     markdown_paragraphs,
     markdown_table,
@@ -159,6 +159,8 @@ def _csv_rows(summary: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 def _csv_values(summary: Mapping[str, Any], entry: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     seeds = finished_seeds(summary, entry)
     for seed, value in zip(seeds, entry.get("valid") or [], strict=False):
+        if value is None:
+            continue
         metric = str(summary["valid_metric"]).lower()
         yield {"on": "valid", "metric": metric, "statistic": "value", "seed": seed, "value": value}
     for metric in summary["metrics"]:

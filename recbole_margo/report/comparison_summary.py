@@ -9,11 +9,11 @@ from typing import Any
 from recbole.evaluator.register import metrics_dict, smaller_metrics
 
 from recbole_margo.errors import RecBoleMargoError
-from recbole_margo.report.table import clean
+from recbole_margo.report.evaluated_parts import NOT_TESTED, EvaluatedParts
+from recbole_margo.report.table import NOTHING, clean
 from recbole_margo.report.tables import PROTOCOL_MEANING
 
 ALPHA = 0.05
-NOTHING = "–"
 
 
 def metric_name(key: str) -> str:
@@ -59,7 +59,9 @@ def finished_seeds(summary: Mapping[str, Any], entry: Mapping[str, Any]) -> list
     """
     errors = entry.get("errors") or {}
     left = [seed for seed in summary["seeds"] if str(seed) not in errors]
-    count = max((len(values) for values in (entry.get("values") or {}).values()), default=0)
+    # Without a test part there are values of validation alone.
+    lists = [*(entry.get("values") or {}).values(), entry.get("valid") or []]
+    count = max(len(values) for values in lists)
     if count > len(left):
         raise RecBoleMargoError(
             f"the comparison names {len(left)} seeds of {entry['label']!r} that did not fail "
@@ -198,7 +200,10 @@ def how_evaluated(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     if summary["eval_protocol"] is not None:
         found.append(("Evaluation protocol", protocol_text(summary["eval_protocol"])))
     if summary["valid_metric"] is not None:
-        found.append(("Selected by", f"{metric_name(summary['valid_metric'])} on validation"))
+        parts = EvaluatedParts.of_summary(summary)
+        chosen = parts.selection(metric_name(summary["valid_metric"]))
+        found.append(("Selection", chosen))
+        found += [] if parts.test else [("Test", NOT_TESTED)]
     return found
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from recbole_margo.report.comparison_summary import (
     ALPHA,
-    NOTHING,
     failure_lines,
     finished_seeds,
     has_results,
@@ -23,7 +22,8 @@ from recbole_margo.report.comparison_summary import (
     slices_by_kind,
     tested_users,
 )
-from recbole_margo.report.table import DAGGER, Cell, Table, clean, table_text
+from recbole_margo.report.evaluated_parts import EvaluatedParts
+from recbole_margo.report.table import DAGGER, NOTHING, Cell, Table, clean, table_text
 
 SMALLER = "↓"
 
@@ -107,6 +107,10 @@ def _result_notes(summary: Mapping[str, Any]) -> Iterator[str]:
         yield "Where a seed failed or was not run, over those that finished, see the column seeds."
     if any(is_smaller_better(metric) for metric in summary["metrics"]):
         yield f"{SMALLER}: smaller is better."
+    parts = EvaluatedParts.of_summary(summary)
+    yield from parts.absences()
+    if not parts.test:
+        return
     reference = clean(summary["reference"])
     if tested_users(summary):
         yield (
@@ -154,13 +158,19 @@ def runs_table(summary: Mapping[str, Any]) -> Table:
     chosen = summary["valid_metric"]
     headers = ("model", "seed", f"validation {metric_name(chosen) if chosen else 'metric'}")
     return Table(
-        "Runs", (*headers, f"test {tested}", "best epoch", "seconds"), tuple(rows), RUN_NOTES
+        "Runs",
+        (*headers, f"test {tested}", "best epoch", "seconds"),
+        tuple(rows),
+        _run_notes(summary),
     )
 
 
-RUN_NOTES = (
-    "The best epoch on validation was tested; of a training in stages, each stage's is told.",
-)
+def _run_notes(summary: Mapping[str, Any]) -> tuple[str, ...]:
+    """Say which epoch is the result and whether it was tested."""
+    parts = EvaluatedParts.of_summary(summary)
+    which = "The best epoch on validation" if parts.valid else "The last epoch, without validation,"
+    what = "was tested" if parts.test else "is the result; there is no test part"
+    return (f"{which} {what}; of a training in stages, each stage's is told.",)
 
 
 def _at(values: Sequence[Any] | None, place: int) -> Any:

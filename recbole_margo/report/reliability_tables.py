@@ -6,9 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recbole_margo.report.table import Cell, Table, clean
+from recbole_margo.report.table import NOTHING, Cell, Table, clean
 
-NOTHING = "–"
 TITLE_SIGNS = 40
 
 

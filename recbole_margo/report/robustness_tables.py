@@ -6,14 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from recbole_margo.report.comparison_summary import (
-    NOTHING,
     how_evaluated,
     is_smaller_better,
     metric_name,
     number,
     shown_settings,
 )
-from recbole_margo.report.table import Cell, Table, clean, table_text
+from recbole_margo.report.table import NOTHING, Cell, Table, clean, table_text
 
 KINDS = {
     "swap": "rows swapped among the chosen items",

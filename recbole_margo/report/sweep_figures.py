@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from recbole_margo.report.comparison_summary import is_smaller_better, metric_name
+from recbole_margo.report.evaluated_parts import EvaluatedParts
 from recbole_margo.report.figures import COLORS, draw, new_figure
 from recbole_margo.report.sweep_tables import mean_and_deviation, values_of
 from recbole_margo.report.table import clean
@@ -51,7 +52,8 @@ def panel_metrics(swept: Mapping[str, Any]) -> list[tuple[str, str]]:
     cut_off = chosen.partition("@")[2]
     alike = [metric for metric in others if metric.partition("@")[2] == cut_off]
     tested = [chosen] if chosen in swept["metrics"] else []
-    return [("valid", chosen), *(("test", metric) for metric in [*tested, *(alike or others)[:1]])]
+    shown = [("test", metric) for metric in [*tested, *(alike or others)[:1]]]
+    return [("valid", chosen), *shown] if EvaluatedParts.of_summary(swept).valid else shown
 
 
 def sweep_figure(swept: Mapping[str, Any]) -> Figure | None:
@@ -61,16 +63,16 @@ def sweep_figure(swept: Mapping[str, Any]) -> Figure | None:
         swept: the sweep.
 
     Returns:
-        The figure, None if no run finished.
+        The figure, None if no run finished or was evaluated.
     """
     curves = [
         curve
         for curve in swept["hyperparameters"]
         if any(point["seeds"] for point in curve["points"])
     ]
-    if not curves:
-        return None
     columns = panel_metrics(swept)
+    if not curves or not columns:
+        return None
     figure = new_figure(ROW_HEIGHT * len(curves) + 0.9)
     panels = figure.subplots(len(curves), len(columns), sharey="col", squeeze=False)
     for row, curve in zip(panels, curves, strict=True):

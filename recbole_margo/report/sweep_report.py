@@ -112,4 +112,6 @@ def _csv_rows(swept: Mapping[str, Any]) -> Iterator[list[Any]]:
             measured += [("test", clean(metric), point["test"][metric]) for metric in point["test"]]
             for on, metric, values in measured:
                 for seed, value in zip(point["seeds"], values, strict=True):
+                    if value is None:
+                        continue
                     yield [*about, seed, on, metric, value]

@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recbole_margo.report.comparison_summary import (
-    NOTHING,
     how_evaluated,
     is_smaller_better,
     metric_name,
     number,
     shown_settings,
 )
-from recbole_margo.report.table import Cell, Table, clean, table_text
+from recbole_margo.report.evaluated_parts import EvaluatedParts
+from recbole_margo.report.table import NOTHING, Cell, Table, clean, table_text
 
 OWN_MARK = "(own)"
 
@@ -40,7 +40,8 @@ def values_of(point: Mapping[str, Any], on: str, metric: str) -> list[float]:
         on: `valid`, where only the metric of selection is known, or `test`.
         metric: a metric as RecBole's results name it.
     """
-    return list(point["valid"] if on == "valid" else point["test"].get(metric, []))
+    values = point["valid"] if on == "valid" else point["test"].get(metric, [])
+    return [value for value in values if value is not None]
 
 
 def sweep_text(swept: Mapping[str, Any], style: str = "simple", bold: str = "**{}**") -> str:
@@ -92,7 +93,7 @@ def _table(swept: Mapping[str, Any], curve: Mapping[str, Any]) -> Table:
 
 
 def _best_on_validation(curve: Mapping[str, Any], metric: str) -> str:
-    means = [mean_and_deviation(point["valid"])[0] for point in curve["points"]]
+    means = [mean_and_deviation(values_of(point, "valid", metric))[0] for point in curve["points"]]
     there = [mean for mean in means if mean is not None and math.isfinite(mean)]
     if not there:
         return NOTHING
@@ -114,9 +115,15 @@ def sweep_notes(swept: Mapping[str, Any]) -> list[str]:
         over_seeds,
         f"{OWN_MARK}: the value that the model has in the other curves; it was trained once and "
         "belongs to all of them.",
-        "Best mean on validation in bold. Choose a value by validation: a value chosen by its test "
-        "metric makes that metric too good.",
+        *EvaluatedParts.of_summary(swept).absences(),
+        *(BOLD_NOTES if EvaluatedParts.of_summary(swept).valid else ()),
     ]
+
+
+BOLD_NOTES = (
+    "Best mean on validation in bold. Choose a value by validation: a value chosen by its test "
+    "metric makes that metric too good.",
+)
 
 
 def sweep_failures(swept: Mapping[str, Any]) -> list[str]:

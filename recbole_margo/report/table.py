@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from tabulate import tabulate
 
 DAGGER = "†"
+# Stands where there is no value.
+NOTHING = "–"
 # What Markdown or a page made from it would take for markup.
 MARKDOWN_SIGNS = re.compile(r"([\\`*_\[\]|~])")
 

@@ -9,13 +9,23 @@ from typing import Any
 from recbole.evaluator.register import smaller_metrics
 from tabulate import tabulate
 
+from recbole_margo.report.evaluated_parts import (
+    PART_NAMES,
+    EvaluatedParts,
+    epoch_text,
+    epochs_text,
+)
+from recbole_margo.report.table import NOTHING
+
 MEBIBYTE = 2**20
 
 
 def comparison_table(
     records: Sequence[Mapping[str, Any]], style: str = "github", bold: str = "**{}**"
 ) -> str:
-    """Return one row per model: test metrics (best in bold), training time and peak memory.
+    """Return one row per model: metrics (best in bold), training time and peak memory.
+
+    The metrics are those of the test, of validation where there was nothing to test.
 
     Args:
         records: result records, see `recbole_margo.run`; failed ones show their error.
@@ -26,17 +36,18 @@ def comparison_table(
         The table as text.
     """
     finished = [record for record in records if record["status"] == "finished"]
-    metrics = list(finished[0]["test"]) if finished else []
+    part = EvaluatedParts.of_records(finished).shown
+    values = {id(record): record[part] if part else {} for record in finished}
+    metrics = list(dict.fromkeys(metric for of_run in values.values() for metric in of_run))
     best = {
-        metric: _best_of(metric)(record["test"][metric] for record in finished)
+        metric: _best_of(metric)(of_run[metric] for of_run in values.values() if metric in of_run)
         for metric in metrics
     }
 
     def shown(record: Mapping[str, Any], metric: str) -> str:
-        value = record["test"][metric]
+        text = _decimals(values[id(record)].get(metric))
         # Equal to the four decimals that are printed counts as equally good.
-        text = f"{value:.4f}"
-        return bold.format(text) if text == f"{best[metric]:.4f}" else text
+        return bold.format(text) if text == _decimals(best[metric]) else text
 
     rows = [_row(record, metrics, shown) for record in records]
     headers = ["model", "status"]
@@ -50,6 +61,10 @@ def terminal_bold() -> str:
     return "\033[1m{}\033[0m" if sys.stdout.isatty() else "**{}**"
 
 
+def _decimals(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.4f}"
+
+
 def _best_of(metric: str) -> Callable[[Iterable[float]], float]:
     return min if metric.split("@")[0] in smaller_metrics else max
 
@@ -61,12 +76,11 @@ def _row(
 ) -> list[str]:
     if record["status"] != "finished":
         return [record["model"], "failed"]
-    epochs = " + ".join(str(stage["best_epoch"] + 1) for stage in record["stages"])
     peak = record["peak_memory_bytes"]
     return [
         record["model"],
         *(shown(record, metric) for metric in metrics),
-        epochs,
+        epochs_text(record),
         f"{record['seconds']:.1f}",
         f"{max(peak.values()) / MEBIBYTE:.0f}",
     ]
@@ -85,16 +99,36 @@ def comparison_document(records: Sequence[Mapping[str, Any]]) -> str:
         splits = sorted({record["split"] for record in finished})
         same = "all models share it" if len(splits) == 1 else "NOT the same for all models"
         lines += [
-            f"Dataset `{first['dataset']}`, seed {first['seed']}, test metrics, evaluation "
-            f"protocol `{first['eval_protocol']}` ({PROTOCOL_MEANING[first['eval_protocol']]}).",
-            f"Selected on validation by {first['valid_metric']}; the test set was scored once per "
-            "trained model.",
+            f"Dataset `{first['dataset']}`, seed {first['seed']}, {shown_metrics(finished)}, "
+            f"evaluation protocol `{first['eval_protocol']}` "
+            f"({PROTOCOL_MEANING[first['eval_protocol']]}).",
+            *_how_selected(finished),
             f"Split {', '.join(splits)}: {same}. Modalities: "
             f"{', '.join(first['modalities'] or []) or 'none'}.",
         ]
         lines += [line for record in finished for line in _stage_lines(record)]
     lines += [f"\n{line}" for line in failures(records)]
     return "\n".join(lines) + "\n"
+
+
+def shown_metrics(records: Sequence[Mapping[str, Any]]) -> str:
+    """Return which metrics `comparison_table` shows, in words.
+
+    Args:
+        records: result records of finished runs.
+    """
+    part = EvaluatedParts.of_records(records).shown
+    return f"{PART_NAMES[part]} metrics" if part else "no metrics"
+
+
+def _how_selected(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    parts = EvaluatedParts.of_records(records)
+    lines = parts.absences()
+    if parts.valid:
+        lines.append(f"Selected on validation by {records[0]['valid_metric']}.")
+    if parts.test:
+        lines.append("The test set was scored once per trained model.")
+    return [" ".join(lines)]
 
 
 def failures(records: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -122,12 +156,17 @@ def _stage_lines(record: Mapping[str, Any]) -> list[str]:
     lines = ["", f"Stages of {record['model']}:", ""]
     metric = record["valid_metric"].lower()
     for stage in record["stages"]:
-        valid, test = stage["valid"].get(metric), stage["test"].get(metric)
-        lines.append(
-            f"- {stage['name']}: best epoch {stage['best_epoch'] + 1} of {stage['epochs']}, "
-            f"{metric} {valid:.4f} on validation, {test:.4f} on test"
-        )
-    if not record["last_stage_is_best"]:
+        if stage["best_epoch"] >= 0:
+            line = f"- {stage['name']}: best epoch {epoch_text(stage)} of {stage['epochs']}"
+        else:
+            line = f"- {stage['name']}: {stage['epochs']} epochs, not validated"
+        measured = [
+            f"{_decimals(stage[part][metric])} on {PART_NAMES[part]}"
+            for part in PART_NAMES
+            if metric in stage[part]
+        ]
+        lines.append(f"{line}, {metric} {', '.join(measured)}" if measured else line)
+    if record["last_stage_is_best"] is False:
         lines.append(
             "- No epoch of the last stage reached the first stage's best validation score."
         )

@@ -12,6 +12,7 @@ from recbole_margo.report.comparison_summary import (
     protocol_text,
     shown_settings,
 )
+from recbole_margo.report.evaluated_parts import EvaluatedParts
 from recbole_margo.report.table import Cell, Table, clean, table_text
 
 BEST_SHOWN = 10
@@ -179,11 +180,15 @@ def final_table(summary: Mapping[str, Any]) -> Table | None:
     over = f"One training (seed {listed})"
     if len(seeds) > 1:
         over = f"Mean ± sample standard deviation over {len(seeds)} trainings (seeds {listed})"
+    parts = EvaluatedParts.of_summary(final)
+    tested = ", each tested once" if parts.test else ""
     notes = (
-        f"{over} with the values of trial {summary['best']}, each tested once.",
+        f"{over} with the values of trial {summary['best']}{tested}.",
+        *parts.absences(),
         *_selection_note(summary),
     )
-    return Table("Test of the best values", ("metric", "value"), tuple(rows), notes)
+    title = f"{'Test' if parts.test else 'Validation'} of the best values"
+    return Table(title, ("metric", "value"), tuple(rows), notes)
 
 
 def _selection_note(summary: Mapping[str, Any]) -> list[str]:

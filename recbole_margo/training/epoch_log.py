@@ -104,6 +104,11 @@ class EpochLog:
                 f"{stage.name} ended after {stage.epochs} epochs; the best, epoch "
                 f"{stage.best_epoch + 1}, had {metric} {stage.best_score:.4f}."
             )
+        else:
+            self._write(
+                f"{stage.name} ended after {stage.epochs} epochs without a validation score; its "
+                "last parameters are its result."
+            )
 
     def _write(self, message: str) -> None:
         self.logger.log(self.level, message)

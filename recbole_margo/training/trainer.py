@@ -142,7 +142,7 @@ class MultimodalTrainer(RankingTrainer):
             for name in self.model.training_stages[max(len(self.progress) - 1, 0) :]:
                 self._begin_stage(name, fit)
                 self._fit_stage(fit)
-                self._end_stage()
+                self._end_stage(fit)
         except KeyboardInterrupt:
             if saved and self.last_model_file.is_file():
                 self.logger.warning(
@@ -152,7 +152,7 @@ class MultimodalTrainer(RankingTrainer):
             raise
         final = self.progress[-1]
         self._compare_stages()
-        self._add_hparam_to_tensorboard(final.best_score if valid_data else 0.0)
+        self._add_hparam_to_tensorboard(0.0 if final.best_score is None else final.best_score)
         self.tensorboard.flush()
         return (final.best_score, final.best_result) if valid_data else (-1, None)
 
@@ -292,9 +292,11 @@ class MultimodalTrainer(RankingTrainer):
             path = self.stage_model_file(self.progress[-1].name)
             write_checkpoint(path, self._state())
 
-    def _end_stage(self) -> None:
-        if self._best_state:
-            self.model.load_state_dict(self._best_state)
+    def _end_stage(self, fit: _Fit) -> None:
+        if not self._best_state:
+            # No epoch was trained, or validation never gave a number: the last state is the result.
+            self._keep_best(fit)
+        self.model.load_state_dict(self._best_state)
         self._epoch_log.stage_ended(self.progress[-1], self.valid_metric)
 
     def _compare_stages(self) -> None:

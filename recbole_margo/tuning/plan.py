@@ -11,6 +11,7 @@ from dataset_converters.small_files import read_json
 from recbole_margo.config import Config
 from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.experiment.entry import Entry, build_configs
+from recbole_margo.experiment.required_parts import require_part
 from recbole_margo.run import write_json
 from recbole_margo.tuning.search_space import Dimension, search_space
 
@@ -96,11 +97,7 @@ class TuningPlan:
         whole = all(type(seed) is int for seed in self.seeds)
         if not whole or len(set(self.seeds)) < len(self.seeds):
             raise ConfigError(f"--seeds must be different whole numbers, found {list(self.seeds)}")
-        if own["eval_step"] < 1:
-            raise ConfigError(
-                "a search needs validation: `eval_step` must be at least 1, "
-                f"found {own['eval_step']}"
-            )
+        require_part(own, "valid", "a search")
         for dimension in self.space:
             for value in dimension.ends():
                 self.config({dimension.key: value})

@@ -107,10 +107,11 @@ def _importances(plan: TuningPlan, study: Any) -> tuple[dict[str, float] | None,
 
 def _final(summary: Mapping[str, Any]) -> dict[str, Any]:
     (entry,) = summary["models"]
-    valid = entry["valid"]
+    valid = [score for score in entry["valid"] if score is not None]
     return {
         "seeds": list(summary["seeds"]),
         "split": summary["split"],
+        "absent_parts": list(summary["absent_parts"]),
         "metrics": list(summary["metrics"]),
         "valid": valid,
         "valid_mean": statistics.fmean(valid) if valid else None,

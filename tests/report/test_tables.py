@@ -26,6 +26,7 @@ def record(model: str, recall: float, **changes: Any) -> dict[str, Any]:
         "split": "abc",
         "stages": [stage],
         "last_stage_is_best": True,
+        "valid": {"recall@20": recall},
         "test": {"recall@20": recall},
         "seconds": 1.25,
         "peak_memory_bytes": {"host": 3 * 2**20},

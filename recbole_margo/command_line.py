@@ -1,0 +1,131 @@
+"""How every verb of the command line ends: one line for what is wrong, and a status."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+from dataset_converters.errors import DataError
+from recbole_margo.errors import ConfigError, RecBoleMargoError, TrainingError
+
+FAILED, BAD_INPUT, DEFECT, INTERRUPTED, CLOSED = 1, 2, 70, 130, 128 + 13
+DEBUG_VARIABLE = "RECBOLE_MARGO_DEBUG"
+# What a path that was named may cause; other errors of the system, a full disk, are no bad input.
+ERRORS_OF_PATHS = (
+    FileExistsError,
+    FileNotFoundError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+)
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A parser that says what is wrong in one line, as all other errors are said."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise a `ConfigError` in place of printing the usage and leaving.
+
+        Args:
+            message: what is wrong.
+        """
+        raise ConfigError(f"{message}; `{self.prog} --help` says what there is")
+
+
+def run_command(command: Callable[[], int]) -> int:
+    """Run a verb and return the exit status of the process.
+
+    An error of ours is one line on stderr. So is an exception that nobody foresaw, which is a
+    defect; its traceback goes to a file, or to stderr if `RECBOLE_MARGO_DEBUG` is 1.
+
+    Args:
+        command: what the verb does; returns its status.
+
+    Returns:
+        The verb's own status; 2 on bad input, 1 if training failed or the machine is at its limits,
+        130 when interrupted, 141 if nobody reads the output any more, 70 on a defect.
+    """
+    try:
+        status = command()
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return INTERRUPTED
+    except BrokenPipeError:
+        _discard_output()
+        return CLOSED
+    except Exception as error:
+        message, status = _verdict(error)
+        sys.stderr.write(f"error: {message}\n")
+        if os.environ.get(DEBUG_VARIABLE) == "1":
+            traceback.print_exception(error)
+    return status
+
+
+def _verdict(error: Exception) -> tuple[str, int]:
+    """Return what to say of an error, in one line, and the status it ends with."""
+    shown = one_line(error)
+    if isinstance(error, TrainingError):
+        return shown, FAILED
+    if isinstance(error, (RecBoleMargoError, DataError)):
+        return shown, BAD_INPUT
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror or shown}", (
+            BAD_INPUT if isinstance(error, ERRORS_OF_PATHS) else FAILED
+        )
+    if isinstance(error, MemoryError) or "allocate" in shown:
+        return f"the memory is full ({type(error).__name__}: {shown or 'no details'})", FAILED
+    return f"unexpected {type(error).__name__}: {shown}; {_report(error)}", DEFECT
+
+
+def one_line(error: BaseException) -> str:
+    """Return the message of an exception without line breaks.
+
+    Args:
+        error: the exception.
+    """
+    return " ".join(str(error).split())
+
+
+def _report(error: Exception) -> str:
+    """Write the traceback of a defect into a file and return what to do with it."""
+    please = "this is a defect of recbole-margo, please report it"
+    if os.environ.get(DEBUG_VARIABLE) == "1":
+        return please
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="recbole-margo-error-", suffix=".txt", delete=False, encoding="utf-8"
+        ) as file:
+            file.write(f"{' '.join(sys.argv)}\n\n")
+            traceback.print_exception(error, file=file)
+    except OSError:
+        return f"{please} with the traceback that {DEBUG_VARIABLE}=1 shows"
+    return f"{please} with {file.name}"
+
+
+def _discard_output() -> None:
+    """Let nothing more be written to a standard output that nobody reads."""
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+    except (OSError, ValueError):  # an output without a descriptor
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")
+
+
+def let_sigterm_interrupt() -> None:
+    """Let SIGTERM end the process as Ctrl-C does, so that what is open is closed."""
+    with suppress(ValueError):  # Only the main thread of a process may say so.
+        signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(signal_number: int, frame: Any) -> NoReturn:
+    raise KeyboardInterrupt
