@@ -106,6 +106,25 @@ def load_item_features(config: Any, dataset: Any) -> ItemFeatures:
     return ItemFeatures(modalities, tuple(matrices), mask, checksums, corrupted)
 
 
+def check_features(config: Any) -> None:
+    """Look whether the feature files are there that a configuration names; reads none of them.
+
+    Args:
+        config: as in `load_item_features`.
+
+    Raises:
+        FeatureError: the files do not exist, are damaged, or are of other modalities.
+        ConfigError: as `load_item_features` does.
+    """
+    folder, manifest = _manifest(config)
+    modalities = _chosen_modalities(config["modalities"], manifest, folder)
+    _normalizations(config["feature_normalization"], modalities, manifest)
+    reduced_columns(config["feature_reduction"], list(manifest.modalities))
+    feature_type(config["feature_precision"])
+    for modality in modalities:
+        read_modality(folder, manifest.modalities[modality])
+
+
 def _corrupt(
     config: Any,
     matrices: Sequence[Tensor],

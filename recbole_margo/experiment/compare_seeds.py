@@ -106,7 +106,8 @@ def resume_seeds(folder: str | Path, workers: int = 1) -> dict[str, Any]:
 def _check(plan: Mapping[str, Any]) -> None:
     labels = [entry["label"] for entry in plan["entries"]]
     seeds = plan["seeds"]
-    if not seeds or len(set(seeds)) < len(seeds) or not all(type(seed) is int for seed in seeds):
+    whole = all(type(seed) is int for seed in seeds)
+    if not seeds or not whole or len(set(seeds)) < len(seeds):
         raise ConfigError(f"`seeds` must be different whole numbers, found {seeds}")
     if plan["reference"] not in labels:
         raise ConfigError(

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from recbole_margo.config import Config, known_keys
+from recbole_margo.data.features import check_features
 from recbole_margo.data.protocol import check_dataset
 from recbole_margo.defaults import read_yaml
 from recbole_margo.errors import ConfigError
+from recbole_margo.model.base import MultimodalRecommender
 
 
 @dataclass(frozen=True)
@@ -103,4 +105,6 @@ def build_configs(
         }
         configs[entry.label] = Config(entry.model, dataset, config_dict={**taken, **entry.settings})
         check_dataset(configs[entry.label])
+        if issubclass(configs[entry.label].model_class, MultimodalRecommender):
+            check_features(configs[entry.label])
     return configs

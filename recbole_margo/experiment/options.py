@@ -52,12 +52,12 @@ def read_seeds(text: str) -> list[int]:
         text: the value of `--seeds`.
 
     Raises:
-        ConfigError: if it is neither.
+        ConfigError: if it is neither, or the list is empty.
     """
     seeds = parse_yaml(text, origin="the value of --seeds")
     if type(seeds) is int and seeds > 0:
         return list(range(1, seeds + 1))
-    if isinstance(seeds, list):
+    if seeds and isinstance(seeds, list):
         return seeds
     raise ConfigError(f"--seeds must be a number or a list such as [1, 2, 3], found {text!r}")
 

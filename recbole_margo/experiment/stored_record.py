@@ -18,6 +18,8 @@ FINISHED = {
     "valid_metric": str,
     "config": dict,
     "stages": list,
+    "valid": dict,
+    "test": dict,
 }
 
 
@@ -48,4 +50,9 @@ def read_record(path: Path) -> dict[str, Any]:
                 f"{path} is not the record of a run: expected `{key}` of type {kind.__name__}, "
                 f"found {str(record.get(key))[:60]!r}; delete the file to train the model again"
             )
+    if not record["stages"] or not {"model", "dataset"} <= record["config"].keys():
+        raise CheckpointError(
+            f"{path} is not the record of a run: expected `stages`, and `model` and `dataset` in "
+            "`config`; delete the file to train the model again"
+        )
     return record

@@ -86,13 +86,13 @@ def _write_plan(plan: TuningPlan, output_dir: str | None) -> Path:
 def _new_plan(options: argparse.Namespace, settings: dict[str, object]) -> TuningPlan:
     over = [key.strip() for key in (options.over or "").split(",") if key.strip()]
     return TuningPlan.make(
-        options.model or "MARGO",
-        options.dataset or "ml-100k",
+        "MARGO" if options.model is None else options.model,
+        "ml-100k" if options.dataset is None else options.dataset,
         settings,
         over=over,
         own_space=options.space or (),
         trials=20 if options.trials is None else options.trials,
-        seeds=read_seeds(options.seeds) if options.seeds else (),
+        seeds=() if options.seeds is None else read_seeds(options.seeds),
         # In a storage for several searches each has a name of its own.
         study=f"tune-{secrets.token_hex(4)}" if options.storage else "tune",
         storage=shown_url(options.storage) if options.storage else None,
