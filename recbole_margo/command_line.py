@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NoReturn
 
+from dataset_converters.disk import FULL
 from dataset_converters.errors import DataError
 from recbole_margo.errors import ConfigError, RecBoleMargoError, TrainingError
 
@@ -77,6 +78,13 @@ def _verdict(error: Exception) -> tuple[str, int]:
         return shown, FAILED
     if isinstance(error, (RecBoleMargoError, DataError)):
         return shown, BAD_INPUT
+    if isinstance(error, OSError) and error.errno in FULL:
+        where = error.filename or "a file"
+        return (
+            f"{where} cannot be written: the disk is full ({error.strerror}). Free some space, "
+            "then give the command again; runs go on with --resume=",
+            FAILED,
+        )
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror or shown}", (

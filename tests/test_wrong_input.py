@@ -264,10 +264,6 @@ def result_cases() -> dict[str, Case]:
             ["compare", "--models=BPR", DATASET, "--output_dir=run", *words(GIVEN)],
             nothing,
         ),
-        "compare: the same model twice": (
-            ["compare", "--models=BPR,BPR", DATASET, "--output_dir=out", *words(GIVEN)],
-            nothing,
-        ),
         "compare: unknown reference": (
             ["compare", "--models=BPR", "--reference=x", DATASET, *words(GIVEN)],
             nothing,
@@ -304,11 +300,6 @@ def data_cases() -> dict[str, Case]:
         "inspect: header without types": (inspect, text(INTER, "user_id\titem_id\nu0\ti0\n")),
         "inspect: empty file": (inspect, text(INTER, "")),
         "inspect: other separator": (inspect, text(INTER, "user_id:token,item_id:token\nu0,i0\n")),
-        "inspect: no column of items": (inspect, text(INTER, "user_id:token\tx:token\nu0\ti0\n")),
-        "inspect: ragged rows": (
-            inspect,
-            text(INTER, "user_id:token\titem_id:token\nu0\ti0\nu1\ti1\tx\ty\n"),
-        ),
         "inspect: a row of features too few": (inspect, row_too_few),
         "inspect: cut features": (inspect, cut(f"{features}.npy")),
         "inspect: no features": (inspect, gone(f"{features}.npy")),

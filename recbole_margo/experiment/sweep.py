@@ -253,8 +253,8 @@ def summarize_sweep(summary: Mapping[str, Any]) -> dict[str, Any]:
         points.sort(key=lambda point: _rank(point["value"]))
         about = {"name": key, "meaning": known.meaning if known else None, "scale": scale}
         curves.append({**about, "points": points})
-    kept = ("dataset", "eval_protocol", "split", "seeds", "valid_metric", "settings", "metrics")
-    kept += ("absent_parts",)
+    kept = ["dataset", "eval_protocol", "split", "seeds", "valid_metric", "settings", "metrics"]
+    kept.append("absent_parts")
     return {
         "model": own["model"],
         **{key: summary[key] for key in kept},
