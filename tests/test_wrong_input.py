@@ -39,7 +39,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert main(["sweep", *over, "--output_dir=swp", *many, *plain]) == 0
         corrupt = ["--corrupt", "text=0.3", "--models=MARGO", "--seeds=[1]", DATASET]
         assert main(["robustness", *corrupt, "--output_dir=rob", *small]) == 0
-    return root
+    # Runs remember where their data were: what is spoiled in a copy must not be found there.
+    return root.rename(root.with_name("made-and-moved"))
 
 
 @pytest.fixture

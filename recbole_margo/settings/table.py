@@ -152,5 +152,5 @@ RULES: dict[str, Rule] = {
     "discretization": optional(
         mapping_to(mapping({"method": choice("ED", "LD"), "bucket": integer(1)}))
     ),
-    "benchmark_filename": optional(list_of(text, least=3, most=3)),
+    "benchmark_filename": optional(list_of(text)),
 }

@@ -321,18 +321,6 @@ def test_stock_recbole_trains_without_a_part(
     assert bool(result["test_result"]) is test
 
 
-@pytest.mark.parametrize("model", ["MARGO", "VBPR", "BPR"])
-def test_without_an_epoch_the_initial_parameters_are_tested(
-    model: str, settings: dict[str, Any], tmp_path: Path
-) -> None:
-    write_world(tmp_path / "data")
-    given = {**(settings if model == "MARGO" else small(settings)), "epochs": 0}
-    (record,) = compare([model], NAME, config_dict=given, output_dir="out")
-    assert record["status"] == "finished", record
-    assert record["test"]
-    assert "0 (last)" in Path("out/comparison.md").read_text()
-
-
 def test_a_run_without_validation_is_resumed_with_equal_numbers(
     settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
