@@ -126,7 +126,6 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"load_col": ["user_id"]}, "`load_col` must be a mapping"),
     ({"unload_col": {"inter": ["rating"]}}, "set `load_col` to null"),
     ({"rm_dup_inter": "middle"}, "`rm_dup_inter`"),
-    ({"benchmark_filename": ["train", "test"]}, "3 entries"),
     ({"threshold": {"rating": 4}}, r'val_interval: \{rating: "\[4,inf\)"\}'),
 ]
 
