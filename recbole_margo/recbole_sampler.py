@@ -54,6 +54,8 @@ def refuse_users_who_know_all(sampler: Any, users: Any) -> None:
             f"take them out of {dataset.dataset_name}.{dataset.benchmark_filename_list[0]}.inter "
             "and the other parts"
         )
+    if sampler.phase != "train":
+        remedy += ", or rank all items: `mode: full` in `eval_args`"
     raise DataError(
         f"{len(full)} users know all {sampler.item_num - 1} items in the phase {sampler.phase} "
         f"({', '.join(tokens)}{more}), so that no negative can be drawn for them: {remedy}"

@@ -12,7 +12,7 @@ from recbole.data.dataloader import NegSampleEvalDataLoader
 from recbole.sampler import Sampler
 from torch import Tensor
 
-from recbole_margo.errors import ConfigError
+from recbole_margo.recbole_sampler import refuse_users_who_know_all
 
 
 def keep_candidates(loader: Any, seed: int, train: Any = None) -> None:
@@ -28,7 +28,7 @@ def keep_candidates(loader: Any, seed: int, train: Any = None) -> None:
             candidates; none: RecBole decides.
 
     Raises:
-        ConfigError: if a user has no candidate.
+        DataError: if a user has no candidate.
     """
     if not isinstance(loader, NegSampleEvalDataLoader):
         return
@@ -39,7 +39,7 @@ def keep_candidates(loader: Any, seed: int, train: Any = None) -> None:
     if isinstance(sampler, Sampler):  # the other one, of `repeatable`, keeps nothing out
         if train is not None:
             sampler.used_ids = _items_by_user(train, loader._dataset)
-        _check_some_are_left(sampler, loader)
+        refuse_users_who_know_all(sampler, loader.uid_list)
     if sampler.distribution == "popularity":
         # RecBole takes the exponent from the training of the model, and candidates are the split's.
         sampler.alpha = 1.0
@@ -57,18 +57,6 @@ def _items_by_user(*parts: Any) -> NDArray[Any]:
         for user, item in zip(users, items, strict=True):
             used[user].add(item)
     return used
-
-
-def _check_some_are_left(sampler: Any, loader: Any) -> None:
-    part = loader._dataset
-    for user in loader.uid_list:
-        if len(sampler.used_ids[user]) >= part.item_num - 1:
-            raise ConfigError(
-                f"user {part.id2token(part.uid_field, user)!r} of {part.dataset_name!r} has "
-                f"interacted with all items ({part.item_num - 1}), so that no candidate is left "
-                "for a sampled evaluation: set `mode: full` in `eval_args`, or leave such users "
-                "out with `user_inter_num_interval`"
-            )
 
 
 class SeededCandidates:

@@ -97,10 +97,10 @@ def audit_folder(
     chosen.check()
     runs = labelled_runs(folder)
     name, audited = audited_runs(runs, label)
-    output = make_output_folder(Path(output_dir) if output_dir else Path(folder) / "reliability")
     first = audited[0]
     # The cheap things that can be wrong come before the models.
     contents = ItemContents.find(first.config, _tokens(first), images)
+    output = make_output_folder(Path(output_dir) if output_dir else Path(folder) / "reliability")
     weights = _weights(runs, first)
     norms = feature_norms(first.config, first.dataset)
     models = [run.load_model() for run in audited]

@@ -122,6 +122,7 @@ def summary_of(truth: dict[int, CorruptedItems]) -> dict[str, Any]:
         "eval_protocol": "recbole",
         "split": "x",
         "valid_metric": "Recall@20",
+        "absent_parts": [],
     }
     return summarize_robustness(plan, comparison, {1.0: truth})
 

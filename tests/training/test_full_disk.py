@@ -111,10 +111,7 @@ def test_a_table_without_space_is_one_line(
         raise OSError(number, os.strerror(number), "out/comparison.json")
 
     monkeypatch.setattr(cli, "_train", full)
-    if not shown:
-        with pytest.raises(OSError, match=r"comparison\.json"):
-            cli.main(["train"])
-        return
     assert cli.main(["train"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: out/comparison.json cannot be written: the disk is full")
+    assert line.startswith("error: ") and "out/comparison.json" in line
+    assert ("the disk is full" in line) is shown

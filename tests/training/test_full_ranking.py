@@ -86,7 +86,11 @@ def test_metrics_and_what_they_are_computed_from_are_recboles(
 @pytest.mark.parametrize("missing", MISSING)
 def test_the_items_ranked_first_are_recboles(tmp_path, monkeypatch, missing):
     experiment, ours, recboles = build(
-        tmp_path, "VBPR", many_positives(missing), metrics=["Recall", "ShannonEntropy"]
+        tmp_path,
+        "VBPR",
+        many_positives(missing),
+        metrics=["Recall", "ShannonEntropy"],
+        valid_metric="Recall@5",
     )
     forbid_recboles_path(experiment, ours, monkeypatch)
     for loader in experiment.loaders[1:]:
@@ -132,7 +136,9 @@ def test_neither_pad_nor_the_history_is_ranked_while_others_are_left(tmp_path, p
 
 @pytest.mark.parametrize("levels", [1, 3])
 def test_equal_scores_fall_as_recboles(tmp_path, monkeypatch, levels):
-    experiment, ours, recboles = build(tmp_path, metrics=["Recall", "ShannonEntropy"])
+    experiment, ours, recboles = build(
+        tmp_path, metrics=["Recall", "ShannonEntropy"], valid_metric="Recall@5"
+    )
     field = experiment.dataset.uid_field
     coarse = torch.randint(levels, (experiment.dataset.user_num, 16)).float()
     monkeypatch.setattr(

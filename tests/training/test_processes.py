@@ -160,7 +160,7 @@ def train_until_batch(
         return calculate_loss(self, interaction)
 
     MARGO.calculate_loss = calculate
-    run._run_in_process(local, rank, store, values, folder, None, GROUP)
+    run._run_in_process(local, rank, store, values, MARGO, folder, None, GROUP)
 
 
 @pytest.mark.parametrize("count", [2, 1])
