@@ -35,6 +35,7 @@ LAYERS = (
     "data",
     "encode",
     "graph",
+    "evidence",
     "nn",
     "model",
     "training",

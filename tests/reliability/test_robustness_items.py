@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from recbole_margo.reliability.neighbor_agreement import neighbor_agreement
+from recbole_margo.evidence.neighbor_agreement import neighbor_agreement
 from recbole_margo.reliability.robustness_items import CorruptedItems, user_shares_of_items
 from recbole_margo.reliability.robustness_plan import RobustnessPlan
 from recbole_margo.reliability.robustness_summary import summarize_robustness
@@ -64,7 +64,7 @@ def test_agreement_is_the_same_in_blocks_and_zero_without_co_interacted_items(mo
     R, features = interactions(30, 12), RANDOM.normal(size=(12, 5))
     R[:, 4] = 0
     whole = neighbor_agreement(sp.csr_matrix(R), features, np.ones(12, dtype=bool))
-    monkeypatch.setattr("recbole_margo.reliability.neighbor_agreement.BLOCK_CELLS", 30)
+    monkeypatch.setattr("recbole_margo.evidence.neighbor_agreement.BLOCK_CELLS", 30)
     blocks = neighbor_agreement(sp.csr_matrix(R), features, np.ones(12, dtype=bool))
     np.testing.assert_allclose(blocks, whole, atol=1e-12)
     assert whole[4] == 0
