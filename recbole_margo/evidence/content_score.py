@@ -51,8 +51,8 @@ def content_score(
     .. math:: z_i = \frac{\cos(\hat T_i, T_i) - \mathrm{mean}_j \cos(\hat T_i, T_j)}
         {\mathrm{sd}_j \cos(\hat T_i, T_j)}
 
-    over all targets T_j less their mean, where :math:`\hat T_i` is the prediction of
-    `held_out_prediction`: beyond the mean, from the row of item i by a regression on the other items. A row that was
+    over all targets T_j less their mean, where :math:`\hat T_i` is what `held_out_prediction` says
+    beyond the mean, from the row of item i by a regression on the other items. A row that was
     swapped with another's cannot have bought its own evidence by being trained on.
 
     Args:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recbole_margo.errors import CheckpointError, ConfigError
+from recbole_margo.evidence.held_out_scores import HeldOutScores
 from recbole_margo.model.backbone import BACKBONES
 from recbole_margo.model.base import MultimodalRecommender
 from recbole_margo.model.dragon import DRAGONParameters
@@ -28,6 +29,7 @@ from recbole_margo.nn.losses import (
 
 BACKBONE_STAGE = "stage1"
 RELIABILITY_STAGE = "stage2"
+EVIDENCE = ("trained", "held_out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +63,17 @@ class MARGOParameters(DRAGONParameters):
     item_weights: bool = hyperparameter("false is the ablation w/o weight: stage 1 only")
     two_stage: bool = hyperparameter("false is the ablation w/o two-stage")
     stop_gradient: bool = hyperparameter("false is the ablation w/o nograd")
+    evidence: str = hyperparameter(
+        "what Eq. 5 compares: scores of the backbone that is trained, or of regressions that never "
+        "saw the item",
+        choices=EVIDENCE,
+        paper="trained",
+    )
+    evidence_temperature: float = hyperparameter(
+        "divisor of the standardised differences of held-out evidence",
+        low=1e-3,
+        search=(0.1, 10.0, "log"),
+    )
 
 
 class MARGO(MultimodalRecommender):
@@ -99,6 +112,9 @@ class MARGO(MultimodalRecommender):
           uniform weights.
         - The backbone is exchangeable (`backbone`), its departures are listed in its own class.
         - Natural logarithm in the ranking loss; DRAGON's public code takes log2.
+        - `evidence: held_out` takes d^m of Eq. 5 from `HeldOutScores` instead of the scores of the
+          backbone, which has learned bad rows by heart (docs/reliability.md). The confidence stays
+          that of the weighted scores, and is 0 for a pair with an item of which nothing is known.
     """
 
     parameters_class = MARGOParameters
@@ -120,6 +136,8 @@ class MARGO(MultimodalRecommender):
         "weight_learning_rate": None,
         "weight_init_std": 0.01,
         "stop_gradient": True,
+        "evidence": "trained",
+        "evidence_temperature": 1.0,
     }
 
     def __init__(self, config: Any, dataset: Any) -> None:
@@ -137,6 +155,14 @@ class MARGO(MultimodalRecommender):
             torch.empty(self.n_items, len(self.modalities)), requires_grad=parameters.item_weights
         )
         self._draw_weight_logits()
+        self.held_out: HeldOutScores | None = None
+        if parameters.evidence == "held_out" and RELIABILITY_STAGE in self.training_stages:
+            self.held_out = HeldOutScores(
+                self.interactions,
+                self.features,
+                self.modality_mask,
+                parameters.evidence_temperature,
+            )
         self.stage = self.training_stages[-1]
         self._stage_begun = False
         self._statistics = ReliabilityStatistics()
@@ -229,13 +255,18 @@ class MARGO(MultimodalRecommender):
                 plain = bpr_loss(positive_scores.sum(dim=-1), negative_scores.sum(dim=-1))
                 return plain, penalty
             ranking, calibration = self._weighted_losses(
-                positive, negative, positive_scores, negative_scores
+                user, positive, negative, positive_scores, negative_scores
             )
             penalty = penalty + self.hyperparameters.beta * mean_square(self.weight_logits)
             return ranking, self.hyperparameters.alpha * calibration, penalty
 
     def _weighted_losses(
-        self, positive: Tensor, negative: Tensor, positive_scores: Tensor, negative_scores: Tensor
+        self,
+        user: Tensor,
+        positive: Tensor,
+        negative: Tensor,
+        positive_scores: Tensor,
+        negative_scores: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Return L_rec and L_cal of the triplets [B] with scores [B, M] of each modality."""
         if self.on_triplets is not None:
@@ -248,12 +279,17 @@ class MARGO(MultimodalRecommender):
         negative_log_weights = log_modality_weights(
             functional.embedding(negative, self.weight_logits), negative_mask
         )
+        usable, differences = positive_mask & negative_mask, None
+        if self.held_out is not None:
+            usable = usable & self.held_out.usable(positive, negative).unsqueeze(-1)
+            differences = self.held_out.differences(user, positive, negative)
         ranking, calibration, trust = self.weighted_losses(
             positive_log_weights,
             negative_log_weights,
             positive_scores,
             negative_scores,
-            positive_mask & negative_mask,
+            usable,
+            differences,
         )
         self._statistics.add(trust)
         return ranking, calibration
@@ -265,6 +301,7 @@ class MARGO(MultimodalRecommender):
         positive_scores: Tensor,
         negative_scores: Tensor,
         usable: Tensor,
+        differences: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return L_rec (Eq. 4 with Eq. 3's scores) and L_cal (Eq. 5-8) as functions of the weights.
 
@@ -274,13 +311,16 @@ class MARGO(MultimodalRecommender):
             positive_scores: r_ui^m [B, M].
             negative_scores: r_uj^m [B, M].
             usable: which modalities both items have [B, M], bool.
+            differences: d^m of Eq. 5 [B, M]; none: those of the scores.
 
         Returns:
             L_rec and L_cal, two scalars without their factors, and the confidence c [B].
         """
         positive_score = (positive_log_weights.exp() * positive_scores).sum(dim=-1)
         negative_score = (negative_log_weights.exp() * negative_scores).sum(dim=-1)
-        vector, reliable = reliability_vector(positive_scores - negative_scores, usable)
+        if differences is None:
+            differences = positive_scores - negative_scores
+        vector, reliable = reliability_vector(differences, usable)
         trust = confidence(positive_score, negative_score, reliable, self.hyperparameters.tau)
         if self.hyperparameters.stop_gradient:
             vector, trust = vector.detach(), trust.detach()

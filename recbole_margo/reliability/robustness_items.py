@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from recbole_margo.data.features import load_item_features
 from recbole_margo.errors import CheckpointError
+from recbole_margo.evidence.neighbor_agreement import neighbor_agreement
 from recbole_margo.experiment.trained_run import TrainedRun
 from recbole_margo.graph.bipartite import interaction_matrix
 from recbole_margo.reliability.learned_weights import LearnedWeights
-from recbole_margo.evidence.neighbor_agreement import neighbor_agreement
 
 NEIGHBOR_AGREEMENT = "neighbor agreement"
 

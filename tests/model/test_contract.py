@@ -22,6 +22,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "MARGO w/o L_cal": ("MARGO", {"alpha": 0.0}),
     "MARGO w/o two-stage": ("MARGO", {"two_stage": False}),
     "MARGO w/o nograd": ("MARGO", {"stop_gradient": False}),
+    "MARGO on held-out evidence": ("MARGO", {"evidence": "held_out"}),
     "MARGO on text": ("MARGO", {"modalities": ["text"]}),
 }
 # What a model needs beyond the settings that let the others learn the block world.

@@ -309,3 +309,44 @@ def test_statistics_of_an_epoch(tmp_path):
         rel=1e-4,
     )
     assert "confidence_mean" not in experiment.model.epoch_statistics()
+
+
+# --- held-out evidence ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("missing", ["nothing missing", "some items miss one"])
+@pytest.mark.parametrize("modalities", [1, 2, 3])
+def test_held_out_evidence_takes_the_place_of_the_scores_in_equation_5(
+    tmp_path, modalities, missing
+):
+    world, experiment = build(tmp_path, modalities, missing, evidence="held_out")
+    triplets = experiment.random_triplets(150)
+    terms = experiment.model.calculate_loss(experiment.batch(triplets))
+    evidence, mask = experiment.model.held_out, experiment.dense_inputs(world).mask
+    ids = [torch.tensor(column) for column in zip(*triplets, strict=True)]
+    differences = evidence.differences(*ids).numpy()
+    usable = evidence.usable(*ids[1:]).numpy()
+    users, items = dense_tables(experiment, world)
+    logits = experiment.parameters()["weight_logits"]
+    targets = []
+    for (user, i, j), d, known in zip(triplets, differences, usable, strict=True):
+        z = dense.reliability(d, mask[i] & mask[j] & known)
+        positive, negative = (
+            float(
+                dense.item_weights(logits[k], mask[k])
+                @ dense.modality_scores(users[user], items[k])
+            )
+            for k in (i, j)
+        )
+        targets.append((z, dense.confidence(positive, negative, z, SETTINGS["tau"])))
+    expected, _ = dense_terms(experiment, world, triplets, targets=targets)
+    assert [term.item() for term in terms] == pytest.approx(expected, rel=2e-5, abs=1e-6)
+    assert any(c > 0 for _, c in targets)
+
+
+def test_held_out_evidence_adds_no_parameter_and_leaves_checkpoints_as_they_are(tmp_path):
+    _, plain = build(tmp_path / "plain")
+    _, held_out = build(tmp_path / "held_out", evidence="held_out")
+    assert plain.model.state_dict().keys() == held_out.model.state_dict().keys()
+    _, first_stage = build(tmp_path / "first", evidence="held_out", item_weights=False)
+    assert first_stage.model.held_out is None
