@@ -116,4 +116,5 @@ def _p_values(
 def _unit_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     there = norms > NEGLIGIBLE * max(float(np.median(norms)), np.finfo(np.float32).tiny)
-    return np.divide(rows, norms, out=np.zeros_like(rows), where=there)
+    result: NDArray[np.float32] = np.divide(rows, norms, out=np.zeros_like(rows), where=there)
+    return result

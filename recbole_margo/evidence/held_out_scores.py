@@ -85,7 +85,7 @@ def _spread(users: Tensor, items: Tensor) -> Tensor:
     user = torch.randint(len(users), (TRIPLETS,), generator=random)
     pairs = torch.randint(len(items), (2, TRIPLETS), generator=random)
     sums = torch.zeros(items.shape[1], dtype=torch.float64)
-    for block in torch.arange(TRIPLETS).split(4096):
+    for block in torch.split(torch.arange(TRIPLETS), 4096):
         leaning = items[pairs[0, block]] - items[pairs[1, block]]
         sums += torch.einsum("bmk,bk->bm", leaning, users[user[block]]).double().square().sum(0)
     spread = (sums / TRIPLETS).sqrt().float()

@@ -69,4 +69,5 @@ def _without_diagonal(scaled: sp.csr_matrix, columns: NDArray[np.float32]) -> ND
 
 def _unit_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
+    result: NDArray[np.float32] = np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
+    return result
