@@ -28,8 +28,7 @@ from benchmarks.machine import machine
 from benchmarks.options import Options
 from benchmarks.shapes import SHAPES
 from benchmarks.workload import Workload, check_device, make_dataset
-from dataset_converters.errors import DataError
-from recbole_margo.errors import RecBoleMargoError
+from recbole_margo.errors import DataError, RecBoleMargoError
 from recbole_margo.report.table import table_text
 from recbole_margo.resources import available_cores
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset_converters.feature_files import write_features
 from recbole_margo.data.readers import read_manifest, read_modality
+from recbole_margo.store.feature_files import write_features
 
 
 def shuffle_features(source: Path, target: Path, seed: int) -> None:

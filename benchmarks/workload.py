@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from benchmarks.generated_graph import generated_splits, read_splits
 from benchmarks.shapes import Shape
-from dataset_converters.atomic import replacing
-from dataset_converters.feature_files import row_blocks, write_features
-from dataset_converters.interactions import write_splits
 from recbole_margo.config import Config
 from recbole_margo.errors import RecBoleMargoError
+from recbole_margo.store.feature_files import row_blocks, write_features
+from recbole_margo.store.splits import write_splits
+from recbole_margo.store.writing import replacing
 
 COMPLETE = "complete.json"
 # The fields of a shape that a dataset depends on.

@@ -11,12 +11,12 @@ import pandas as pd
 from dataset_converters.amazon_images import extract_image_features
 from dataset_converters.amazon_metadata import read_metadata
 from dataset_converters.amazon_reviews import read_reviews
-from dataset_converters.errors import DataError
-from dataset_converters.feature_files import write_features
 from dataset_converters.interaction_converter import InteractionConverter
 from dataset_converters.item_inputs import ItemInputs
 from dataset_converters.preparation import Preparation
 from dataset_converters.raw_interactions import RawInteractions
+from recbole_margo.errors import DataError
+from recbole_margo.store.feature_files import write_features
 
 SUFFIXES = (".json", ".jsonl", ".csv", ".json.gz", ".jsonl.gz", ".csv.gz")
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dataset_converters.byte_stream import reading
-from dataset_converters.disk import disk_errors
-from dataset_converters.errors import DataError
-from dataset_converters.item_table import check_overlap
+from recbole_margo.errors import DataError
+from recbole_margo.store.reading import reading
+from recbole_margo.store.tables.item_table import check_overlap
+from recbole_margo.store.writing import disk_errors
 
 ASIN_BYTES = 10
 DIMENSION = 4096

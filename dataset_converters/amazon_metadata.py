@@ -10,15 +10,11 @@ from typing import Any, BinaryIO
 
 import pandas as pd
 
-from dataset_converters.byte_stream import lines, reading
-from dataset_converters.errors import DataError
-from dataset_converters.item_table import check_overlap
-from dataset_converters.json_records import (
-    array_records,
-    is_array,
-    parse_record,
-    whole_characters,
-)
+from recbole_margo.errors import DataError
+from recbole_margo.store.reading import lines, reading
+from recbole_margo.store.tables.cells import whole_characters
+from recbole_margo.store.tables.item_table import check_overlap
+from recbole_margo.store.tables.json_lines import array_records, is_array, parse_record
 
 ASIN = re.compile(rb"""["'](?:parent_)?asin["']\s*:\s*["']([^"']*)["']""")
 COLUMNS = ("title", "brand", "category", "description")

@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dataset_converters.byte_stream import lines, reading, text_of
-from dataset_converters.errors import DataError
-from dataset_converters.json_records import array_records, is_array, is_broken, parse_record
 from dataset_converters.raw_interactions import RawInteractions
-from dataset_converters.token_codes import MISSING as NO_VALUES
+from recbole_margo.errors import DataError
+from recbole_margo.store.reading import lines, reading, text_of
+from recbole_margo.store.tables.cells import MISSING as NO_VALUES
+from recbole_margo.store.tables.cells import is_broken
+from recbole_margo.store.tables.json_lines import array_records, is_array, parse_record
 
 # The names of user, item, rating and time: first the edition of 2023, then those before.
 NAMES = (

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dataset_converters.byte_stream import lines, reading, text_of
-from dataset_converters.disk import disk_error
-from dataset_converters.errors import DataError
-from dataset_converters.feature_files import write_features
+from recbole_margo.errors import DataError
+from recbole_margo.store.feature_files import write_features
+from recbole_margo.store.reading import lines, reading, text_of
+from recbole_margo.store.writing import disk_error
 
 TYPES = ("float_seq", "float")
 

@@ -13,11 +13,10 @@ from typing import Any, ClassVar
 
 import yaml
 
-from dataset_converters.atomic import remove_abandoned, temporary_sibling
 from dataset_converters.conversion_report import ConversionReport
-from dataset_converters.disk import disk_errors
-from dataset_converters.errors import DataError
-from dataset_converters.file_lock import LOCK
+from recbole_margo.errors import DataError
+from recbole_margo.store.file_lock import LOCK
+from recbole_margo.store.writing import disk_errors, remove_abandoned, temporary_sibling
 
 DATASET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 # RecBole reads this dataset from its own wheel, whatever lies in the dataset folder.

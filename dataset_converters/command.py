@@ -6,8 +6,8 @@ import argparse
 import sys
 
 from dataset_converters.base import Converter
-from dataset_converters.disk import disk_error
-from dataset_converters.errors import DataError
+from recbole_margo.errors import DataError
+from recbole_margo.store.writing import disk_error
 
 
 def run_command(kind: type[Converter], parsed: argparse.Namespace) -> int:

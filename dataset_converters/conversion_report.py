@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from dataset_converters.feature_manifest import FeatureManifest
-from dataset_converters.interactions import read_splits
+from recbole_margo.store.manifest import FeatureManifest
+from recbole_margo.store.splits import read_splits
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dataset_converters.atomic import replacing
-from dataset_converters.errors import DataError
-from dataset_converters.feature_files import file_sha256
-from dataset_converters.file_lock import locked
-from dataset_converters.small_files import read_json
+from recbole_margo.errors import DataError
+from recbole_margo.store.feature_files import file_sha256
+from recbole_margo.store.file_lock import locked
+from recbole_margo.store.reading import read_json
+from recbole_margo.store.writing import replacing
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 

@@ -1,7 +1,7 @@
-"""The exception of everything that is wrong with input data."""
+"""The exception of everything that is wrong with input data, under its first name."""
 
 from __future__ import annotations
 
+from recbole_margo.errors import DataError
 
-class DataError(ValueError):
-    """Input data is not what was expected; the message names the file, the field and the remedy."""
+__all__ = ["DataError"]

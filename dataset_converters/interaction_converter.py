@@ -12,17 +12,17 @@ import pandas as pd
 
 from dataset_converters.base import Converter
 from dataset_converters.conversion_report import ConversionReport
-from dataset_converters.feature_files import write_features
-from dataset_converters.interactions import SPLITS, write_splits
 from dataset_converters.item_images import NamesByItem, find_images
 from dataset_converters.item_inputs import ItemInputs
-from dataset_converters.item_table import check_overlap
 from dataset_converters.keyed_matrix import read_keyed_matrix
 from dataset_converters.preparation import Preparation
 from dataset_converters.raw_interactions import RawInteractions
-from dataset_converters.text_features import text_features
-from dataset_converters.text_table import write_images, write_item_table, write_texts
 from dataset_converters.value_notes import value_notes
+from recbole_margo.store.feature_files import write_features
+from recbole_margo.store.splits import SPLITS, write_splits
+from recbole_margo.store.tables.item_table import check_overlap
+from recbole_margo.store.text_features import text_features
+from recbole_margo.store.texts import write_images, write_item_table, write_texts
 
 
 class InteractionConverter(Converter):

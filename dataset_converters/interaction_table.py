@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dataset_converters.column_guess import INTERACTION_NAMES, guess_column
-from dataset_converters.errors import DataError
 from dataset_converters.raw_interactions import RawInteractions
-from dataset_converters.table_file import TableFile
-from dataset_converters.token_codes import MISSING, TokenCodes
+from recbole_margo.errors import DataError
+from recbole_margo.store.tables.cells import MISSING, TokenCodes
+from recbole_margo.store.tables.column_names import INTERACTION_NAMES, guess_column
+from recbole_margo.store.tables.table_file import TableFile
 
 OPTIONS = {
     "user_id": "--user",

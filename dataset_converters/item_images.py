@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from dataset_converters.errors import DataError
-from dataset_converters.item_table import check_overlap
-
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
-
+from recbole_margo.errors import DataError
+from recbole_margo.store.tables.item_table import check_overlap
+from recbole_margo.store.texts import IMAGE_SUFFIXES
 
 # Names of images, and their folder -> item and its images' names; and notes.
 NamesByItem = Callable[[Sequence[str], Path], tuple[dict[str, list[str]], list[str]]]
@@ -37,11 +35,12 @@ def find_images(
     by_name: dict[str, Path] = {}
     repeated = 0
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in SUFFIXES and path.is_file():
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
             repeated += path.stem in by_name
             by_name.setdefault(path.stem, path)
     if not by_name:
-        raise DataError(f"{folder}: expected images ({', '.join(sorted(SUFFIXES))}), found none.")
+        listed = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise DataError(f"{folder}: expected images ({listed}), found none.")
     names_of = {name: [name] for name in by_name}
     notes: list[str] = []
     if names_by_item is not None:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dataset_converters.errors import DataError
-from dataset_converters.text_features import DEFAULT_DIMENSION
+from recbole_margo.errors import DataError
+from recbole_margo.store.text_features import DEFAULT_DIMENSION
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dataset_converters.byte_stream import lines, reading, require_regular_file, text_of
-from dataset_converters.column_guess import ITEM_NAMES, guess_column
-from dataset_converters.errors import DataError
-from dataset_converters.feature_files import NPY_ERRORS, numpy_silent, open_matrix
-from dataset_converters.optional import import_optional
-from dataset_converters.parquet_table import ParquetTable
-from dataset_converters.token_codes import clean_ids
+from recbole_margo.errors import DataError
+from recbole_margo.optional import import_optional
+from recbole_margo.store.feature_files import NPY_ERRORS, numpy_silent, open_matrix
+from recbole_margo.store.reading import lines, reading, require_regular_file, text_of
+from recbole_margo.store.tables.cells import clean_ids
+from recbole_margo.store.tables.column_names import ITEM_NAMES, guess_column
+from recbole_margo.store.tables.parquet import ParquetTable
 
 ID_NAMES = f"ids id itemids items tokens keys {ITEM_NAMES}"
 IDS_BESIDE = ("{}.ids", "{}.tokens", "{}.ids.txt", "{}_ids.txt", "{}.ids.npy", "{}_ids.npy")

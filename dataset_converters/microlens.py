@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from dataset_converters.delimited_table import DelimitedTable
-from dataset_converters.errors import DataError
 from dataset_converters.interaction_converter import InteractionConverter
 from dataset_converters.interaction_table import choose_columns, read_interactions
 from dataset_converters.item_inputs import ItemInputs
-from dataset_converters.item_table import read_item_texts
 from dataset_converters.preparation import Preparation
 from dataset_converters.raw_interactions import RawInteractions
+from recbole_margo.errors import DataError
+from recbole_margo.store.tables.delimited import DelimitedTable
+from recbole_margo.store.tables.item_table import read_item_texts
 
 
 class MicroLensConverter(InteractionConverter):

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from dataset_converters.base import Converter
 from dataset_converters.conversion_report import ConversionReport
-from dataset_converters.disk import write_npy
-from dataset_converters.errors import DataError
-from dataset_converters.feature_files import row_blocks
-from dataset_converters.feature_manifest import FeatureManifest
-from dataset_converters.interactions import FIELD_TYPES, SPLITS
-from dataset_converters.stored_features import read_stored_features
 from dataset_converters.tab_separated import read_tab_separated
+from recbole_margo.errors import DataError
+from recbole_margo.store.feature_files import row_blocks
+from recbole_margo.store.manifest import FeatureManifest
+from recbole_margo.store.splits import FIELD_TYPES, SPLITS
+from recbole_margo.store.stored_features import read_stored_features
+from recbole_margo.store.writing import write_npy
 
 MISSING = ("refuse", "mean", "zero")
 LABELS = tuple(enumerate(SPLITS))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from dataset_converters.delimited_table import DelimitedTable
-from dataset_converters.errors import DataError
+from recbole_margo.errors import DataError
+from recbole_margo.store.tables.delimited import DelimitedTable
 
 POSTER_IDS = ("auto", "movie", "tmdb", "imdb")
 OPTION = "--poster_ids"

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dataset_converters.errors import DataError
-from dataset_converters.interactions import SPLITS
 from dataset_converters.k_core import k_core
 from dataset_converters.raw_interactions import RawInteractions
 from dataset_converters.splits import SPLIT_RULES, TIME_RULES, split_labels
+from recbole_margo.errors import DataError
+from recbole_margo.store.splits import SPLITS
 
 REPEATS = ("first", "last", "all")
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from dataset_converters.download_lock import DownloadLock
-from dataset_converters.errors import DataError
-from dataset_converters.file_lock import locked
-from dataset_converters.optional import import_optional
+from recbole_margo.errors import DataError
+from recbole_margo.optional import import_optional
+from recbole_margo.store.file_lock import locked
 
 GOOGLE_DRIVE = "https://drive.google.com/"
 SECONDS_OF_SILENCE = 60

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from dataset_converters.token_codes import clean_ids
+from recbole_margo.store.tables.cells import clean_ids
 
 
 @dataclass

@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from dataset_converters.byte_stream import lines
-from dataset_converters.errors import DataError
-from dataset_converters.feature_files import first_duplicate
+from recbole_margo.errors import DataError
+from recbole_margo.store.feature_files import first_duplicate
+from recbole_margo.store.reading import lines
 
 HEADER_CHARACTERS = 1 << 16
 

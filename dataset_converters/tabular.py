@@ -11,10 +11,10 @@ import pandas as pd
 from dataset_converters.interaction_converter import InteractionConverter
 from dataset_converters.interaction_table import OPTIONS, choose_columns, read_interactions
 from dataset_converters.item_inputs import ItemInputs
-from dataset_converters.item_table import choose_item_columns, read_item_texts
 from dataset_converters.preparation import Preparation
 from dataset_converters.raw_interactions import RawInteractions
-from dataset_converters.tables import open_table
+from recbole_margo.store.tables import open_table
+from recbole_margo.store.tables.item_table import choose_item_columns, read_item_texts
 
 
 class TabularConverter(InteractionConverter):

@@ -13,9 +13,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from dataset_converters.disk import FULL
-from dataset_converters.errors import DataError
-from recbole_margo.errors import ConfigError, RecBoleMargoError, TrainingError
+from recbole_margo.errors import ConfigError, DataError, RecBoleMargoError, TrainingError
+from recbole_margo.store.writing import FULL
 
 FAILED, BAD_INPUT, DEFECT, INTERRUPTED, CLOSED = 1, 2, 70, 130, 128 + 13
 DEBUG_VARIABLE = "RECBOLE_MARGO_DEBUG"

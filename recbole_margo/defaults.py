@@ -8,9 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from dataset_converters.errors import DataError
-from dataset_converters.small_files import read_small
-from recbole_margo.errors import ConfigError
+from recbole_margo.errors import ConfigError, DataError
+from recbole_margo.store.reading import read_small
 from recbole_margo.yaml_loader import MAX_CHARACTERS, load_bounded
 
 # An interval such as [5,inf), or several with ; between them.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataset_converters.errors import DataError
+
+class DataError(ValueError):
+    """Input data is not what was expected; the message names the file, the field and the remedy."""
 
 
 class RecBoleMargoError(Exception):

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from dataset_converters.file_lock import LOCK, FolderInUseError, locked
 from recbole_margo.errors import ConfigError
+from recbole_margo.store.file_lock import LOCK, FolderInUseError, locked
 
 RUNS = Path("runs")
 

@@ -21,9 +21,8 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import IO, Any
 
-from dataset_converters.byte_stream import require_regular_file
-from dataset_converters.errors import DataError
-from recbole_margo.errors import ConfigError, FeatureError
+from recbole_margo.errors import ConfigError, DataError, FeatureError
+from recbole_margo.store.reading import require_regular_file
 from recbole_margo.yaml_loader import MAX_CHARACTERS, YamlLoader, load_bounded
 
 TRUST_VARIABLE = "RECBOLE_MARGO_TRUST_CHECKPOINT"

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dataset_converters.errors import DataError
+from recbole_margo.errors import DataError
 
 
 def knows_all(sampler: Any) -> NDArray[np.bool_]:

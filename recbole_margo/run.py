@@ -16,8 +16,6 @@ from typing import Any
 
 from recbole.utils import init_seed
 
-from dataset_converters.atomic import replacing
-from dataset_converters.small_files import read_json
 from recbole_margo.config import Config, config_from_checkpoint
 from recbole_margo.data.features import FEATURE_SETTINGS
 from recbole_margo.data.protocol import (
@@ -33,6 +31,8 @@ from recbole_margo.output_folder import output_folder, taken
 from recbole_margo.registry import find_trainer
 from recbole_margo.report.weight_figures import weight_histograms
 from recbole_margo.resources import peak_memory, reset_peak_memory, versions
+from recbole_margo.store.reading import read_json
+from recbole_margo.store.writing import replacing
 from recbole_margo.training.checkpoint import SPLIT_FINGERPRINT, plain_config, read_trained
 from recbole_margo.training.data_parallel import train_together
 from recbole_margo.training.full_disk import saying_that_the_disk_is_full

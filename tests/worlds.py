@@ -20,12 +20,12 @@ import torch
 import yaml
 
 import recbole_margo  # noqa: F401  # prepares RecBole's imports, so it comes first
-from dataset_converters.feature_files import write_features
-from dataset_converters.interactions import write_splits
 from recbole_margo.config import Config
 from recbole_margo.data.protocol import load_dataset, prepare_loaders
 from recbole_margo.model.parameters import Parameters
 from recbole_margo.registry import find_model, find_trainer
+from recbole_margo.store.feature_files import write_features
+from recbole_margo.store.splits import write_splits
 
 NAME = "tiny"
 SPLITS = ("train", "valid", "test")

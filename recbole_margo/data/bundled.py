@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dataset_converters.feature_files import write_matrix
-from dataset_converters.feature_manifest import FeatureManifest
-from dataset_converters.file_lock import locked
 from recbole_margo.errors import FeatureError
+from recbole_margo.store.feature_files import write_matrix
+from recbole_margo.store.file_lock import locked
+from recbole_margo.store.manifest import FeatureManifest
 
 BUNDLED_DATASET = "ml-100k"
 DIMENSIONS = 64

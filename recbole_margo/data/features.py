@@ -14,8 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dataset_converters.feature_files import row_blocks
-from dataset_converters.feature_manifest import FeatureManifest
 from recbole_margo.data.bundled import BUNDLED_DATASET, ensure_bundled_features
 from recbole_margo.data.corruption import FeatureCorruption
 from recbole_margo.data.modality_names import check_modality_names, nearest_hint
@@ -24,6 +22,8 @@ from recbole_margo.data.precision import feature_type
 from recbole_margo.data.readers import read_manifest, read_modality
 from recbole_margo.data.reduction import reduce_features, reduced_columns
 from recbole_margo.errors import ConfigError, FeatureError
+from recbole_margo.store.feature_files import row_blocks
+from recbole_margo.store.manifest import FeatureManifest
 
 # Keys that change features between the files and the models.
 FEATURE_SETTINGS = ("feature_normalization", "feature_reduction", "feature_precision")

@@ -15,11 +15,16 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.sampler import Sampler
 from recbole.utils import EvaluatorType, init_seed
 
-from dataset_converters.errors import DataError
 from recbole_margo.data.atomic_columns import check_id_columns
 from recbole_margo.data.candidates import keep_candidates
 from recbole_margo.data.items_by_user import list_compactly
-from recbole_margo.errors import ConfigError, DatasetError, DatasetNotFoundError, RecBoleMargoError
+from recbole_margo.errors import (
+    ConfigError,
+    DataError,
+    DatasetError,
+    DatasetNotFoundError,
+    RecBoleMargoError,
+)
 from recbole_margo.recbole_sampler import refuse_users_who_know_all
 
 USERS_PER_EVALUATION_BATCH = 1024

@@ -7,11 +7,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from dataset_converters.errors import DataError
-from dataset_converters.feature_entry import FeatureEntry
-from dataset_converters.feature_manifest import FeatureManifest
-from dataset_converters.stored_features import read_stored_features
-from recbole_margo.errors import FeatureError
+from recbole_margo.errors import DataError, FeatureError
+from recbole_margo.store.manifest import FeatureEntry, FeatureManifest
+from recbole_margo.store.stored_features import read_stored_features
 
 
 def read_manifest(folder: Path, dataset_name: str) -> FeatureManifest:

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from sklearn.utils.extmath import randomized_svd
 from torch import Tensor
 
-from dataset_converters.atomic import replacing
 from recbole_margo.data.modality_names import check_modality_names
 from recbole_margo.data.row_norms import SAFE_LENGTHS
 from recbole_margo.errors import ConfigError
+from recbole_margo.store.writing import replacing
 
 FOLDER = ".reductions"
 # Part of the name of a stored result: another way to compute it must not read it.

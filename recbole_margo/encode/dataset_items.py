@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 import recbole
 
-from dataset_converters.interactions import SPLITS
-from dataset_converters.tables import open_table
 from recbole_margo.data.bundled import BUNDLED_DATASET, ensure_bundled_features
 from recbole_margo.errors import DatasetNotFoundError
+from recbole_margo.store.splits import SPLITS
+from recbole_margo.store.tables import open_table
 
 
 def dataset_folders(data_path: Path, dataset: str) -> tuple[Path, Path]:

@@ -9,10 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset_converters.atomic import replacing
-from dataset_converters.feature_files import write_features
-from dataset_converters.feature_manifest import FeatureManifest
-from dataset_converters.text_features import text_features
 from recbole_margo.encode.dataset_items import dataset_folders, read_items
 from recbole_margo.encode.encoder import Encoder
 from recbole_margo.encode.encoding_cache import EncodingCache
@@ -23,6 +19,10 @@ from recbole_margo.encode.item_source import ItemSource, read_content
 from recbole_margo.encode.unreadable_content_error import UnreadableContentError
 from recbole_margo.errors import ConfigError, FeatureError
 from recbole_margo.output_folder import make_output_folder
+from recbole_margo.store.feature_files import write_features
+from recbole_margo.store.manifest import FeatureManifest
+from recbole_margo.store.text_features import text_features
+from recbole_margo.store.writing import replacing
 
 MADE_HERE = "encoded from"
 

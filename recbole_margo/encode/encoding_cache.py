@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dataset_converters.atomic import replacing
+from recbole_margo.store.writing import replacing
 
 FOLDER = ".encodings"
 FLUSH_SECONDS = 30.0

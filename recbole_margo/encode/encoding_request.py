@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dataset_converters.feature_files import MODALITY_NAME
 from recbole_margo.errors import ConfigError
+from recbole_margo.store.feature_files import MODALITY_NAME
 
 KINDS = ("text", "image", "audio")
 TFIDF, COLOR_TEXTURE = "tfidf", "color-texture"

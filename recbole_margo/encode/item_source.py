@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dataset_converters.byte_stream import require_regular_file
-from dataset_converters.column_guess import guess_column
-from dataset_converters.errors import DataError
-from dataset_converters.item_images import SUFFIXES as IMAGE_SUFFIXES
-from dataset_converters.item_table import check_overlap, choose_item_columns, text_of_cell
-from dataset_converters.table_file import TableFile
-from dataset_converters.tables import open_table
-from dataset_converters.text_table import read_item_lines
-from dataset_converters.token_codes import MISSING
 from recbole_margo.encode.unreadable_content_error import UnreadableContentError
+from recbole_margo.errors import DataError
+from recbole_margo.store.reading import require_regular_file
+from recbole_margo.store.tables import open_table
+from recbole_margo.store.tables.cells import MISSING, text_of_cell
+from recbole_margo.store.tables.column_names import guess_column
+from recbole_margo.store.tables.item_table import check_overlap, choose_item_columns
+from recbole_margo.store.tables.table_file import TableFile
+from recbole_margo.store.texts import IMAGE_SUFFIXES, read_item_lines
 
 SUFFIXES = {
     "text": frozenset({".txt"}),

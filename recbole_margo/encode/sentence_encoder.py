@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from dataset_converters.optional import import_optional
 from recbole_margo.encode.encoder import Encoder
 from recbole_margo.encode.torch_models import (
     choose_device,
@@ -17,6 +16,7 @@ from recbole_margo.encode.torch_models import (
     weights_hash,
 )
 from recbole_margo.encode.unreadable_content_error import UnreadableContentError
+from recbole_margo.optional import import_optional
 
 
 class SentenceEncoder(Encoder):

@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dataset_converters.optional import import_optional
 from recbole_margo.encode.encoder import Encoder
 from recbole_margo.encode.torch_models import (
     choose_device,
@@ -23,6 +22,7 @@ from recbole_margo.encode.torch_models import (
 )
 from recbole_margo.encode.unreadable_content_error import UnreadableContentError
 from recbole_margo.errors import ConfigError
+from recbole_margo.optional import import_optional
 
 LONGEST_SECONDS = 30
 # A header may promise anything; what is read has to be in memory at once.

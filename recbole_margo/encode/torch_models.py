@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from dataset_converters.optional import import_optional
 from recbole_margo.errors import ConfigError
+from recbole_margo.optional import import_optional
 
 
 def choose_device(name: str | None) -> torch.device:

@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dataset_converters.optional import import_optional
 from recbole_margo.encode.encoder import Encoder
 from recbole_margo.encode.image_files import decode_image
 from recbole_margo.encode.torch_models import (
@@ -21,6 +20,7 @@ from recbole_margo.encode.torch_models import (
 )
 from recbole_margo.encode.unreadable_content_error import UnreadableContentError
 from recbole_margo.errors import ConfigError
+from recbole_margo.optional import import_optional
 
 
 class VisionEncoder(Encoder):

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dataset_converters.atomic import replacing
 from recbole_margo.errors import CheckpointError
+from recbole_margo.store.writing import replacing
 
 
 @dataclass(frozen=True)

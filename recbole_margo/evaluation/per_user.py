@@ -16,8 +16,8 @@ from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.evaluator.base_metric import TopkMetric
 from torch import Tensor
 
-from dataset_converters.atomic import replacing
 from recbole_margo.errors import CheckpointError
+from recbole_margo.store.writing import replacing
 from recbole_margo.training.full_ranking import FullRanking
 from recbole_margo.training.ranking_trainer import UNROUNDED, RankingTrainer
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dataset_converters.small_files import read_json
 from recbole_margo.command_line import one_line
 from recbole_margo.config import Config
 from recbole_margo.errors import CheckpointError, ConfigError
@@ -18,6 +17,7 @@ from recbole_margo.registry import expand_names
 from recbole_margo.report.files import write_texts
 from recbole_margo.report.tables import comparison_document
 from recbole_margo.run import write_json
+from recbole_margo.store.reading import read_json
 
 PLAN = "run.json"
 

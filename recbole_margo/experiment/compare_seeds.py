@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dataset_converters.small_files import read_json
 from recbole_margo.command_line import one_line
 from recbole_margo.config import Config
 from recbole_margo.errors import CheckpointError, ConfigError
@@ -20,6 +19,7 @@ from recbole_margo.experiment.summary import summarize
 from recbole_margo.output_folder import check_unused, output_folder, taken
 from recbole_margo.report.comparison_report import write_comparison_report
 from recbole_margo.run import write_json
+from recbole_margo.store.reading import read_json
 
 PLAN = "comparison-plan.json"
 

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dataset_converters.small_files import read_json
 from recbole_margo.errors import CheckpointError
 from recbole_margo.experiment.compare import PLAN
 from recbole_margo.experiment.entry import Entry, build_configs
 from recbole_margo.experiment.run_entry import LAST_CHECKPOINT
 from recbole_margo.registry import expand_names
 from recbole_margo.run import RESULT, resume_run, run_config
+from recbole_margo.store.reading import read_json
 from recbole_margo.training.process_group import SWITCHES, torchrun_rank
 
 

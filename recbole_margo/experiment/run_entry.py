@@ -7,10 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from dataset_converters.errors import DataError
 from recbole_margo.command_line import one_line
 from recbole_margo.config import Config
-from recbole_margo.errors import RecBoleMargoError
+from recbole_margo.errors import DataError, RecBoleMargoError
 from recbole_margo.experiment.stored_record import read_record
 from recbole_margo.run import resume_run, run_config
 

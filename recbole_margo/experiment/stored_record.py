@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dataset_converters.errors import DataError
-from dataset_converters.small_files import read_json
-from recbole_margo.errors import CheckpointError
+from recbole_margo.errors import CheckpointError, DataError
+from recbole_margo.store.reading import read_json
 
 # What tables and studies take from every record.
 FINISHED = {

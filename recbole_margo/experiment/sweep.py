@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from dataset_converters.small_files import read_json
 from recbole_margo.config import Config
 from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.experiment.compare_seeds import PLAN, compare_seeds, resume_seeds
@@ -20,6 +19,7 @@ from recbole_margo.output_folder import output_folder
 from recbole_margo.registry import find_model
 from recbole_margo.report.comparison_summary import finished_seeds
 from recbole_margo.report.sweep_report import write_sweep_report
+from recbole_margo.store.reading import read_json
 
 PUBLISHED_POINTS = 5
 # Numbers that span less than this factor are drawn on a linear axis unless a range says otherwise.

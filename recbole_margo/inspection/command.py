@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dataset_converters.atomic import replacing
 from recbole_margo.command_line import CommandParser, run_command
+from recbole_margo.store.writing import replacing
 
 DESCRIPTION = """\
 Show what is in a dataset: interactions, degrees, cold items; of every modality coverage, norms,

@@ -20,12 +20,12 @@ from recbole.utils import init_seed
 from torch import Tensor
 from tqdm import tqdm
 
-from dataset_converters.atomic import replacing
 from recbole_margo.errors import CheckpointError
 from recbole_margo.experiment.trained_run import TrainedRun
 from recbole_margo.model.margo import BACKBONE_STAGE, MARGO
 from recbole_margo.nn.fusion import log_modality_weights
 from recbole_margo.registry import find_trainer
+from recbole_margo.store.writing import replacing
 from recbole_margo.training.outputs import tensorboard_in
 
 # The coordinates in which the gradients are compared; see `weight_gradients`.

@@ -12,13 +12,13 @@ from typing import Any
 
 from PIL import Image
 
-from dataset_converters.column_guess import guess_column
-from dataset_converters.errors import DataError
-from dataset_converters.tables import open_table
 from recbole_margo.data.features import feature_folder
 from recbole_margo.encode.image_files import decode_image
 from recbole_margo.encode.item_source import ItemSource, read_content
 from recbole_margo.encode.unreadable_content_error import UnreadableContentError
+from recbole_margo.errors import DataError
+from recbole_margo.store.tables import open_table
+from recbole_margo.store.tables.column_names import guess_column
 
 TITLE_NAMES = "title name itemtitle itemname movietitle producttitle productname headline"
 THUMBNAIL_PIXELS = 96

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from dataset_converters.small_files import read_json
 from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.experiment.ablation import FULL_MODEL, SWITCHES
 from recbole_margo.experiment.compare_seeds import PLAN
 from recbole_margo.experiment.entry import Entry
 from recbole_margo.experiment.trained_run import TrainedRun, find_runs
 from recbole_margo.reliability.learned_weights import learns_item_weights
+from recbole_margo.store.reading import read_json
 
 
 def labelled_runs(folder: str | Path) -> list[tuple[str, TrainedRun]]:

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from dataset_converters.small_files import read_json
 from recbole_margo.config import Config
 from recbole_margo.data.corruption import FeatureCorruption
 from recbole_margo.data.features import modality_names
@@ -15,6 +14,7 @@ from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.experiment.ablation import FULL_MODEL, SWITCHES
 from recbole_margo.experiment.entry import Entry
 from recbole_margo.run import write_json
+from recbole_margo.store.reading import read_json
 
 PLAN = "robustness-plan.json"
 DEFAULT_SHARE = 0.3

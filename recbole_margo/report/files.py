@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dataset_converters.atomic import replacing
+from recbole_margo.store.writing import replacing
 
 # How a text begins that a spreadsheet takes for a formula; East Asian ones read the wide signs too.
 FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")

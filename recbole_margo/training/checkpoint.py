@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from dataset_converters.atomic import replacing
 from recbole_margo.checkpoint_file.reading import checkpoint_in
 from recbole_margo.checkpoint_file.refusal import RefusalError
 from recbole_margo.checkpoint_file.schema import CHECKPOINT_FORMAT as CHECKPOINT_FORMAT
 from recbole_margo.checkpoint_file.schema import check_format, check_trained
 from recbole_margo.errors import CheckpointError
+from recbole_margo.store.writing import replacing
 from recbole_margo.training.full_disk import saying_that_the_disk_is_full
 
 # Key of a model that is neither ours nor RecBole's: `module:class`.

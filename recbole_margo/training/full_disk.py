@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dataset_converters.disk import FULL
 from recbole_margo.errors import TrainingError
+from recbole_margo.store.writing import FULL
 
 # How torch says that its archive cannot be written; the reason of the system is not in it.
 ARCHIVE_WRITER = ("inline_container", "PytorchStreamWriter", "PyTorchFileWriter")

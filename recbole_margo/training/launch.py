@@ -19,8 +19,7 @@ from typing import Any, NoReturn
 import torch
 import torch.distributed as dist
 
-from dataset_converters.errors import DataError
-from recbole_margo.errors import ConfigError, RecBoleMargoError, TrainingError
+from recbole_margo.errors import ConfigError, DataError, RecBoleMargoError, TrainingError
 from recbole_margo.training.child_processes import (
     end_with_parent,
     inherited_threads,

@@ -18,8 +18,8 @@ from recbole.sampler import Sampler
 from recbole.utils import InputType
 from torch import Tensor
 
-from dataset_converters.errors import DataError
 from recbole_margo.data.protocol import refuse_impossible_negatives
+from recbole_margo.errors import DataError
 
 # Interactions that are drawn and moved to the device at once; bounds the memory for it.
 CHUNK = 2**20

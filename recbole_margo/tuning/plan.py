@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dataset_converters.small_files import read_json
 from recbole_margo.config import Config
 from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.experiment.entry import Entry, build_configs
 from recbole_margo.experiment.required_parts import require_part
 from recbole_margo.run import write_json
+from recbole_margo.store.reading import read_json
 from recbole_margo.tuning.search_space import Dimension, search_space
 
 PLAN = "tuning-plan.json"

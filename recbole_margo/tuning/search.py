@@ -9,13 +9,13 @@ from typing import Any
 
 import yaml
 
-from dataset_converters.atomic import replacing
 from recbole_margo.errors import TrainingError
 from recbole_margo.experiment.compare_seeds import PLAN as COMPARISON_PLAN
 from recbole_margo.experiment.compare_seeds import compare_seeds, resume_seeds
 from recbole_margo.experiment.entry import Entry
 from recbole_margo.output_folder import taken
 from recbole_margo.report.tuning_report import write_tuning_report
+from recbole_margo.store.writing import replacing
 from recbole_margo.tuning.plan import TuningPlan
 from recbole_margo.tuning.study import (
     best_trial,

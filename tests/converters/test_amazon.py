@@ -14,10 +14,10 @@ from dataset_converters import amazon_reviews
 from dataset_converters.__main__ import main
 from dataset_converters.amazon import AmazonConverter
 from dataset_converters.amazon_images import DIMENSION
-from dataset_converters.errors import DataError
-from dataset_converters.feature_files import open_matrix
 from dataset_converters.preparation import Preparation
-from dataset_converters.text_table import read_item_lines
+from recbole_margo.errors import DataError
+from recbole_margo.store.feature_files import open_matrix
+from recbole_margo.store.texts import read_item_lines
 
 ASINS = [f"B{number:09d}" for number in range(8)]
 ROWS = [

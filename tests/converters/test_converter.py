@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from mmrec_source import ROWS, write_inter, write_source
 
-from dataset_converters import feature_files
-from dataset_converters.errors import DataError
 from dataset_converters.mmrec import MMRecConverter
+from recbole_margo.errors import DataError
+from recbole_margo.store import feature_files
 
 
 @pytest.fixture

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 from mmrec_source import write_source
 
-from dataset_converters import disk, mmrec_export
 from dataset_converters import export as export_command
+from dataset_converters import mmrec_export
 from dataset_converters.__main__ import main
-from dataset_converters.disk import write_npy
-from dataset_converters.errors import DataError
-from dataset_converters.feature_files import open_matrix, write_features
 from dataset_converters.mmrec import MMRecConverter
+from recbole_margo.errors import DataError
+from recbole_margo.store import writing
+from recbole_margo.store.feature_files import open_matrix, write_features
+from recbole_margo.store.writing import write_npy
 
 ROOT = Path(__file__).parents[2]
 COLUMNS = 50_000  # 1 MB for the five items
@@ -109,7 +110,7 @@ def test_features_that_do_not_fit_leave_the_old_ones(tmp_path: Path, monkeypatch
     def full(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(disk.np.lib.format, "write_array_header_1_0", full)
+    monkeypatch.setattr(writing.np.lib.format, "write_array_header_1_0", full)
     with pytest.raises(DataError, match="24 bytes of space"):
         write_features(tmp_path, "toy", "image", 2 * matrix, tokens, "test")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
@@ -120,7 +121,7 @@ def test_features_that_do_not_fit_leave_the_old_ones(tmp_path: Path, monkeypatch
     [
         ("pandas.DataFrame", "to_csv"),
         ("pathlib.Path", "write_text"),
-        ("dataset_converters.atomic.os", "replace"),
+        ("recbole_margo.store.writing.os", "replace"),
     ],
 )
 def test_every_writer_that_meets_a_full_disk_says_so(

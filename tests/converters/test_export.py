@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 from mmrec_source import ITEM_COUNT, text_features, write_inter, write_source
 
-from dataset_converters.errors import DataError
 from dataset_converters.export import main
-from dataset_converters.feature_files import write_features
-from dataset_converters.interactions import write_splits
 from dataset_converters.mmrec import MMRecConverter
 from dataset_converters.mmrec_export import MMRecExport
+from recbole_margo.errors import DataError
+from recbole_margo.store.feature_files import write_features
+from recbole_margo.store.splits import write_splits
 
 TOKENS = {"b": [1.0, 2.0], "a": [3.0, 6.0], "x": [9.0, 9.0]}
 

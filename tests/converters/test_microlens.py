@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 from dataset_converters.__main__ import main
-from dataset_converters.errors import DataError
-from dataset_converters.feature_files import open_matrix
 from dataset_converters.item_inputs import ItemInputs
 from dataset_converters.microlens import MicroLensConverter
-from dataset_converters.text_table import read_item_lines
+from recbole_margo.errors import DataError
+from recbole_margo.store.feature_files import open_matrix
+from recbole_margo.store.texts import read_item_lines
 
 ITEMS = 12
 TITLES = [f"{('cat', 'dog', 'cook')[item % 3]} video, no. {item}" for item in range(1, ITEMS + 1)]

@@ -17,9 +17,9 @@ from mmrec_source import (
 )
 
 from dataset_converters.conversion_report import ConversionReport
-from dataset_converters.errors import DataError
-from dataset_converters.feature_manifest import FeatureManifest
 from dataset_converters.mmrec import MMRecConverter
+from recbole_margo.errors import DataError
+from recbole_margo.store.manifest import FeatureManifest
 
 SPLIT_OF_LABEL = {0: "train", 1: "valid", 2: "test"}
 

@@ -16,8 +16,8 @@ from mmrec_source import ITEM_COUNT, write_source
 
 from dataset_converters import public_files
 from dataset_converters.__main__ import main
-from dataset_converters.errors import DataError
 from dataset_converters.mmrec_downloads import URLS, mmrec_files
+from recbole_margo.errors import DataError
 
 gdown = pytest.importorskip("gdown")
 CUT = 1_500_000

@@ -8,15 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dataset_converters import json_records
 from dataset_converters.__main__ import main
-from dataset_converters.errors import DataError
-from dataset_converters.feature_files import open_matrix
 from dataset_converters.item_inputs import ItemInputs
 from dataset_converters.preparation import Preparation
 from dataset_converters.tabular import TabularConverter
-from dataset_converters.text_table import read_item_lines
-from dataset_converters.token_codes import MISSING
+from recbole_margo.errors import DataError
+from recbole_margo.store.feature_files import open_matrix
+from recbole_margo.store.tables import json_lines
+from recbole_margo.store.tables.cells import MISSING
+from recbole_margo.store.texts import read_item_lines
 
 ITEMS = [f"P-{number:02d} ü" for number in range(12)]
 TOPICS = ("red wool scarf", "steel kitchen knife", "garden rose")
@@ -385,10 +385,10 @@ def test_json_arrays_are_checked_object_by_object_and_bounded(
     path.write_bytes(b'[{"customer_id": "c1", "sku": "a"}, 7]')
     with pytest.raises(DataError, match="object 2: expected a JSON object"):
         TabularConverter(path, "shop").preview()
-    monkeypatch.setattr(json_records, "BUFFER_BYTES", 4)
+    monkeypatch.setattr(json_lines, "BUFFER_BYTES", 4)
     with pytest.raises(DataError, match="object 2: expected a JSON object"):
         TabularConverter(path, "shop").preview()
-    monkeypatch.setattr(json_records, "LINE_BYTES", 20)
+    monkeypatch.setattr(json_lines, "LINE_BYTES", 20)
     with pytest.raises(DataError, match="write an object a line"):
         TabularConverter(path, "shop").preview()
 

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from dataset_converters.errors import DataError
 from dataset_converters.item_inputs import ItemInputs
 from dataset_converters.keyed_matrix import read_keyed_matrix
 from dataset_converters.tabular import TabularConverter
+from recbole_margo.errors import DataError
 
 ROWS = [f"u{user},i{item},{1 + item % 5},{1000 + item}" for user in range(4) for item in range(5)]
 TABLE = "\n".join(["user,item,rating,timestamp", *ROWS]).encode()

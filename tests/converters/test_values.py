@@ -10,14 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dataset_converters import json_records
 from dataset_converters.amazon import AmazonConverter
-from dataset_converters.errors import DataError
 from dataset_converters.item_inputs import ItemInputs
-from dataset_converters.json_records import array_records, whole_characters
 from dataset_converters.preparation import Preparation
 from dataset_converters.tabular import TabularConverter
-from dataset_converters.text_table import read_item_lines
+from recbole_margo.errors import DataError
+from recbole_margo.store.tables import json_lines
+from recbole_margo.store.tables.cells import whole_characters
+from recbole_margo.store.tables.json_lines import array_records
+from recbole_margo.store.texts import read_item_lines
 
 SECOND = 1_700_000_000
 
@@ -241,7 +242,7 @@ def test_an_array_is_read_an_element_at_a_time(
     path = tmp_path / "array.json"
     content = b' [ {"a": "[1, ]"}, [2], 345,\n"\\u00e9", {}, null ] '
     for size in (1, 2, 5, 1000):
-        monkeypatch.setattr(json_records, "BUFFER_BYTES", size)
+        monkeypatch.setattr(json_lines, "BUFFER_BYTES", size)
         path.write_bytes(content)
         with path.open("rb") as stream:
             found = [value for _, value in array_records(stream, path)]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dataset_converters.feature_files import file_sha256, write_features
+from recbole_margo.store.feature_files import file_sha256, write_features
 
 NAME = "toy"
 ITEMS = ["[PAD]", "c", "a", "d", "b"]

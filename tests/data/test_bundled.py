@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from feature_world import toy_config, toy_dataset
 
-from dataset_converters.feature_manifest import FeatureManifest
 from recbole_margo.data.bundled import (
     BUNDLED_DATASET,
     credit_documents,
@@ -18,6 +17,7 @@ from recbole_margo.data.bundled import (
 )
 from recbole_margo.data.features import load_item_features
 from recbole_margo.errors import FeatureError
+from recbole_margo.store.manifest import FeatureManifest
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,10 @@ import pytest
 import torch
 from feature_world import IMAGE, ITEMS, NAME, TEXT, accept_files, toy_config, toy_dataset, write_toy
 
-from dataset_converters.errors import DataError
-from dataset_converters.feature_files import file_sha256, write_features
 from recbole_margo.data import features as features_module
 from recbole_margo.data.features import feature_folder, load_item_features
-from recbole_margo.errors import ConfigError, FeatureError
+from recbole_margo.errors import ConfigError, DataError, FeatureError
+from recbole_margo.store.feature_files import file_sha256, write_features
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from encode_world import ITEMS, NAME, png, text_of, write_dataset, write_images
 
-from dataset_converters.feature_files import write_features
-from dataset_converters.feature_manifest import FeatureManifest
-from dataset_converters.text_table import write_images as write_images_table
-from dataset_converters.text_table import write_texts
 from recbole_margo.encode import main
 from recbole_margo.encode.color_texture_encoder import ColorTextureEncoder
+from recbole_margo.store.feature_files import write_features
+from recbole_margo.store.manifest import FeatureManifest
+from recbole_margo.store.texts import write_images as write_images_table
+from recbole_margo.store.texts import write_texts
 
 
 @pytest.fixture

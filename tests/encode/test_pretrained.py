@@ -10,12 +10,11 @@ import torch
 from encode_world import png
 from tiny_models import save_audio_model, save_sentence_model, save_vision_model
 
-from dataset_converters.errors import DataError
 from recbole_margo.encode.encode_modality import load_encoder
 from recbole_margo.encode.image_files import decode_image
 from recbole_margo.encode.sentence_encoder import decode_text
 from recbole_margo.encode.unreadable_content_error import UnreadableContentError
-from recbole_margo.errors import ConfigError
+from recbole_margo.errors import ConfigError, DataError
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip", "dinov2", "vit"])

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from worlds import MISSING, Experiment, World, prepare, random_world
 
-from dataset_converters.errors import DataError
+from recbole_margo.errors import DataError
 from recbole_margo.reliability.audit import CatalogueAudit
 from recbole_margo.reliability.evidence import PairEvidence
 from recbole_margo.reliability.item_contents import ItemContents

@@ -10,7 +10,7 @@ import pytest
 import torch
 from worlds import SPLITS, World, prepare, random_world
 
-from dataset_converters.errors import DataError
+from recbole_margo.errors import DataError
 from recbole_margo.recbole_sampler import knows_all
 from recbole_margo.training.training_batches import TrainingBatches, training_batches
 

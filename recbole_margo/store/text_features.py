@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from dataset_converters.errors import DataError
+from recbole_margo.errors import DataError
 
 DEFAULT_DIMENSION = 128
 LARGEST_VOCABULARY = 200_000

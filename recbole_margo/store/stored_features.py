@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dataset_converters.errors import DataError
-from dataset_converters.feature_entry import REWRITE, FeatureEntry
-from dataset_converters.feature_files import file_sha256, first_duplicate, open_matrix
+from recbole_margo.errors import DataError
+from recbole_margo.store.feature_files import file_sha256, first_duplicate, open_matrix
+from recbole_margo.store.manifest import REWRITE, FeatureEntry
 
 
 def read_stored_features(folder: Path, entry: FeatureEntry) -> tuple[NDArray[Any], list[str]]:
@@ -60,7 +60,7 @@ def _open_float_matrix(path: Path) -> NDArray[Any]:
     if matrix.dtype not in (np.float16, np.float32):
         raise DataError(
             f"{path}: expected float16 or float32, found {matrix.dtype}. Write it with "
-            "dataset_converters.feature_files.write_features, which casts float64 (docs/data.md)."
+            "recbole_margo.store.feature_files.write_features, which casts float64 (docs/data.md)."
         )
     return matrix
 

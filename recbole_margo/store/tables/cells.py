@@ -1,14 +1,15 @@
-"""Tokens as numbers, so that tens of millions of interactions fit into memory."""
+"""Cells of a table as ids and as texts, and ids as numbers, so that many fit into memory."""
 
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dataset_converters.errors import DataError
+from recbole_margo.errors import DataError
 
 # What pandas, and RecBole through it, reads as "no value"; such a token could never be read back.
 MISSING = frozenset(
@@ -17,6 +18,8 @@ MISSING = frozenset(
 )
 WHOLE = re.compile(r"([+-]?\d+)(?:\.0*)?")
 NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+# Half of a character beyond U+FFFF, as text that was cut in its middle has it.
+SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 class TokenCodes:
@@ -77,3 +80,27 @@ def clean_ids(tokens: list[str], where: str) -> list[str]:
     if not any("." in token for token in tokens):
         return tokens
     return [match.group(1) for match in whole if match]
+
+
+def text_of_cell(value: Any) -> str:
+    """Return the text of a cell: empty for no value, the joined parts of a list."""
+    if isinstance(value, str):
+        text = whole_characters(value.strip())
+        return "" if text in MISSING else text
+    if isinstance(value, list | tuple | np.ndarray):
+        return " ".join(filter(None, map(text_of_cell, value)))
+    if isinstance(value, dict):
+        return text_of_cell(list(value.values()))
+    return "" if value is None or pd.isna(value) else str(value)
+
+
+def is_broken(text: str) -> bool:
+    """Tell whether a text holds half a character, which no file can."""
+    return not text.isascii() and SURROGATES.search(text) is not None
+
+
+def whole_characters(text: str) -> str:
+    """Return a text that can be written: halves of a character joined, or replaced by U+FFFD."""
+    if not is_broken(text):
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

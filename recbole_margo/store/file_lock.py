@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from dataset_converters.errors import DataError
+from recbole_margo.errors import DataError
 
 # Hidden, empty, and left in place: to remove a lock file lets two processes lock two files of one
 # name. Nothing reads it as data.

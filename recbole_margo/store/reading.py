@@ -1,10 +1,11 @@
-"""Files read from beginning to end, compressed or not, with a progress bar over their bytes."""
+"""Files of strangers: of a kind that ends, decompressed, decoded, bounded in size and depth."""
 
 from __future__ import annotations
 
 import codecs
 import gzip
 import io
+import json
 import re
 import stat
 import zlib
@@ -15,7 +16,7 @@ from typing import Any, BinaryIO, cast
 
 from tqdm import tqdm
 
-from dataset_converters.errors import DataError
+from recbole_margo.errors import DataError
 
 GZIP_MAGIC = b"\x1f\x8b"
 GZIP_LAYERS = 2
@@ -201,3 +202,63 @@ def text_of(line: bytes, path: Path, number: int) -> str:
             f"{path}, line {number}: expected UTF-8, found the byte {line[error.start]:#04x}. "
             f"Convert the file: iconv -f LATIN1 -t UTF-8 {path.name}"
         ) from error
+
+
+JSON_BYTES = 16 << 20
+
+
+def read_small(path: Path, limit: int) -> str:
+    """Return the text of a UTF-8 file of bounded size.
+
+    Args:
+        path: the file.
+        limit: the largest size in bytes.
+
+    Raises:
+        OSError: the file cannot be opened.
+        DataError: it is no regular file, is larger or is not UTF-8.
+    """
+    path.stat()  # that a file is missing is for the caller to say
+    require_regular_file(path)
+    with path.open("rb") as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise DataError(
+            f"{path}: expected at most {limit >> 10:,} KiB, found more. It is not a file of the "
+            "kind that is read here."
+        )
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: expected UTF-8 text, found {error}") from error
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file of bounded size holds.
+
+    Args:
+        path: the file.
+
+    Raises:
+        OSError: the file cannot be opened.
+        DataError: as of `read_small`; or it is not JSON, is nested too deeply, holds a number of
+            thousands of digits or a key twice in one object.
+    """
+    text = read_small(path, JSON_BYTES)
+    try:
+        return json.loads(text, object_pairs_hook=_without_duplicates)
+    except RecursionError:
+        raise DataError(f"{path}: expected JSON, found too many brackets in brackets") from None
+    except ValueError as error:
+        raise DataError(f"{path}: expected JSON, found a file that does not parse ({error})") from (
+            error
+        )
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r} twice in one object")
+    return values

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 from dataset_converters.download_lock import DownloadLock
-from dataset_converters.feature_files import write_features
-from dataset_converters.feature_manifest import FeatureManifest
-from dataset_converters.file_lock import FolderInUseError, locked
+from recbole_margo.store.feature_files import write_features
+from recbole_margo.store.file_lock import FolderInUseError, locked
+from recbole_margo.store.manifest import FeatureManifest
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from dataset_converters.file_lock import locked
+from recbole_margo.store.file_lock import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dataset_converters.errors import DataError
-from dataset_converters.feature_files import file_sha256, open_matrix, row_blocks, write_features
-from dataset_converters.feature_manifest import FeatureManifest
+from recbole_margo.errors import DataError
+from recbole_margo.store.feature_files import file_sha256, open_matrix, row_blocks, write_features
+from recbole_margo.store.manifest import FeatureManifest
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from dataset_converters import atomic
-from dataset_converters.atomic import remove_abandoned, replacing, temporary_sibling
+from recbole_margo.store import writing
+from recbole_margo.store.writing import remove_abandoned, replacing, temporary_sibling
 
 WRITER = """
 import sys, time
 from pathlib import Path
-from dataset_converters.atomic import replacing, temporary_sibling
+from recbole_margo.store.writing import replacing, temporary_sibling
 folder = Path(sys.argv[1])
 temporary_sibling(folder / "shop").mkdir()
 with replacing(folder / "a.json") as temporary:
@@ -70,7 +70,7 @@ def test_other_files_stay(tmp_path: Path, writer) -> None:
 def test_what_another_machine_left_stays_for_a_week(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int, stays: bool
 ) -> None:
-    monkeypatch.setattr(atomic, "_machine", lambda: "0" * 8)
+    monkeypatch.setattr(writing, "_machine", lambda: "0" * 8)
     path = temporary_sibling(tmp_path / "a")
     monkeypatch.undo()
     path.write_text("of a process of another machine")
@@ -83,7 +83,7 @@ def test_what_another_machine_left_stays_for_a_week(
 def test_a_link_is_removed_and_not_what_it_names(tmp_path: Path, writer) -> None:
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept" / "thesis.txt").write_text("years of work")
-    machine = atomic._machine()
+    machine = writing._machine()
     kill(writer)
     (tmp_path / f".x.{machine}-{writer.pid}-00000000.tmp").symlink_to(tmp_path / "kept")
     remove_abandoned(tmp_path)
@@ -93,7 +93,7 @@ def test_a_link_is_removed_and_not_what_it_names(tmp_path: Path, writer) -> None
 
 def test_a_folder_is_looked_through_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looked = []
-    monkeypatch.setattr(atomic, "remove_abandoned", looked.append)
+    monkeypatch.setattr(writing, "remove_abandoned", looked.append)
     for number in range(3):
         with replacing(tmp_path / f"{number}") as temporary:
             temporary.write_text("")

@@ -10,16 +10,15 @@ from typing import Any
 import pytest
 
 from dataset_converters.download_lock import DownloadLock
-from dataset_converters.errors import DataError
-from dataset_converters.feature_manifest import FeatureManifest
-from dataset_converters.small_files import JSON_BYTES, read_json
-from recbole_margo.errors import CheckpointError
+from recbole_margo.errors import CheckpointError, DataError
 from recbole_margo.experiment.compare import resume_comparison
 from recbole_margo.experiment.compare_seeds import resume_seeds
 from recbole_margo.experiment.follow import follow_resumed
 from recbole_margo.experiment.sweep import resume_sweep
 from recbole_margo.experiment.trained_run import TrainedRun
 from recbole_margo.reliability.robustness_plan import RobustnessPlan
+from recbole_margo.store.manifest import FeatureManifest
+from recbole_margo.store.reading import JSON_BYTES, read_json
 from recbole_margo.tuning.plan import TuningPlan
 
 HOSTILE = {

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dataset_converters.byte_stream import reading
-from dataset_converters.delimited_table import DelimitedTable
-from dataset_converters.json_lines_table import JsonLinesTable
-from dataset_converters.parquet_table import ParquetTable
-from dataset_converters.table_file import TableFile
+from recbole_margo.store.reading import reading
+from recbole_margo.store.tables.delimited import DelimitedTable
+from recbole_margo.store.tables.json_lines import JsonLinesTable
+from recbole_margo.store.tables.parquet import ParquetTable
+from recbole_margo.store.tables.table_file import TableFile
 
 PARQUET_MAGIC = b"PAR1"
 JSON_SUFFIXES = frozenset({".json", ".jsonl", ".ndjson"})

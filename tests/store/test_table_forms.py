@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from dataset_converters import record_blocks
-from dataset_converters.delimited_table import DelimitedTable
-from dataset_converters.errors import DataError
-from dataset_converters.table_form import first_names_columns
 from dataset_converters.tabular import TabularConverter
+from recbole_margo.errors import DataError
+from recbole_margo.store.tables import delimited
+from recbole_margo.store.tables.delimited import DelimitedTable
+from recbole_margo.store.tables.table_form import first_names_columns
 
 ROWS = [f"u{user},i{item},{1 + item % 5},{1_700_000_000 + item}" for user in range(8)
         for item in range(6)]  # fmt: skip
@@ -122,7 +122,7 @@ def test_what_cannot_separate_is_refused(tmp_path: Path, separator: str) -> None
 
 
 def read_in_blocks(path: Path, size: int, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    monkeypatch.setattr(record_blocks, "BLOCK_BYTES", size)
+    monkeypatch.setattr(delimited, "BLOCK_BYTES", size)
     table = DelimitedTable(path, ",", header=True)
     rows = []
     for piece in table.read(table.columns, "reading"):
@@ -161,13 +161,13 @@ def test_lines_of_errors_are_counted_through_all_blocks(
 def test_no_field_is_longer_than_the_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: bytes, compress
 ) -> None:
-    monkeypatch.setattr(record_blocks, "BLOCK_BYTES", 1 << 12)
-    monkeypatch.setattr(record_blocks, "LINE_BYTES", 1 << 16)
+    monkeypatch.setattr(delimited, "BLOCK_BYTES", 1 << 12)
+    monkeypatch.setattr(delimited, "LINE_BYTES", 1 << 16)
     field = inside * ((1 << 18) // len(inside))
     (tmp_path / "rows.csv").write_bytes(compress(TABLE.encode() + b'u1,"' + field + b'",1,2\n'))
     held = []
-    cut = record_blocks._last_end
-    monkeypatch.setattr(record_blocks, "_last_end", lambda *a: (held.append(len(a[0])), cut(*a))[1])
+    cut = delimited._last_end
+    monkeypatch.setattr(delimited, "_last_end", lambda *a: (held.append(len(a[0])), cut(*a))[1])
     with pytest.raises(DataError, match="line 50: expected a record of text"):
         TabularConverter(tmp_path / "rows.csv", "forms").preview()
     assert max(held) <= (1 << 16) + (1 << 12)

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from dataset_converters.atomic import replacing
-from dataset_converters.errors import DataError
+from recbole_margo.errors import DataError
+from recbole_margo.store.writing import replacing
 
 ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 CHARACTERS = {escape: character for character, escape in ESCAPES.items()}
 TEXTS, IMAGES = "texts", "images"
 HEADERS = {TEXTS: "item_id\ttext", IMAGES: "item_id\tpath"}
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 
 
 def write_texts(folder: Path, dataset_name: str, texts: Mapping[str, str]) -> None:

@@ -10,8 +10,8 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-from dataset_converters.column_guess import is_column_name
-from dataset_converters.token_codes import NUMBER
+from recbole_margo.store.tables.cells import NUMBER
+from recbole_margo.store.tables.column_names import is_column_name
 
 SEPARATORS = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar", "::": "::", " ": "space"}
 HEAD_RECORDS = 20

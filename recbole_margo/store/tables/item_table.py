@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from dataset_converters.column_guess import ITEM_NAMES, guess_column, guess_text_columns
-from dataset_converters.errors import DataError
-from dataset_converters.json_records import whole_characters
-from dataset_converters.table_file import TableFile
-from dataset_converters.token_codes import MISSING, TokenCodes, clean_ids
+from recbole_margo.errors import DataError
+from recbole_margo.store.tables.cells import TokenCodes, clean_ids, text_of_cell
+from recbole_margo.store.tables.column_names import ITEM_NAMES, guess_column, guess_text_columns
+from recbole_margo.store.tables.table_file import TableFile
 
 
 def choose_item_columns(
@@ -119,18 +117,6 @@ def check_overlap(found: Sequence[str], items: Sequence[str], path: Path) -> Non
             f"{path}: expected ids of items with interactions, such as {_some(items)}; found "
             f"{_some(found)}, none in common. Use the same ids in both files."
         )
-
-
-def text_of_cell(value: Any) -> str:
-    """Return the text of a cell: empty for no value, the joined parts of a list."""
-    if isinstance(value, str):
-        text = whole_characters(value.strip())
-        return "" if text in MISSING else text
-    if isinstance(value, list | tuple | np.ndarray):
-        return " ".join(filter(None, map(text_of_cell, value)))
-    if isinstance(value, dict):
-        return text_of_cell(list(value.values()))
-    return "" if value is None or pd.isna(value) else str(value)
 
 
 def _some(values: Sequence[str]) -> str:

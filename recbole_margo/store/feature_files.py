@@ -16,12 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from dataset_converters.atomic import replacing
-from dataset_converters.disk import disk_errors, write_npy
-from dataset_converters.errors import DataError
-from dataset_converters.feature_entry import FeatureEntry
-from dataset_converters.feature_manifest import FeatureManifest
-from dataset_converters.file_lock import locked
+from recbole_margo.errors import DataError
+from recbole_margo.store.file_lock import locked
+from recbole_margo.store.manifest import FeatureEntry, FeatureManifest
+from recbole_margo.store.writing import disk_errors, replacing, write_npy
 
 MODALITY_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 BLOCK_BYTES = 1 << 24

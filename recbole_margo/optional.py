@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from dataset_converters.errors import DataError
+from recbole_margo.errors import DataError
 
 
 def import_optional(module: str, package: str, purpose: str) -> Any:

@@ -1,25 +1,27 @@
-"""JSON objects, one a line or in one array, and the Python literals that are taken for JSON."""
+"""Tables of JSON objects, one a line or in one array, and of Python literals taken for JSON."""
 
 from __future__ import annotations
 
 import ast
 import codecs
+import itertools
 import json
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from dataset_converters.byte_stream import BUFFER_BYTES, LINE_BYTES, text_of
-from dataset_converters.errors import DataError
+import pandas as pd
+
+from recbole_margo.errors import DataError
+from recbole_margo.store.reading import BUFFER_BYTES, LINE_BYTES, lines, reading, text_of
+from recbole_margo.store.tables.table_file import CHUNK_ROWS, TableFile
 
 # A syntax tree takes a hundred times the memory of its text; no line of 2014 comes near.
 LITERAL_CHARACTERS = 1 << 20
 LITERAL = re.compile(r"\{\s*'|.*?[:\[,]\s*(?:True|False|None)\b", re.DOTALL)
 CONSTANTS = {"true": True, "false": False, "null": None}
-# Half of a character beyond U+FFFF, as text that was cut in its middle has it.
-SURROGATES = re.compile("[\ud800-\udfff]")
 BETWEEN = re.compile(r"[\s,]*")
 
 
@@ -115,18 +117,6 @@ def array_records(stream: BinaryIO, path: Path) -> Iterator[tuple[int, Any]]:
         yield number, value
 
 
-def is_broken(text: str) -> bool:
-    """Tell whether a text holds half a character, which no file can."""
-    return not text.isascii() and SURROGATES.search(text) is not None
-
-
-def whole_characters(text: str) -> str:
-    """Return a text that can be written: halves of a character joined, or replaced by U+FFFD."""
-    if not is_broken(text):
-        return text
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
 def _parse_literal(text: str, path: Path, number: int) -> Any:
     try:
         with warnings.catch_warnings():
@@ -148,3 +138,76 @@ class _Constants(ast.NodeTransformer):
         if node.id in CONSTANTS:
             return ast.copy_location(ast.Constant(CONSTANTS[node.id]), node)
         return node
+
+
+HEAD_RECORDS = 100
+CHUNK_CHARACTERS = 1 << 26
+
+
+class JsonLinesTable(TableFile):
+    """A file of JSON objects; a field that an object lacks is None."""
+
+    def __init__(self, path: Path) -> None:
+        """Look at the first records.
+
+        Args:
+            path: the file, perhaps gzip compressed.
+
+        Raises:
+            DataError: the file is missing, empty or not of JSON objects.
+        """
+        self.path = path
+        with reading(path) as stream:
+            self._is_array = is_array(stream.read(64))
+        self.description = "a JSON array" if self._is_array else "JSON lines"
+        head = itertools.islice(self._records(None), HEAD_RECORDS)
+        self.columns = list(dict.fromkeys(key for _, record in head for key in record))
+        if not self.columns:
+            raise DataError(f"{path}: expected JSON objects with fields, found none.")
+
+    def read(self, columns: Sequence[str], label: str) -> Iterator[pd.DataFrame]:
+        """Yield the columns as the values of JSON."""
+        rows: list[int] = []
+        values: list[list[Any]] = []
+        characters = 0
+        for row, record in self._records(label):
+            rows.append(row)
+            values.append([record.get(column) for column in columns])
+            characters += sum(len(value) for value in values[-1] if isinstance(value, str))
+            if len(rows) == CHUNK_ROWS or characters > CHUNK_CHARACTERS:
+                yield _chunk(values, columns, rows)
+                rows, values, characters = [], [], 0
+        if rows:
+            yield _chunk(values, columns, rows)
+
+    def place(self, row: int) -> str:
+        """Return the line of a row, or which object of the array it is."""
+        return f"object {row + 1}" if self._is_array else f"line {row + 1}"
+
+    def _records(self, label: str | None) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield the number (from 0) of the line or object and its content."""
+        with reading(self.path, label) as stream:
+            if self._is_array:
+                parsed = array_records(stream, self.path)
+            else:
+                parsed = (
+                    (number, parse_json(text_of(text, self.path, number), self.path, number))
+                    for number, text in lines(stream, self.path)
+                )
+            for number, value in parsed:
+                if not isinstance(value, dict):
+                    raise DataError(
+                        f"{self.path}, {self.place(number - 1)}: expected a JSON object, found "
+                        f"{str(value)[:80]!r}."
+                    )
+                yield number - 1, value
+
+
+def _chunk(values: list[list[Any]], columns: Sequence[str], rows: list[int]) -> pd.DataFrame:
+    transposed = zip(*values, strict=True)
+    series = {
+        column: pd.Series(list(cells), dtype=object, index=rows)
+        for column, cells in zip(columns, transposed, strict=True)
+    }
+    chunk: pd.DataFrame = pd.DataFrame(series)
+    return chunk

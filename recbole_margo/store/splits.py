@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from dataset_converters.errors import DataError
+from recbole_margo.errors import DataError
 
 SPLITS = ("train", "valid", "test")
 FIELD_TYPES = {"user_id": "token", "item_id": "token", "rating": "float", "timestamp": "float"}

@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from dataset_converters.errors import DataError
-from dataset_converters.optional import import_optional
-from dataset_converters.table_file import CHUNK_ROWS, TableFile
+from recbole_margo.errors import DataError
+from recbole_margo.optional import import_optional
+from recbole_margo.store.tables.table_file import CHUNK_ROWS, TableFile
 
 
 class ParquetTable(TableFile):

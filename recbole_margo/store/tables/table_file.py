@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dataset_converters.errors import DataError
-from dataset_converters.json_records import is_broken
+from recbole_margo.errors import DataError
+from recbole_margo.store.tables.cells import is_broken
 
 CHUNK_ROWS = 500_000
 # Beyond it, neighbouring whole numbers are one float.

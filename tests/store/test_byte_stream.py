@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from dataset_converters.byte_stream import reading, require_regular_file
-from dataset_converters.errors import DataError
+from recbole_margo.errors import DataError
+from recbole_margo.store.reading import reading, require_regular_file
 
 
 def test_what_has_no_end_is_not_opened(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""What lies on disk, read and written without torch and without RecBole."""
