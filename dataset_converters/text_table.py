@@ -1,0 +1,16 @@
+"""The place of `read_item_lines` until 0.1; it is `recbole_margo.store.texts` now."""
+
+from __future__ import annotations
+
+import warnings
+
+from recbole_margo.store.texts import read_item_lines
+
+__all__ = ["read_item_lines"]
+
+warnings.warn(
+    "recbole_margo.store.texts moves away with the next release: import read_item_lines "
+    "from recbole_margo.store.texts",
+    DeprecationWarning,
+    stacklevel=2,
+)
