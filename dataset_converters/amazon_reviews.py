@@ -111,6 +111,12 @@ def _rows_of_csv(
     has_header = set(NAMES[0]) <= set(first)
     user, item, rating, time = map(first.index, NAMES[0]) if has_header else (0, 1, 2, 3)
     if not has_header:
+        if len(first) < len(NAMES[0]):
+            raise DataError(
+                f"{path}: expected reviews as JSON, or ratings as user, item, rating and time "
+                f"separated by commas, found the line {','.join(first)[:80]!r}. Is this the file "
+                "of reviews?"
+            )
         # The length of an ASIN tells items from users, whose order depends on the edition.
         fields = [text_of(line, path, place).split(",") for place, line in enumerate(head, 1)]
         lengths = [{len(row[column]) for row in fields if len(row) == 4} for column in (0, 1)]

@@ -191,6 +191,14 @@ def test_exact_repeats_are_dropped_and_later_ratings_are_kept(tmp_path: Path) ->
     assert sorted(own["timestamp:float"]) == [time, time + 1]
 
 
+@pytest.mark.parametrize("line", ["'", "u1,i1,5", "u1\ti1\t5\t1"])
+def test_lines_of_too_few_fields_are_no_ratings(tmp_path: Path, line: str) -> None:
+    write_ratings_2014(tmp_path)
+    (tmp_path / "ratings_Toys.csv").write_text(f"{line}\n" * 9, encoding="utf-8")
+    with pytest.raises(DataError, match="expected reviews as JSON, or ratings as user, item"):
+        AmazonConverter(tmp_path, "toys").preview()
+
+
 def test_users_are_found_again_across_pieces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
