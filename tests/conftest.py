@@ -43,3 +43,9 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no data sets in {folder}")
     return folder
+
+
+@pytest.fixture
+def double_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let what is computed in float32 be computed in float64, for finite differences."""
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)

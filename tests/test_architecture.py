@@ -54,6 +54,7 @@ LAYERS = (
     "reliability",
     "serving",
     "cli",
+    "testing",  # for the tests of this package and of others
     "__init__",  # the public names
     "__main__",
 )

@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
-from worlds import NAME, SETTINGS, random_world, small_settings
 
 from recbole_margo.cli import main, parse_settings
 from recbole_margo.errors import ConfigError
+from recbole_margo.testing import NAME, SETTINGS, random_world, small_settings
 
 SCRIPT = Path(__file__).resolve().parents[1] / "run_recbole_margo.py"
 

@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from worlds import prepare, random_world
 
 from benchmarks.cost_model import CostModel, table
+from recbole_margo.testing import prepare, random_world
 
 USERS, ITEMS, BATCH = 20, 15, 12
 

@@ -8,7 +8,6 @@ import pytest
 import recbole
 import yaml
 from recbole.utils.argument_list import dataset_arguments
-from worlds import NAME, random_world
 
 from dataset_converters.interaction_converter import _dataset_config
 from dataset_converters.mmrec import dataset_config
@@ -17,6 +16,7 @@ from recbole_margo.config import Config
 from recbole_margo.dataset_yaml import KEYS, read_dataset_yaml
 from recbole_margo.defaults import properties_folder
 from recbole_margo.errors import ConfigError
+from recbole_margo.testing import NAME, random_world
 
 RECBOLE = Path(recbole.__file__).parent / "properties"
 DESCRIBING = ("sample.yaml", "ml-100k.yaml")

@@ -19,12 +19,12 @@ from recbole.data import create_dataset, data_preparation
 from recbole.trainer import Trainer
 from recbole.utils import get_model, get_trainer, init_seed
 from recbole.utils.case_study import full_sort_topk
-from worlds import NAME, SETTINGS, World, random_world, small_settings
 
 import recbole_margo
 from recbole_margo.errors import ConfigError, UnknownModelError
 from recbole_margo.model.margo import MARGO
 from recbole_margo.model.vbpr import VBPR
+from recbole_margo.testing import NAME, SETTINGS, World, random_world, small_settings
 from recbole_margo.training.trainer import MultimodalTrainer
 
 ROOT = Path(__file__).resolve().parents[1]

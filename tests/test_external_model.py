@@ -10,7 +10,8 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from worlds import NAME, random_world
+
+from recbole_margo.testing import NAME, random_world
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULE = '''

@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from worlds import NAME, SETTINGS, random_world, small_settings
 
 from recbole_margo import compare, resume_run
 from recbole_margo.cli import main
@@ -23,6 +22,7 @@ from recbole_margo.output_folder import (
     output_folder,
     taken,
 )
+from recbole_margo.testing import NAME, SETTINGS, random_world, small_settings
 
 HOLDER = """
 import sys, time

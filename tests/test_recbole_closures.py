@@ -29,13 +29,13 @@ from recbole.data import create_dataset, data_preparation
 from recbole.trainer import HyperTuning
 from recbole.utils import InputType, get_model
 from recbole.utils.url import extract_zip
-from worlds import NAME, random_world
 
 from recbole_margo.cli import main
 from recbole_margo.compat import TRUST_VARIABLE, load_checkpoint
 from recbole_margo.config import Config
 from recbole_margo.errors import ConfigError, FeatureError
 from recbole_margo.recbole_closures import CLOSURES, STORED_PICKLES, read_literal
+from recbole_margo.testing import NAME, random_world
 
 ROOT = Path(recbole.__file__).parent
 

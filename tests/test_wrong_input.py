@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from worlds import NAME, SETTINGS, SMALL, random_world
 
 from recbole_margo.cli import main
+from recbole_margo.testing import NAME, SETTINGS, SMALL, random_world
 
 GIVEN = {**SETTINGS, "epochs": 1, "train_batch_size": 64}
 DATASET = f"--dataset={NAME}"

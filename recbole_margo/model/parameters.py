@@ -94,9 +94,19 @@ def model_defaults(model_class: type[Any]) -> dict[str, Any]:
     else:
         bases = [model_class]
     for base in reversed(bases):
-        values.update(shipped_values(f"model/{base.__name__}.yaml"))
-        if base.__module__.partition(".")[0] not in ("recbole_margo", "recbole"):
-            values.update(_values_beside(base))
+        values.update(yaml_values(base))
+    return values
+
+
+def yaml_values(model_class: type[Any]) -> dict[str, Any]:
+    """Return the values of a model's own YAML file, without those of its base classes.
+
+    Args:
+        model_class: class of the model, ours or not.
+    """
+    values = shipped_values(f"model/{model_class.__name__}.yaml")
+    if model_class.__module__.partition(".")[0] not in ("recbole_margo", "recbole"):
+        values.update(_values_beside(model_class))
     return values
 
 

@@ -25,11 +25,11 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.trainer import Trainer
 from recbole.utils import get_model
 from scipy.sparse import csc_matrix, csr_matrix, lil_matrix
-from worlds import prepare, random_world
 
 from recbole_margo.checkpoint_file.refusal import RefusalError
 from recbole_margo.checkpoint_file.tensors import Tensors
 from recbole_margo.checkpoint_file.values import StoredConfig, values_of
+from recbole_margo.testing import prepare, random_world
 
 CASES, SEED = 10_000, 20_261
 STORAGE = 200_000  # bytes that the tensors' storages have at most

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import recbole.config
 from recbole.data import create_dataset
-from worlds import NAME, World, prepare, random_world
 
 from dataset_converters.atomic_features import main
 from recbole_margo.data.features import load_item_features
+from recbole_margo.testing import NAME, World, prepare, random_world
 
 
 def write_vectors(world: World, folder: Path, modality: str, header: str, suffix: str) -> None:

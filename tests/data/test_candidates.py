@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 from recbole.data.dataloader import NegSampleEvalDataLoader
-from worlds import NAME, Experiment, World, prepare, random_world
 
 from recbole_margo import resume_run, run_recbole_margo
 from recbole_margo.errors import ConfigError
+from recbole_margo.testing import NAME, Experiment, World, prepare, random_world
 from recbole_margo.training.trainer import MultimodalTrainer
 
 K = 3

@@ -10,11 +10,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from worlds import prepare, random_world
 
 from recbole_margo.data.corruption import KINDS, FeatureCorruption
 from recbole_margo.data.features import load_item_features
 from recbole_margo.errors import ConfigError
+from recbole_margo.testing import prepare, random_world
 
 MODALITIES = ("image", "text")
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from recbole.data.dataloader import FullSortEvalDataLoader
-from worlds import make_config, random_world
 
 from recbole_margo.data.items_by_user import ItemsByUser, list_compactly
 from recbole_margo.data.protocol import load_dataset, prepare_loaders, recbole_loaders
+from recbole_margo.testing import make_config, random_world
 
 LISTS = [None, torch.tensor([3, 1]), torch.tensor([], dtype=torch.int64), torch.tensor([2])]
 

@@ -11,13 +11,13 @@ from feature_world import NAME, toy_config, toy_dataset
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
-from worlds import prepare, random_world
 
 from recbole_margo.data import reduction
 from recbole_margo.data.features import ItemFeatures, load_item_features
 from recbole_margo.data.reduction import ReducedFeatures, reduce_features, reduced_columns
 from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.store.feature_files import file_sha256, write_features
+from recbole_margo.testing import prepare, random_world
 
 ITEMS, COLUMNS, RANK = 40, 12, 6
 

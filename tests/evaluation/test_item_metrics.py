@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from worlds import NAME, Experiment, prepare, random_world
 
 from recbole_margo import compare
+from recbole_margo.testing import NAME, Experiment, prepare, random_world
 
 ITEM_METRICS = [
     "ItemCoverage",

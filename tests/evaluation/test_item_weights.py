@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from worlds import prepare, random_world
 
 from recbole_margo.errors import CheckpointError
 from recbole_margo.evaluation.item_weights import ItemWeights
+from recbole_margo.testing import prepare, random_world
 
 MISSING = {"image": ["i1", "i4"]}
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from worlds import Experiment, prepare, random_world
 
 from recbole_margo.errors import CheckpointError
 from recbole_margo.evaluation.per_user import PerUserMetrics, evaluate_per_user
+from recbole_margo.testing import Experiment, prepare, random_world
 from recbole_margo.training.trainer import MultimodalTrainer
 
 METRICS = ["Recall", "NDCG", "MRR", "MAP", "Hit", "Precision"]

@@ -12,7 +12,6 @@ import pytest
 import torch
 import yaml
 from recbole.quick_start import load_data_and_model, run_recbole
-from worlds import NAME, SETTINGS, SMALL, random_world
 
 import recbole_margo
 from recbole_margo.cli import main
@@ -24,6 +23,7 @@ from recbole_margo.experiment.sweep import sweep
 from recbole_margo.model.base import MultimodalRecommender
 from recbole_margo.registry import find_model
 from recbole_margo.run import run_recbole_margo
+from recbole_margo.testing import NAME, SETTINGS, SMALL, random_world
 from recbole_margo.training.checkpoint import read_checkpoint
 from recbole_margo.training.trainer import MultimodalTrainer
 

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 from recbole.trainer import Trainer
-from worlds import MISSING, NAME, SETTINGS, random_world, small_settings
 
 from recbole_margo.cli import main
 from recbole_margo.config import Config
@@ -19,6 +18,7 @@ from recbole_margo.experiment.ablation import ablation_entries
 from recbole_margo.experiment.compare_seeds import compare_seeds, resume_seeds
 from recbole_margo.experiment.entry import Entry
 from recbole_margo.run import load_split
+from recbole_margo.testing import MISSING, NAME, SETTINGS, random_world, small_settings
 
 MODELS = Entry.of_models(["DRAGON", "FREEDOM", "BPR"])
 WORLD = random_world().without(MISSING["some items miss one"])

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from worlds import NAME, SETTINGS, random_world, small_settings
 
 from recbole_margo.config import Config
 from recbole_margo.errors import ConfigError
@@ -17,6 +16,7 @@ from recbole_margo.experiment.compare_seeds import compare_seeds, resume_seeds
 from recbole_margo.experiment.entry import Entry
 from recbole_margo.model.margo import MARGO
 from recbole_margo.run import run_config
+from recbole_margo.testing import NAME, SETTINGS, random_world, small_settings
 from recbole_margo.training.trainer import MultimodalTrainer
 
 ENTRIES = [

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from worlds import NAME, SETTINGS, random_world, small_settings
 
 from recbole_margo.cli import main
 from recbole_margo.errors import CheckpointError, ConfigError
@@ -27,6 +26,7 @@ from recbole_margo.experiment.sweep_command import parse_over
 from recbole_margo.model.lgmrec import LGMRec
 from recbole_margo.model.margo import MARGO
 from recbole_margo.model.parameters import Hyperparameter
+from recbole_margo.testing import NAME, SETTINGS, random_world, small_settings
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
-from worlds import prepare, random_world
 
 from recbole_margo.errors import ConfigError
 from recbole_margo.graph import approximate_knn, item_knn
@@ -18,6 +17,7 @@ from recbole_margo.graph.exact_knn import exact_neighbors
 from recbole_margo.graph.item_directions import ItemDirections
 from recbole_margo.graph.item_knn import binary_knn_graph, nearest_neighbors, similarity_knn_graph
 from recbole_margo.graph.neighbor_search import EXACT, METHODS, NeighborSearch
+from recbole_margo.testing import prepare, random_world
 
 APPROXIMATE = [method for method in METHODS if method != "exact"]
 

@@ -6,7 +6,6 @@ import dense_latent as latent
 import numpy as np
 import scipy.sparse as sp
 from numpy.testing import assert_allclose, assert_array_equal
-from worlds import prepare, random_world
 
 from recbole_margo.graph.bipartite import (
     interaction_matrix,
@@ -15,6 +14,7 @@ from recbole_margo.graph.bipartite import (
     random_walk_adjacency,
     row_mean,
 )
+from recbole_margo.testing import prepare, random_world
 
 
 def random_interactions(users: int = 9, items: int = 7, seed: int = 0) -> np.ndarray:

@@ -3,9 +3,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from worlds import double_precision
-
-__all__ = ["double_precision"]
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 
 import dense_formulas as dense
 import numpy as np
-from worlds import SMALL, Experiment, World
+from dense_inputs import dense_inputs
+
+from recbole_margo.testing import SMALL, Experiment, World
 
 # {text: 0.9, other: 0.1} of the published setting, for the worlds' modalities, summing to 1.
 GRAPH_WEIGHTS = {1: [1.0], 2: [0.1, 0.9], 3: [0.1 / 1.1, 0.9 / 1.1, 0.1 / 1.1]}
@@ -21,7 +23,7 @@ def dense_dragon(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return DRAGON's users [U, M, d] and items [I, M, d] for a backbone's parameters."""
     return dense.dragon(
-        experiment.dense_inputs(world),
+        dense_inputs(experiment, world),
         experiment.parameters("backbone.") if parameters is None else parameters,
         GRAPH_WEIGHTS[len(world.modalities)],
         SMALL["item_neighbors"],

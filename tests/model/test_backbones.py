@@ -4,9 +4,11 @@ import dense_formulas as dense
 import numpy as np
 import pytest
 import torch
+from dense_inputs import dense_inputs
 from dense_models import dense_dragon
 from numpy.testing import assert_allclose
-from worlds import MISSING, prepare, random_world
+
+from recbole_margo.testing import MISSING, prepare, random_world
 
 
 def backbone_of(experiment, user_weights=None):
@@ -50,7 +52,7 @@ def test_lightgcn_equals_the_dense_formula(tmp_path, modalities, missing, layers
         world.write(tmp_path), "MARGO", backbone="LightGCN", interaction_layers=layers
     )
     expected = dense.lightgcn(
-        experiment.dense_inputs(world), experiment.parameters("backbone."), layers
+        dense_inputs(experiment, world), experiment.parameters("backbone."), layers
     )
     for found, wanted in zip(backbone_of(experiment), expected, strict=True):
         assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)

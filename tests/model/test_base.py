@@ -5,10 +5,11 @@ import copy
 import numpy as np
 import pytest
 import torch
+from dense_inputs import dense_inputs
 from recbole.trainer import Trainer
-from worlds import Experiment, prepare, random_world
 
 from recbole_margo.errors import ConfigError, FeatureError
+from recbole_margo.testing import Experiment, prepare, random_world
 
 
 @pytest.fixture
@@ -113,7 +114,7 @@ def test_the_state_dict_holds_parameters_only(experiment):
 
 
 def test_features_are_aligned_by_token(experiment, tmp_path):
-    inputs = experiment.dense_inputs(random_world())
+    inputs = dense_inputs(experiment, random_world())
     for matrix, expected in zip(experiment.model.features, inputs.features, strict=True):
         np.testing.assert_allclose(matrix, expected, rtol=1e-6)
     np.testing.assert_array_equal(experiment.model.modality_mask, inputs.mask)

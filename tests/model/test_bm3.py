@@ -7,12 +7,21 @@ import numpy as np
 import pytest
 import recbole.quick_start
 import torch
+from dense_inputs import dense_inputs
 from numpy.testing import assert_allclose, assert_array_equal
-from worlds import MISSING, NAME, SETTINGS, Experiment, prepare, random_world, small_settings
 
 import recbole_margo
 from recbole_margo.model import bm3
 from recbole_margo.registry import find_model
+from recbole_margo.testing import (
+    MISSING,
+    NAME,
+    SETTINGS,
+    Experiment,
+    prepare,
+    random_world,
+    small_settings,
+)
 
 REG, GAMMA = 0.3, 1.7
 WITHOUT_NEGATIVES = ("BM3", "SLMRec")
@@ -28,7 +37,7 @@ def build(tmp_path, modalities=2, missing="nothing missing", **settings):
         for parameter in experiment.model.parameters():
             parameter.normal_(generator=generator)
     experiment.model.train()
-    return experiment.dense_inputs(world), experiment
+    return dense_inputs(experiment, world), experiment
 
 
 def pairs_of(experiment: Experiment) -> list[tuple[int, int]]:

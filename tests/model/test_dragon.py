@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from dense_models import dense_dragon
 from numpy.testing import assert_allclose
-from worlds import MISSING, Experiment, World, prepare, random_world
+
+from recbole_margo.testing import MISSING, Experiment, World, prepare, random_world
 
 
 def dense_tables(experiment: Experiment, world: World):

@@ -7,9 +7,11 @@ import dense_formulas
 import numpy as np
 import pytest
 import torch
+from dense_inputs import dense_inputs
 from dense_models import GRAPH_WEIGHTS
 from numpy.testing import assert_allclose, assert_array_equal
-from worlds import MISSING, SMALL, Experiment, prepare, random_world
+
+from recbole_margo.testing import MISSING, SMALL, Experiment, prepare, random_world
 
 WEIGHT = 0.6
 
@@ -24,7 +26,7 @@ def build(tmp_path, modalities=2, missing="nothing missing", **settings):
         for parameter in experiment.model.parameters():
             parameter.normal_(generator=generator)
     experiment.model.train()
-    return experiment.dense_inputs(world), experiment
+    return dense_inputs(experiment, world), experiment
 
 
 def training_adjacency(experiment: Experiment) -> np.ndarray:

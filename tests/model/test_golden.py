@@ -22,17 +22,14 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-# pytest finds `worlds` by its settings; a script does not.
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
-from worlds import Experiment, prepare, random_world
 
 from recbole_margo.registry import multimodal_models
+from recbole_margo.testing import Experiment, prepare, random_world
 from recbole_margo.training.epoch_log import EpochLog
 
 GOLDEN = Path(__file__).resolve().with_name("golden.json")

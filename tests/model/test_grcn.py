@@ -4,8 +4,10 @@ import dense_refined as dense
 import numpy as np
 import pytest
 import torch
+from dense_inputs import dense_inputs
 from numpy.testing import assert_allclose, assert_array_equal
-from worlds import MISSING, SMALL, Experiment, World, prepare, random_world
+
+from recbole_margo.testing import MISSING, SMALL, Experiment, World, prepare, random_world
 
 WIDTH = SMALL["embedding_size"]
 ROUTINGS = ("original", "paper")
@@ -21,7 +23,7 @@ def build(tmp_path, modalities=2, missing="nothing missing", **settings):
 
 def dense_tables(experiment: Experiment, world: World, parameters=None):
     return dense.grcn(
-        experiment.dense_inputs(world),
+        dense_inputs(experiment, world),
         experiment.parameters() if parameters is None else parameters,
         experiment.config["routing"],
         experiment.config["routing_iterations"],

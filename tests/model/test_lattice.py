@@ -8,8 +8,10 @@ import dense_latent as latent
 import numpy as np
 import pytest
 import torch
+from dense_inputs import dense_inputs
 from numpy.testing import assert_allclose, assert_array_equal
-from worlds import MISSING, Experiment, World, prepare, random_world
+
+from recbole_margo.testing import MISSING, Experiment, World, prepare, random_world
 
 SIZES = latent.Sizes()
 BATCHES = 5  # 80 training rows in batches of 16
@@ -43,7 +45,7 @@ def gradients(experiment: Experiment, triplets) -> dict[str, torch.Tensor | None
 def test_scores_and_every_loss_term_equal_the_dense_formula(tmp_path, modalities, missing):
     world = random_world(modalities).without(MISSING[missing])
     experiment = build(tmp_path, world, reg_weight=0.3)
-    inputs, parameters = experiment.dense_inputs(world), experiment.parameters()
+    inputs, parameters = dense_inputs(experiment, world), experiment.parameters()
     users, items = latent.lattice(inputs, parameters, SIZES)
     triplets = experiment.random_triplets()
 
@@ -74,7 +76,7 @@ def test_every_size_has_its_effect(tmp_path, setting, of_sizes):
     world = random_world(2).without(MISSING["some items miss one"])
     experiment = build(tmp_path, world, **setting)
     sizes = dataclasses.replace(SIZES, **of_sizes)
-    users, items = latent.lattice(experiment.dense_inputs(world), experiment.parameters(), sizes)
+    users, items = latent.lattice(dense_inputs(experiment, world), experiment.parameters(), sizes)
     assert_allclose(experiment.all_scores(), scores(users, items), rtol=1e-5, atol=2e-5)
 
 
@@ -83,7 +85,7 @@ def test_every_size_has_its_effect(tmp_path, setting, of_sizes):
 def test_every_gradient_equals_the_differences_of_the_dense_loss(tmp_path, missing):
     world = random_world(2).without(MISSING[missing])
     experiment = build(tmp_path, world, reg_weight=0.3, fixed_graph_share=0.4)
-    inputs, triplets = experiment.dense_inputs(world), experiment.random_triplets()
+    inputs, triplets = dense_inputs(experiment, world), experiment.random_triplets()
     sizes = dataclasses.replace(SIZES, fixed_share=0.4)
 
     def loss(parameters):
@@ -127,7 +129,7 @@ def test_which_batches_train_the_graph(tmp_path, refresh):
 def test_training_uses_the_graph_of_the_refresh_and_evaluation_that_of_now(tmp_path, refresh):
     world = random_world(2)
     experiment = build(tmp_path, world, graph_refresh=refresh)
-    inputs, model = experiment.dense_inputs(world), experiment.model
+    inputs, model = dense_inputs(experiment, world), experiment.model
     triplets = experiment.random_triplets()
     model.trainer_announces_epochs = True
     model.begin_epoch(0)
@@ -257,7 +259,7 @@ def test_tables_start_xavier_uniform_and_projections_as_torch_draws_them(tmp_pat
 def test_modalities_start_with_equal_weights_and_features_as_they_are(tmp_path, modalities):
     world = random_world(modalities)
     experiment = prepare(world.write(tmp_path), "LATTICE")
-    parameters, inputs = experiment.parameters(), experiment.dense_inputs(world)
+    parameters, inputs = experiment.parameters(), dense_inputs(experiment, world)
     assert len(set(parameters["modality_logits"])) == 1
     for m, F in enumerate(inputs.features):
         assert_array_equal(parameters[f"feature_matrix_{m}"], F)

@@ -4,9 +4,11 @@ import dense_refined as dense
 import numpy as np
 import pytest
 import torch
+from dense_inputs import dense_inputs
 from numpy.testing import assert_allclose, assert_array_equal
 from torch.nn import functional
-from worlds import MISSING, Experiment, World, prepare, random_world
+
+from recbole_margo.testing import MISSING, Experiment, World, prepare, random_world
 
 WEIGHTS = {"contrastive_weight": 0.2, "reg_weight": 0.3, "global_weight": 0.7}
 SIZES = {"hypergraph_layers": 2, "hyperedges": 5, "keep_rate": 0.6}
@@ -67,13 +69,13 @@ def sizes_of(experiment: Experiment) -> dense.LGMRecSizes:
 def dense_terms(experiment: Experiment, world: World, triplets, draws=None, parameters=None):
     """Return the three terms, for given draws or none."""
     users, items, hypergraphs = dense.lgmrec(
-        experiment.dense_inputs(world),
+        dense_inputs(experiment, world),
         experiment.parameters() if parameters is None else parameters,
         sizes_of(experiment),
         draws,
     )
     tau, kind = experiment.config["contrastive_temperature"], experiment.config["penalty"]
-    mask = experiment.dense_inputs(world).mask
+    mask = dense_inputs(experiment, world).mask
     contrast = dense.contrast_of_pairs(hypergraphs, mask, triplets, tau)
     penalty = dense.batch_penalty(users, items, triplets, kind)
     return (
@@ -85,7 +87,7 @@ def dense_terms(experiment: Experiment, world: World, triplets, draws=None, para
 
 def assert_scores_equal_the_dense_ones(experiment: Experiment, world: World) -> None:
     users, items, _ = dense.lgmrec(
-        experiment.dense_inputs(world), experiment.parameters(), sizes_of(experiment)
+        dense_inputs(experiment, world), experiment.parameters(), sizes_of(experiment)
     )
     assert_allclose(experiment.all_scores(), users @ items.T, rtol=1e-5, atol=2e-5)
 
@@ -193,7 +195,7 @@ def test_three_modalities_are_contrasted_in_all_pairs(tmp_path, no_noise):
     triplets = experiment.random_triplets()
     users, positives, _ = zip(*triplets, strict=True)
     *_, hypergraphs = dense.lgmrec(
-        experiment.dense_inputs(world), experiment.parameters(), sizes_of(experiment)
+        dense_inputs(experiment, world), experiment.parameters(), sizes_of(experiment)
     )
     (y_1, x_1), (y_2, x_2), (y_3, x_3) = hypergraphs
     of_users = [dense.contrast(a, b, users, TAU) for a, b in ((y_1, y_2), (y_1, y_3), (y_2, y_3))]
@@ -252,7 +254,7 @@ def test_evaluation_with_gumbel_noise_equals_the_dense_formula_and_drops_nothing
     scores = experiment.all_scores()
     assert len(drawn) == 2 and all(np.ndim(draw.kept_items) == 0 for draw in drawn)
     users, items, _ = dense.lgmrec(
-        experiment.dense_inputs(world), experiment.parameters(), sizes_of(experiment), drawn
+        dense_inputs(experiment, world), experiment.parameters(), sizes_of(experiment), drawn
     )
     assert_allclose(scores, users @ items.T, rtol=1e-5, atol=2e-5)
 

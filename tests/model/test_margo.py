@@ -4,11 +4,12 @@ import dense_formulas as dense
 import numpy as np
 import pytest
 import torch
+from dense_inputs import dense_inputs
 from dense_models import dense_dragon
 from numpy.testing import assert_allclose
-from worlds import MISSING, Experiment, World, prepare, random_world
 
 from recbole_margo.errors import ConfigError
+from recbole_margo.testing import MISSING, Experiment, World, prepare, random_world
 
 SETTINGS = {"alpha": 0.7, "tau": 0.5, "beta": 0.3, "reg_weight": 0.2}
 BACKBONES = ("DRAGON", "LightGCN")
@@ -35,14 +36,14 @@ def dense_tables(experiment: Experiment, world: World, parameters=None):
     if experiment.config["backbone"] == "DRAGON":
         return dense_dragon(experiment, world, own)
     layers = experiment.config["interaction_layers"]
-    return dense.lightgcn(experiment.dense_inputs(world), own, layers)
+    return dense.lightgcn(dense_inputs(experiment, world), own, layers)
 
 
 def dense_terms(experiment, world, triplets, parameters=None, targets=None):
     """Return ranking, calibration and regularisation of stage 2 as Eq. 10 adds them, and z, c."""
     parameters = experiment.parameters() if parameters is None else parameters
     users, items = dense_tables(experiment, world, parameters)
-    logits, mask = parameters["weight_logits"], experiment.dense_inputs(world).mask
+    logits, mask = parameters["weight_logits"], dense_inputs(experiment, world).mask
     terms = dense.weighted_terms(users, items, logits, mask, triplets, SETTINGS["tau"], targets)
     tables = {name.removeprefix("backbone."): table for name, table in parameters.items()}
     batch_users = np.array([user for user, _, _ in triplets])
@@ -173,7 +174,7 @@ def test_losses_and_gradients_are_finite_at_extreme_logits(tmp_path, missing, st
 @pytest.mark.parametrize("missing", MISSING)
 def test_weights_are_zero_exactly_where_a_modality_is_missing(tmp_path, missing):
     world, experiment = build(tmp_path, 3, missing)
-    mask = experiment.dense_inputs(world).mask
+    mask = dense_inputs(experiment, world).mask
     logits = experiment.parameters()["weight_logits"]
     expected = [dense.item_weights(logits[i], mask[i]) for i in range(len(mask))]
     weights = experiment.model.item_weights().detach().numpy()
@@ -186,7 +187,7 @@ def test_nothing_trains_the_logits_of_missing_modalities_and_of_pad(tmp_path):
     terms = experiment.model.calculate_loss(experiment.batch(experiment.random_triplets(300)))
     torch.stack(terms).sum().backward()
     gradient = experiment.model.weight_logits.grad.numpy()
-    mask = experiment.dense_inputs(world).mask
+    mask = dense_inputs(experiment, world).mask
     several = mask & (mask.sum(axis=1, keepdims=True) > 1)
     assert (gradient[~mask] == 0).all()
     assert (gradient[several] != 0).all()
@@ -199,7 +200,7 @@ def test_nothing_trains_the_logits_of_missing_modalities_and_of_pad(tmp_path):
 def test_scores_of_both_stages_equal_the_dense_formula(tmp_path, missing):
     world, experiment = build(tmp_path, 3, missing)
     users, items = dense_tables(experiment, world)
-    mask, logits = experiment.dense_inputs(world).mask, experiment.parameters()["weight_logits"]
+    mask, logits = dense_inputs(experiment, world).mask, experiment.parameters()["weight_logits"]
     w = np.stack([dense.item_weights(logits[i], mask[i]) for i in range(len(mask))])
     weighted = np.einsum("umd,im,imd->ui", users, w, items)
     assert_allclose(experiment.all_scores(), weighted, rtol=1e-4, atol=1e-5)
@@ -292,7 +293,7 @@ def test_statistics_of_an_epoch(tmp_path):
     confidences = np.array(
         [c for triplets in batches for _, c in dense_terms(experiment, world, triplets)[1]]
     )
-    mask = experiment.dense_inputs(world).mask
+    mask = dense_inputs(experiment, world).mask
     weights = experiment.model.item_weights().detach().numpy()[mask.any(axis=1)]
 
     figures = experiment.model.epoch_statistics()
@@ -322,7 +323,7 @@ def test_held_out_evidence_takes_the_place_of_the_scores_in_equation_5(
     world, experiment = build(tmp_path, modalities, missing, evidence="held_out")
     triplets = experiment.random_triplets(150)
     terms = experiment.model.calculate_loss(experiment.batch(triplets))
-    evidence, mask = experiment.model.held_out, experiment.dense_inputs(world).mask
+    evidence, mask = experiment.model.held_out, dense_inputs(experiment, world).mask
     ids = [torch.tensor(column) for column in zip(*triplets, strict=True)]
     differences = evidence.differences(*ids).numpy()
     usable = evidence.usable(*ids[1:]).numpy()

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from worlds import MISSING, prepare, random_world
 
 from recbole_margo.graph import exact_knn
 from recbole_margo.nn import contrastive
 from recbole_margo.registry import multimodal_models
+from recbole_margo.testing import MISSING, prepare, random_world
 
 USERS, ITEMS, BATCH = 250, 220, 60
 BLOCK = 2**10

@@ -8,8 +8,10 @@ import dense_latent as latent
 import numpy as np
 import pytest
 import torch
+from dense_inputs import dense_inputs
 from numpy.testing import assert_allclose, assert_array_equal
-from worlds import MISSING, Experiment, World, prepare, random_world
+
+from recbole_margo.testing import MISSING, Experiment, World, prepare, random_world
 
 SIZES = latent.Sizes()
 TAU = 0.2
@@ -48,7 +50,7 @@ def dense_terms(inputs, parameters, triplets, tau=TAU) -> list[float]:
 def test_scores_and_every_loss_term_equal_the_dense_formula(tmp_path, modalities, missing):
     world = random_world(modalities).without(MISSING[missing])
     experiment = build(tmp_path, world)
-    inputs, parameters = experiment.dense_inputs(world), experiment.parameters()
+    inputs, parameters = dense_inputs(experiment, world), experiment.parameters()
     users, items = tables(inputs, parameters)
     triplets = experiment.random_triplets()
 
@@ -74,7 +76,7 @@ def test_every_size_has_its_effect(tmp_path, setting, of_sizes):
     world = random_world(2).without(MISSING["some items miss one"])
     experiment = build(tmp_path, world, **setting)
     sizes = dataclasses.replace(SIZES, **of_sizes)
-    users, items = tables(experiment.dense_inputs(world), experiment.parameters(), sizes)
+    users, items = tables(dense_inputs(experiment, world), experiment.parameters(), sizes)
     assert_allclose(experiment.all_scores(), users @ items.T, rtol=1e-5, atol=2e-5)
 
 
@@ -82,7 +84,7 @@ def test_the_side_of_two_modalities_is_a_third_of_common_and_specific_parts(tmp_
     """As published, with nothing missing: (s_v + s_t + K) / 3, by hand from the model's parts."""
     world = random_world(2)
     experiment = build(tmp_path, world)
-    inputs, parameters = experiment.dense_inputs(world), experiment.parameters()
+    inputs, parameters = dense_inputs(experiment, world), experiment.parameters()
     E = latent.mgcn_contents(inputs, parameters, SIZES)
     alpha = latent.attention(E, np.ones(E.shape[:2], dtype=bool), parameters)
     K = alpha[:, :1] * E[:, 0] + alpha[:, 1:] * E[:, 1]
@@ -100,7 +102,7 @@ def test_the_temperature_divides_every_cosine(tmp_path, tau):
     world = random_world(2)
     experiment = build(tmp_path, world, temperature=tau)
     triplets = experiment.random_triplets()
-    inputs, parameters = experiment.dense_inputs(world), experiment.parameters()
+    inputs, parameters = dense_inputs(experiment, world), experiment.parameters()
     contrast = dense_terms(inputs, parameters, triplets, tau)[1]
     assert experiment.loss_terms(triplets)[1] == pytest.approx(0.7 * contrast, rel=1e-5)
 
@@ -128,7 +130,7 @@ def test_negative_items_take_no_part_in_the_contrast(tmp_path):
 def test_every_gradient_equals_the_differences_of_the_dense_loss(tmp_path, missing):
     world = random_world(2).without(MISSING[missing])
     experiment = build(tmp_path, world)
-    inputs, triplets = experiment.dense_inputs(world), experiment.random_triplets()
+    inputs, triplets = dense_inputs(experiment, world), experiment.random_triplets()
     experiment.model.train()
     torch.stack(experiment.model.calculate_loss(experiment.batch(triplets))).sum().backward()
     parameters = experiment.parameters()
@@ -163,7 +165,7 @@ def test_a_missing_item_is_untouched_by_its_features_row(tmp_path):
 def test_the_item_graphs_stay_those_of_the_features_at_the_start(tmp_path):
     world = random_world(2)
     experiment = build(tmp_path, world)
-    inputs = experiment.dense_inputs(world)
+    inputs = dense_inputs(experiment, world)
     for m, graph in enumerate(experiment.model.item_graphs):
         S = latent.similar_items(inputs.features[m], inputs.mask[:, m], SIZES.neighbors)
         found = graph(torch.eye(len(S)))

@@ -8,10 +8,11 @@ import dense_latent as latent
 import numpy as np
 import pytest
 import torch
+from dense_inputs import dense_inputs
 from numpy.testing import assert_allclose, assert_array_equal
-from worlds import MISSING, Experiment, World, prepare, random_world
 
 from recbole_margo.nn import contrastive
+from recbole_margo.testing import MISSING, Experiment, World, prepare, random_world
 
 SIZES = latent.Sizes()
 TAU = 0.5
@@ -48,7 +49,7 @@ def dense_terms(inputs, parameters, triplets, anchors, tau=TAU, sizes=SIZES, gra
 def test_scores_and_every_loss_term_equal_the_dense_formula(tmp_path, modalities, missing, mode):
     world = random_world(modalities).without(MISSING[missing])
     experiment = build(tmp_path, world, contrastive_items=mode)
-    inputs, parameters = experiment.dense_inputs(world), experiment.parameters()
+    inputs, parameters = dense_inputs(experiment, world), experiment.parameters()
     tables = latent.micro(inputs, parameters, SIZES)
     triplets = experiment.random_triplets()
     terms = dense_terms(inputs, parameters, triplets, anchors_of(experiment, triplets, mode))
@@ -76,7 +77,7 @@ def test_every_size_has_its_effect(tmp_path, setting, of_sizes):
     world = random_world(2).without(MISSING["some items miss one"])
     experiment = build(tmp_path, world, **setting)
     sizes = dataclasses.replace(SIZES, **of_sizes)
-    tables = latent.micro(experiment.dense_inputs(world), experiment.parameters(), sizes)
+    tables = latent.micro(dense_inputs(experiment, world), experiment.parameters(), sizes)
     expected = tables.users @ tables.items.T
     assert_allclose(experiment.all_scores(), expected, rtol=1e-5, atol=2e-5)
 
@@ -87,7 +88,7 @@ def test_the_temperature_divides_every_cosine(tmp_path, tau):
     experiment = build(tmp_path, world, temperature=tau)
     triplets = experiment.random_triplets()
     anchors = anchors_of(experiment, triplets, "all")
-    inputs, parameters = experiment.dense_inputs(world), experiment.parameters()
+    inputs, parameters = dense_inputs(experiment, world), experiment.parameters()
     contrast = dense_terms(inputs, parameters, triplets, anchors, tau)[1]
     assert experiment.loss_terms(triplets)[1] == pytest.approx(0.7 * contrast, rel=1e-5)
 
@@ -96,7 +97,7 @@ def test_the_temperature_divides_every_cosine(tmp_path, tau):
 def test_every_gradient_equals_the_differences_of_the_dense_loss(tmp_path, mode):
     world = random_world(2).without(MISSING["some items miss one"])
     experiment = build(tmp_path, world, contrastive_items=mode, fixed_graph_share=0.4)
-    inputs, triplets = experiment.dense_inputs(world), experiment.random_triplets()
+    inputs, triplets = dense_inputs(experiment, world), experiment.random_triplets()
     anchors = anchors_of(experiment, triplets, mode)
     sizes = dataclasses.replace(SIZES, fixed_share=0.4)
 
@@ -125,7 +126,7 @@ def test_the_contrast_alone_has_the_gradient_of_its_dense_form(tmp_path, monkeyp
     monkeypatch.setattr(contrastive, "BLOCK_CELLS", 1)
     world = random_world(2).without(MISSING["some items miss one"])
     experiment = build(tmp_path, world)
-    inputs, triplets = experiment.dense_inputs(world), experiment.random_triplets()
+    inputs, triplets = dense_inputs(experiment, world), experiment.random_triplets()
     anchors = anchors_of(experiment, triplets, "all")
     parameters = experiment.parameters()
     graphs = latent.micro_graphs(inputs, parameters, SIZES)
@@ -172,7 +173,7 @@ def test_anchors_of_a_batch_count_as_often_as_they_occur_and_all_items_once(tmp_
     triplets = [(1, 3, 2), (2, 3, 4), (5, 7, 8)]
     for mode, anchors in (("batch", [3, 3, 7]), ("all", list(range(1, 16)))):
         experiment = build(tmp_path / mode, world, contrastive_items=mode)
-        inputs, parameters = experiment.dense_inputs(world), experiment.parameters()
+        inputs, parameters = dense_inputs(experiment, world), experiment.parameters()
         expected = dense_terms(inputs, parameters, triplets, anchors)[1]
         assert experiment.loss_terms(triplets)[1] == pytest.approx(0.7 * expected, rel=1e-5)
 
@@ -203,7 +204,7 @@ def test_which_batches_train_the_graphs(tmp_path, refresh):
 def test_training_uses_the_graphs_of_the_refresh_and_evaluation_those_of_now(tmp_path, refresh):
     world = random_world(2)
     experiment = build(tmp_path, world, graph_refresh=refresh)
-    inputs, model = experiment.dense_inputs(world), experiment.model
+    inputs, model = dense_inputs(experiment, world), experiment.model
     triplets = experiment.random_triplets()
     anchors = anchors_of(experiment, triplets, "all")
     model.trainer_announces_epochs = True

@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 import torch
-from test_contract import MODELS, VARIANTS, each_stage
+from cases import MODELS, VARIANTS
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from worlds import MISSING, prepare, random_world
 
+from recbole_margo.testing import MISSING, prepare, random_world
 from recbole_margo.training.epoch_losses import CHECK_EVERY
 from recbole_margo.training.training_batches import TrainingBatches
 
@@ -305,15 +305,14 @@ def test_cuda_finds_no_step_that_waits(root, case):
     model, settings = CASES[case]
     experiment = prepare(root, model, use_gpu=True, **settings)
     batch = experiment.batch(experiment.random_triplets())
-    for _ in each_stage(experiment):
+    for _ in experiment.stages():
         groups = experiment.model.parameter_groups(0.01)
         optimizer = experiment.trainer()._build_optimizer(params=groups)
         # The first step prepares what an epoch needs, and the libraries.
         for mode in ("default", "error"):
             torch.cuda.set_sync_debug_mode(mode)
             try:
-                terms = experiment.model.calculate_loss(batch)
-                torch.stack(terms if isinstance(terms, tuple) else (terms,)).sum().backward()
+                torch.stack(experiment.losses(batch)).sum().backward()
                 optimizer.step()
             finally:
                 torch.cuda.set_sync_debug_mode("default")

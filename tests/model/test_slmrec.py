@@ -5,8 +5,10 @@ import dense_formulas
 import numpy as np
 import pytest
 import torch
+from dense_inputs import dense_inputs
 from numpy.testing import assert_allclose, assert_array_equal
-from worlds import MISSING, Experiment, prepare, random_world
+
+from recbole_margo.testing import MISSING, Experiment, prepare, random_world
 
 SETTINGS = {"temperature": 0.4, "ssl_temperature": 2.0, "ssl_weight": 0.7}
 
@@ -20,7 +22,7 @@ def build(tmp_path, modalities=2, missing="nothing missing", **settings):
         for parameter in experiment.model.parameters():
             parameter.normal_(std=0.5, generator=generator)
     experiment.model.train()
-    return experiment.dense_inputs(world), experiment
+    return dense_inputs(experiment, world), experiment
 
 
 def pairs_of(experiment: Experiment, count=40) -> list[tuple[int, int]]:
@@ -124,7 +126,7 @@ def test_gradients_equal_finite_differences_of_the_dense_formula(
 def test_features_start_with_length_one_also_where_they_are_trained(tmp_path, train_features):
     world = random_world(3).without(MISSING["some items miss one"])
     experiment = prepare(world.write(tmp_path), "SLMRec", train_features=train_features)
-    inputs = experiment.dense_inputs(world)
+    inputs = dense_inputs(experiment, world)
     for m, matrix in enumerate(experiment.model.features):
         assert isinstance(matrix, torch.nn.Parameter) is train_features
         found = matrix.detach().double().numpy()

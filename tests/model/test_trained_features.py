@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from dense_inputs import dense_inputs
 from numpy.testing import assert_allclose, assert_array_equal
-from worlds import MISSING, Experiment, prepare, random_world
 
 from recbole_margo.defaults import properties_folder, read_yaml
 from recbole_margo.registry import multimodal_models
+from recbole_margo.testing import MISSING, Experiment, prepare, random_world
 from recbole_margo.training.checkpoint import read_checkpoint
 
 WORLD = random_world(3).without(MISSING["some items miss one"])
@@ -47,7 +48,7 @@ def test_shipped_values_are_those_of_the_published_numbers(model):
 @each_model
 def test_trained_features_get_a_gradient_where_an_item_has_the_modality(tmp_path, model):
     experiment = build(WORLD.write(tmp_path), model, trained=True)
-    mask = experiment.dense_inputs(WORLD).mask
+    mask = dense_inputs(experiment, WORLD).mask
     reached = np.zeros_like(mask)
     for stage in experiment.model.training_stages:
         experiment.model.begin_stage(stage)
@@ -65,7 +66,7 @@ def test_trained_features_get_a_gradient_where_an_item_has_the_modality(tmp_path
 @each_model
 def test_fitting_moves_trained_features_and_leaves_what_is_missing_at_zero(tmp_path, model):
     experiment = build(WORLD.write(tmp_path), model, trained=True)
-    mask, before = experiment.dense_inputs(WORLD).mask, features_of(experiment)
+    mask, before = dense_inputs(experiment, WORLD).mask, features_of(experiment)
     fit(experiment)
     for m, after in enumerate(features_of(experiment)):
         assert_array_equal((after != before[m]).any(axis=1), mask[:, m])
@@ -105,7 +106,7 @@ def test_a_checkpoint_holds_the_features_if_they_are_trained(tmp_path, model, tr
 @each_model
 def test_features_start_as_the_files_have_them(tmp_path, model, trained):
     experiment = build(WORLD.write(tmp_path), model, trained)
-    inputs = experiment.dense_inputs(WORLD)
+    inputs = dense_inputs(experiment, WORLD)
     for found, stored in zip(features_of(experiment), inputs.features, strict=True):
         if model == "SLMRec":
             stored = stored / np.maximum(np.linalg.norm(stored, axis=1, keepdims=True), 1e-12)

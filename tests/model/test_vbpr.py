@@ -4,8 +4,10 @@ import dense_collaborative as dense
 import numpy as np
 import pytest
 import torch
+from dense_inputs import dense_inputs
 from numpy.testing import assert_allclose, assert_array_equal
-from worlds import MISSING, Experiment, prepare, random_world
+
+from recbole_margo.testing import MISSING, Experiment, prepare, random_world
 
 PENALTIES = ("frobenius", "squared")
 
@@ -19,7 +21,7 @@ def build(tmp_path, modalities=2, missing="nothing missing", seed=1, **settings)
         for parameter in experiment.model.parameters():
             parameter.normal_(generator=generator)
     experiment.model.train()
-    return experiment.dense_inputs(world), experiment
+    return dense_inputs(experiment, world), experiment
 
 
 def losses(experiment: Experiment, triplets) -> list[float]:

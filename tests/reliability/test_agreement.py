@@ -11,10 +11,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from worlds import prepare, random_world
 
 from recbole_margo.model.margo import MARGO
 from recbole_margo.reliability.agreement import COORDINATES, batch_agreement, weight_gradients
+from recbole_margo.testing import prepare, random_world
 
 WORLD = random_world(3).without({"image": ("i1", "i4"), "text": ("i2", "i4"), "audio": ("i4",)})
 TAU = 0.7

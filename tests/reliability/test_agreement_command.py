@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from worlds import MISSING, NAME, make_config, random_world
 
 from recbole_margo.cli import main
 from recbole_margo.errors import CheckpointError
@@ -27,6 +26,7 @@ from recbole_margo.reliability.agreement_command import choose_runs, measure_agr
 from recbole_margo.reliability.agreement_summary import pooled, share
 from recbole_margo.reliability.labelled_runs import label_of, labelled_runs
 from recbole_margo.run import run_config
+from recbole_margo.testing import MISSING, NAME, make_config, random_world
 from recbole_margo.training.checkpoint import read_checkpoint
 from recbole_margo.training.outputs import tensorboard_in
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from worlds import MISSING, Experiment, World, prepare, random_world
 
 from recbole_margo.errors import DataError
 from recbole_margo.reliability.audit import CatalogueAudit
@@ -16,6 +15,7 @@ from recbole_margo.reliability.item_contents import ItemContents
 from recbole_margo.reliability.rank_correlation import RankCorrelation
 from recbole_margo.reliability.summary import audit_rows, audit_summary
 from recbole_margo.reliability.weight_relations import feature_norms, weight_relations
+from recbole_margo.testing import MISSING, Experiment, World, prepare, random_world
 
 RESAMPLES = 200
 

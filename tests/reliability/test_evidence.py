@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
-from worlds import MISSING, Experiment, World, prepare, random_world
 
 from recbole_margo.reliability.evidence import PairEvidence
 from recbole_margo.reliability.negatives import sample_negatives
+from recbole_margo.testing import MISSING, Experiment, World, prepare, random_world
 
 NEGATIVES, TAU = 7, 0.5
 

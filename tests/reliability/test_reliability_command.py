@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from worlds import MISSING, NAME, SETTINGS, random_world, small_settings
 
 from recbole_margo.cli import main
 from recbole_margo.run import run_recbole_margo
+from recbole_margo.testing import MISSING, NAME, SETTINGS, random_world, small_settings
 
 FILES = {"audit.html", "audit.csv", "reliability.json"}
 FIGURES = {

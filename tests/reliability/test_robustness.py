@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from worlds import NAME, SETTINGS, random_world, small_settings
 
 from recbole_margo.cli import main
 from recbole_margo.errors import CheckpointError, ConfigError
@@ -17,6 +16,7 @@ from recbole_margo.evaluation.detection import detect
 from recbole_margo.evaluation.item_weights import ItemWeights
 from recbole_margo.reliability.robustness import resume_robustness, study_robustness
 from recbole_margo.reliability.robustness_plan import RobustnessPlan
+from recbole_margo.testing import NAME, SETTINGS, random_world, small_settings
 from recbole_margo.training.trainer import MultimodalTrainer
 
 FILES = (

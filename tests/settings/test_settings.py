@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from worlds import NAME, random_world
 
 from recbole_margo.cli import main
 from recbole_margo.config import Config, config_from_checkpoint
@@ -19,6 +18,7 @@ from recbole_margo.registry import list_models
 from recbole_margo.run import resume_run, run_recbole_margo
 from recbole_margo.settings.rules import intervals
 from recbole_margo.store.feature_files import write_features
+from recbole_margo.testing import NAME, random_world
 from recbole_margo.training.checkpoint import plain_config
 
 SHOP = "shop"

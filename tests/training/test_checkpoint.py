@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from worlds import make_config, prepare, random_world
 
 from recbole_margo.config import config_from_checkpoint
 from recbole_margo.errors import CheckpointError
+from recbole_margo.testing import make_config, prepare, random_world
 from recbole_margo.training.checkpoint import (
     CHECKPOINT_FORMAT,
     id_maps,

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from recbole.trainer import Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from worlds import Experiment, prepare, random_world
 
+from recbole_margo.testing import Experiment, prepare, random_world
 from recbole_margo.training.outputs import tensorboard_in
 
 SETTINGS = {"epochs": 4, "eval_step": 2, "weight_decay": 0.0, "train_batch_size": 16}

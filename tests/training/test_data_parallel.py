@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from worlds import prepare, random_world
 
 from recbole_margo.registry import multimodal_models
+from recbole_margo.testing import prepare, random_world
 from recbole_margo.training.data_parallel import shares_batches
 from recbole_margo.training.processes import Processes
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 from recbole.trainer import Trainer
-from worlds import MISSING, Experiment, World, prepare, random_world
 
 from recbole_margo.errors import ConfigError
+from recbole_margo.testing import MISSING, Experiment, World, prepare, random_world
 from recbole_margo.training import full_ranking as module
 from recbole_margo.training.full_ranking import FullRanking
 from recbole_margo.training.ranking_trainer import UNROUNDED

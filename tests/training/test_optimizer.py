@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from recbole.trainer import Trainer
-from worlds import prepare, random_world
 
+from recbole_margo.testing import prepare, random_world
 from recbole_margo.training.trainer import MultimodalTrainer
 
 

@@ -17,10 +17,10 @@ import pytest
 import torch
 from process_work import CPU, fail, hang
 from test_data_parallel import MISSING, VARIANTS, gradient
-from worlds import NAME, SETTINGS, World, prepare, random_world, small_settings
 
 from recbole_margo import resume_run, run_recbole_margo
 from recbole_margo.errors import TrainingError
+from recbole_margo.testing import NAME, SETTINGS, World, prepare, random_world, small_settings
 from recbole_margo.training.data_parallel import train_together
 from recbole_margo.training.launch import launch
 from recbole_margo.training.outputs import silent

@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from worlds import World, make_config, prepare, random_world
 
 from recbole_margo.data.protocol import load_dataset, split_fingerprint
 from recbole_margo.errors import DatasetNotFoundError
+from recbole_margo.testing import World, make_config, prepare, random_world
 
 ITEMS = "abcdef"
 TOY = World(

@@ -9,117 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from recbole.utils import init_seed
-from worlds import Experiment, prepare, random_world
 
 from recbole_margo.errors import CheckpointError
-from recbole_margo.registry import multimodal_models
+from recbole_margo.testing import Experiment, random_world
+from recbole_margo.testing.interruption import (
+    EPOCHS,
+    Interruption,
+    assert_same,
+    at_batch,
+    build_run,
+    fit_run,
+    interrupted,
+    outcome,
+    uninterrupted,
+)
 from recbole_margo.training import trainer as trainer_module
 
 WORLD = random_world().without({"image": ("i1", "i4"), "text": ("i2",)})
 BATCHES = 5  # 80 training rows in batches of 16
-EPOCHS = 3
-Interruption = Callable[[Experiment, Any, pytest.MonkeyPatch], None]
-
-
-def build(root: Path, folder: Path, model: str, **settings: Any) -> tuple[Experiment, Any]:
-    settings = {"epochs": EPOCHS, "stopping_step": 1, **settings}
-    experiment = prepare(root, model, checkpoint_dir=str(folder), **settings)
-    trainer = experiment.trainer()
-    trainer.saved_model_file = str(folder / "checkpoint.pth")
-    return experiment, trainer
-
-
-def fit(experiment: Experiment, trainer: Any, validations: list[tuple[int, float]]) -> None:
-    trainer.fit(
-        *experiment.loaders[:2],
-        verbose=False,
-        callback_fn=lambda epoch, score: validations.append((epoch, score)),
-    )
-
-
-def outcome(experiment: Experiment, trainer: Any, validations: list) -> dict[str, Any]:
-    """Return all that a run leaves behind, without times and paths."""
-    files = {}
-    for file in sorted(Path(trainer.saved_model_file).parent.glob("*.pth")):
-        state = torch.load(file, weights_only=True)
-        del state["config"]
-        for stage in state["stages"]:
-            del stage["seconds"]
-        files[file.name] = state
-    stages = [stage.as_plain() for stage in trainer.progress]
-    for stage in stages:
-        del stage["seconds"]
-        file = str(trainer.stage_model_file(stage["name"]))
-        stage["test"] = trainer.evaluate_unrounded(experiment.loaders[2], file)
-    return {
-        "parameters": dict(experiment.model.state_dict()),
-        "scores": torch.from_numpy(experiment.all_scores()),
-        "stages": stages,
-        "validations": validations,
-        "files": files,
-    }
-
-
-def assert_same(one: Any, other: Any, place: str = "") -> None:
-    assert type(one) is type(other), place
-    if isinstance(one, torch.Tensor):
-        assert one.dtype == other.dtype and torch.equal(one, other), place
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys(), place
-        for key in one:
-            assert_same(one[key], other[key], f"{place}/{key}")
-    elif isinstance(one, (list, tuple)):
-        assert len(one) == len(other), place
-        for number, parts in enumerate(zip(one, other, strict=True)):
-            assert_same(*parts, f"{place}/{number}")
-    else:
-        assert one == other, place
-
-
-def uninterrupted(root: Path, folder: Path, model: str, **settings: Any) -> dict[str, Any]:
-    experiment, trainer = build(root, folder, model, **settings)
-    validations: list[tuple[int, float]] = []
-    fit(experiment, trainer, validations)
-    return outcome(experiment, trainer, validations)
-
-
-def interrupted(
-    root: Path, folder: Path, model: str, *interruptions: Interruption, **settings: Any
-) -> dict[str, Any]:
-    """Run anew after every interruption, as if in a new process with other random states."""
-    validations: list[tuple[int, float]] = []
-    experiment, trainer = build(root, folder, model, **settings)
-    for interruption in interruptions:
-        with pytest.MonkeyPatch.context() as patch:
-            interruption(experiment, trainer, patch)
-            with pytest.raises(KeyboardInterrupt):
-                fit(experiment, trainer, validations)
-        last = trainer.last_model_file
-        init_seed(99, True)
-        experiment, trainer = build(root, folder, model, **settings)
-        init_seed(98, True)
-        trainer.resume_checkpoint(last)
-    fit(experiment, trainer, validations)
-    return outcome(experiment, trainer, validations)
-
-
-def at_batch(number: int) -> Interruption:
-    """Interrupt instead of the loss of a batch, counted from 0 over the whole run."""
-
-    def interrupt(experiment: Experiment, trainer: Any, patch: pytest.MonkeyPatch) -> None:
-        original, calls = experiment.model.calculate_loss, []
-
-        def calculate_loss(interaction: Any) -> Any:
-            if len(calls) == number:
-                raise KeyboardInterrupt
-            calls.append(1)
-            return original(interaction)
-
-        patch.setattr(experiment.model, "calculate_loss", calculate_loss)
-
-    return interrupt
 
 
 def at_validation(number: int) -> Interruption:
@@ -242,25 +149,15 @@ def test_margo_interrupted_in_stage_2(root, tmp_path, whole_run, interruptions):
     assert_same(interrupted(root, tmp_path / "saved", "MARGO", *interruptions), whole_run)
 
 
-@pytest.mark.parametrize("model", multimodal_models())
-def test_every_model_interrupted_within_an_epoch(root, tmp_path, model):
-    expected = uninterrupted(root, tmp_path / "whole", model, epochs=2)
-    found = interrupted(root, tmp_path / "parts", model, at_batch(BATCHES + 2), epochs=2)
-    assert_same(found, expected)
-
-
 @pytest.mark.parametrize(
     "settings",
     [
-        {"two_stage": False},
-        {"item_weights": False},
-        {"backbone": "LightGCN"},
         {"weight_learning_rate": 0.1},
         {"learner": "adagrad"},
     ],
     ids=str,
 )
-def test_variants_interrupted_within_an_epoch(root, tmp_path, settings):
+def test_other_optimisers_interrupted_within_an_epoch(root, tmp_path, settings):
     settings = {"epochs": 2, **settings}
     expected = uninterrupted(root, tmp_path / "whole", "MARGO", **settings)
     found = interrupted(root, tmp_path / "parts", "MARGO", at_batch(BATCHES + 2), **settings)
@@ -270,34 +167,34 @@ def test_variants_interrupted_within_an_epoch(root, tmp_path, settings):
 def test_a_finished_run_resumed_changes_nothing(root, tmp_path, whole_run):
     folder = tmp_path / "saved"
     expected = uninterrupted(root, folder, "MARGO")
-    experiment, trainer = build(root, folder, "MARGO")
+    experiment, trainer = build_run(root, folder, "MARGO")
     trainer.resume_checkpoint(trainer.last_model_file)
-    fit(experiment, trainer, expected["validations"])
+    fit_run(experiment, trainer, expected["validations"])
     assert_same(outcome(experiment, trainer, expected["validations"]), whole_run)
 
 
 def test_a_resumed_run_writes_beside_its_checkpoint(root, tmp_path):
     folder = tmp_path / "saved"
-    experiment, trainer = build(root, folder, "MARGO")
+    experiment, trainer = build_run(root, folder, "MARGO")
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         at_batch(2)(experiment, trainer, patch)
-        fit(experiment, trainer, [])
-    experiment, trainer = build(root, tmp_path / "elsewhere", "MARGO")
+        fit_run(experiment, trainer, [])
+    experiment, trainer = build_run(root, tmp_path / "elsewhere", "MARGO")
     trainer.resume_checkpoint(folder / "checkpoint-last.pth")
-    fit(experiment, trainer, [])
+    fit_run(experiment, trainer, [])
     assert (folder / "checkpoint.pth").is_file()
     assert not list((tmp_path / "elsewhere").glob("*.pth"))
 
 
 def test_an_interruption_says_how_to_go_on(root, tmp_path, caplog):
-    experiment, trainer = build(root, tmp_path / "saved", "MARGO")
+    experiment, trainer = build_run(root, tmp_path / "saved", "MARGO")
     with (
         caplog.at_level(logging.WARNING),
         pytest.MonkeyPatch.context() as patch,
         pytest.raises(KeyboardInterrupt),
     ):
         at_batch(2)(experiment, trainer, patch)
-        fit(experiment, trainer, [])
+        fit_run(experiment, trainer, [])
     assert f"--resume={tmp_path / 'saved' / 'checkpoint-last.pth'}" in caplog.text
 
 
@@ -308,17 +205,17 @@ def test_an_interruption_says_how_to_go_on(root, tmp_path, caplog):
 def stopped(root: Path, tmp_path: Path) -> Path:
     """Return the folder of a run that was interrupted in its second epoch."""
     folder = tmp_path / "stopped"
-    experiment, trainer = build(root, folder, "MARGO")
+    experiment, trainer = build_run(root, folder, "MARGO")
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         at_batch(BATCHES + 1)(experiment, trainer, patch)
-        fit(experiment, trainer, [])
+        fit_run(experiment, trainer, [])
     return folder
 
 
 def resume(root: Path, file: Path, model: str = "MARGO") -> None:
-    experiment, trainer = build(root, file.parent, model)
+    experiment, trainer = build_run(root, file.parent, model)
     trainer.resume_checkpoint(file)
-    fit(experiment, trainer, [])
+    fit_run(experiment, trainer, [])
 
 
 def test_another_model_is_refused(root, stopped):

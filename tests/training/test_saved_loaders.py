@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from worlds import NAME, SETTINGS, random_world, small_settings
 
 from recbole_margo import resume_run, run_recbole_margo
+from recbole_margo.testing import NAME, SETTINGS, random_world, small_settings
 from recbole_margo.training.trainer import MultimodalTrainer
 
 MODELS = ["BPR", "VBPR", "MARGO"]

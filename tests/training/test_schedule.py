@@ -11,9 +11,9 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 from recbole.utils import init_seed
-from worlds import Experiment, prepare, random_world
 
 from recbole_margo.registry import multimodal_models
+from recbole_margo.testing import Experiment, prepare, random_world
 
 BATCHES = 5  # 80 training rows in batches of 16
 RATE = 0.01

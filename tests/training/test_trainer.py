@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from worlds import Experiment, World, prepare, random_world
 
 from recbole_margo.errors import ConfigError, TrainingError
+from recbole_margo.testing import Experiment, World, prepare, random_world
 from recbole_margo.training.epoch_losses import CHECK_EVERY
 from recbole_margo.training.trainer import MultimodalTrainer
 

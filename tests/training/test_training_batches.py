@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recbole.data.interaction import Interaction
 from scipy.stats import chi2_contingency, chisquare
-from worlds import SPLITS, World, prepare, random_world
 
+from recbole_margo.testing import SPLITS, World, prepare, random_world
 from recbole_margo.training import training_batches as module
 from recbole_margo.training.training_batches import TrainingBatches, training_batches
 

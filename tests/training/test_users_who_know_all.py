@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from worlds import SPLITS, World, prepare, random_world
 
 from recbole_margo.errors import DataError
 from recbole_margo.recbole_sampler import knows_all
+from recbole_margo.testing import SPLITS, World, prepare, random_world
 from recbole_margo.training.training_batches import TrainingBatches, training_batches
 
 CPU = torch.device("cpu")

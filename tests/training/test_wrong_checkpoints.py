@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import torch
 from recbole.quick_start import load_data_and_model
-from worlds import NAME, SETTINGS, SMALL, random_world
 
 import recbole_margo
 from recbole_margo.cli import main
 from recbole_margo.errors import CheckpointError
 from recbole_margo.experiment.trained_run import TrainedRun
 from recbole_margo.run import run_recbole_margo
+from recbole_margo.testing import NAME, SETTINGS, SMALL, random_world
 
 State = dict[str, Any]
 Change = Callable[[State], Any]

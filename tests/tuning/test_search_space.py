@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from worlds import make_config, random_world
 
 from recbole_margo.errors import ConfigError
+from recbole_margo.testing import make_config, random_world
 from recbole_margo.tuning.search_space import Dimension, search_space
 
 optuna = pytest.importorskip("optuna")

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import yaml
-from worlds import NAME, SETTINGS, random_world, small_settings
 
 from recbole_margo.cli import main
 from recbole_margo.config import Config
 from recbole_margo.errors import CheckpointError, ConfigError, TrainingError
 from recbole_margo.experiment import compare_seeds as comparing
+from recbole_margo.testing import NAME, SETTINGS, random_world, small_settings
 from recbole_margo.training.trainer import MultimodalTrainer
 from recbole_margo.tuning import search as searching
 from recbole_margo.tuning import trial as trials
