@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from numpy.typing import NDArray
 from recbole_margo.errors import DataError
 from recbole_margo.optional import import_optional
 from recbole_margo.store.feature_files import NPY_ERRORS, numpy_silent, open_matrix
+from recbole_margo.store.numpy_archive import check_array, read_archive
 from recbole_margo.store.reading import lines, reading, require_regular_file, text_of
 from recbole_margo.store.tables.cells import clean_ids
 from recbole_margo.store.tables.column_names import ITEM_NAMES, guess_column
@@ -21,7 +20,6 @@ from recbole_margo.store.tables.parquet import ParquetTable
 
 ID_NAMES = f"ids id itemids items tokens keys {ITEM_NAMES}"
 IDS_BESIDE = ("{}.ids", "{}.tokens", "{}.ids.txt", "{}_ids.txt", "{}.ids.npy", "{}_ids.npy")
-ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, AttributeError)
 
 Matrix = NDArray[Any]
 
@@ -96,6 +94,7 @@ def _as_text(ids: NDArray[Any], path: Path) -> list[str]:
             f"{path}: expected one row of ids, numbers or text, found shape {ids.shape} and type "
             f"{ids.dtype}."
         )
+    check_array(ids, path)
     texts = np.char.decode(ids, "utf-8") if ids.dtype.kind == "S" else ids.astype(str)
     return [str(text).strip() for text in texts]
 
@@ -105,13 +104,7 @@ def _read_npy(path: Path) -> tuple[Matrix, None]:
 
 
 def _read_npz(path: Path) -> tuple[Matrix, list[str] | None]:
-    try:
-        with numpy_silent(), np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    # A damaged archive may name a method of compression that does not exist, or ask for a password.
-    except (*NPY_ERRORS, *ARCHIVE_ERRORS) as error:
-        raise _unreadable(path, "an .npz archive of plain arrays", error) from error
-    return _matrix_and_ids(arrays, path)
+    return _matrix_and_ids(read_archive(path), path)
 
 
 def _read_safetensors(path: Path) -> tuple[Matrix, list[str] | None]:

@@ -185,8 +185,7 @@ def _train(options: argparse.Namespace, rest: Sequence[str]) -> int:
         leave_torchrun()
         return int(not well)
     if options.resume and Path(options.resume).is_dir():
-        _refuse_switches(switches, Path(options.resume))
-        records = resume_comparison(options.resume)
+        records = resume_comparison(options.resume, switches)
     elif options.resume:
         records = [resume_run(options.resume, switches)]
     else:
@@ -197,15 +196,6 @@ def _train(options: argparse.Namespace, rest: Sequence[str]) -> int:
         print(failure)
     _say_where(records)
     return int(any(record["status"] != "finished" for record in records))
-
-
-def _refuse_switches(switches: dict[str, Any], folder: Path) -> None:
-    if switches:
-        raise ConfigError(
-            f"the models in {folder} go on with the processes that they had: leave out "
-            f"--{', --'.join(switches)}, or continue one model with other processes, "
-            f"--resume={folder / 'MODEL' / 'checkpoint-last.pth'}"
-        )
 
 
 def _say_where(records: Sequence[dict[str, Any]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -111,9 +112,10 @@ def taken(folder: Path) -> Iterator[None]:
         folder: of one model's run, or of a study of many runs.
 
     Raises:
-        ConfigError: another process works in it, or it cannot be written.
+        ConfigError: another process works in it, it cannot be written, or there is a link in it.
     """
     make_output_folder(folder)
+    _refuse_links(folder)
     with ExitStack() as lock:
         try:
             lock.enter_context(locked(folder, seconds=0))
@@ -125,6 +127,19 @@ def taken(folder: Path) -> Iterator[None]:
         except OSError as error:
             raise _cannot_write(folder, error) from error
         yield
+
+
+def _refuse_links(folder: Path) -> None:
+    """Refuse links in a folder, as one from a stranger may hold: logs would be written to there."""
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(place) / name
+            if path.is_symlink():
+                raise ConfigError(
+                    f"{path}: expected a file or folder of the run, found a link to "
+                    f"{str(path.readlink())!r}, which would be written over: put what it leads to "
+                    "in its place, or name another folder with --output_dir"
+                )
 
 
 def _cannot_write(folder: Path, error: OSError, option: str = "--output_dir") -> ConfigError:

@@ -41,6 +41,7 @@ from recbole_margo.training.outputs import logging_to, silent, tensorboard_in
 from recbole_margo.training.process_group import (
     SWITCHES,
     ProcessGroup,
+    check_other_machines,
     device_of,
     joined,
     joined_torchrun,
@@ -98,6 +99,7 @@ def resume_run(checkpoint: str | Path, switches: Mapping[str, Any] | None = None
     settings = with_data_found(read_trained(path)["config"], path.parent)
     if switches:
         settings = {key: value for key, value in settings.items() if key not in SWITCHES}
+    check_other_machines(settings, {}, path)
     config = config_from_checkpoint({**settings, **(switches or {})})
     return run_config(config, path.parent, resume=path)
 

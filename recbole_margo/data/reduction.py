@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,8 @@ from torch import Tensor
 
 from recbole_margo.data.modality_names import check_modality_names
 from recbole_margo.data.row_norms import SAFE_LENGTHS
-from recbole_margo.errors import ConfigError
+from recbole_margo.errors import ConfigError, DataError
+from recbole_margo.store.numpy_archive import read_archive
 from recbole_margo.store.writing import replacing
 
 FOLDER = ".reductions"
@@ -83,12 +83,12 @@ class ReducedFeatures:
         if not path.is_file():
             return None
         try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                matrix, explained = archive["matrix"], archive["explained"]
+            arrays = read_archive(path, ["matrix", "explained"])
+            matrix, explained = arrays["matrix"], arrays["explained"]
             whole = matrix.shape == shape and matrix.dtype == np.float32 and explained.shape == ()
             if whole:
                 return cls(matrix, float(explained))
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except DataError:
             pass
         logging.getLogger().warning("%s is damaged and is made anew.", path)
         return None

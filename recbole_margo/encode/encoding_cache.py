@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from recbole_margo.errors import DataError
+from recbole_margo.store.numpy_archive import read_archive
 from recbole_margo.store.writing import replacing
 
 FOLDER = ".encodings"
@@ -32,6 +34,8 @@ class EncodingCache:
             identity: identity of the encoder.
         """
         self.folder = dataset_folder / FOLDER / identity[:32]
+        # Where a link leads there may be other people's files.
+        self._elsewhere = self.folder.is_symlink() or self.folder.parent.is_symlink()
         self._vectors: dict[bytes, NDArray[np.float32]] = {}
         self._new: dict[bytes, NDArray[np.float32]] = {}
         self._flushed = time.monotonic()
@@ -63,21 +67,24 @@ class EncodingCache:
 
     def _read(self, path: Path) -> None:
         try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                keys, vectors = archive["keys"], archive["vectors"]
+            arrays = read_archive(path, ["keys", "vectors"])
+            keys, vectors = arrays["keys"], arrays["vectors"]
             whole = (
                 keys.dtype == np.uint8
                 and vectors.dtype == np.float32
                 and keys.shape == (len(vectors), hashlib.sha256().digest_size)
                 and vectors.ndim == 2
             )
-        except Exception:
-            # numpy and zipfile meet damaged files with many kinds of errors.
+        except DataError:
             whole = False
         if not whole:
-            path.unlink(missing_ok=True)
+            removed = not self._elsewhere
+            if removed:
+                path.unlink(missing_ok=True)
             logging.getLogger().warning(
-                "%s is damaged and was removed; what it held is encoded again.", path
+                "%s is damaged and was %s; what it held is encoded again.",
+                path,
+                "removed" if removed else "left, because a link leads there",
             )
             return
         self._vectors.update(zip((key.tobytes() for key in keys), vectors, strict=True))

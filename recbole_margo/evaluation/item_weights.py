@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from recbole_margo.errors import CheckpointError
+from recbole_margo.store.numpy_archive import read_archive
 from recbole_margo.store.writing import replacing
 
 
@@ -66,12 +67,12 @@ class ItemWeights:
             CheckpointError: if the file is missing or holds something else.
         """
         try:
-            with np.load(path, allow_pickle=False) as stored:
-                return cls(
-                    items=stored["items"],
-                    modalities=tuple(stored["modalities"].tolist()),
-                    weights=stored["weights"],
-                    present=stored["present"],
-                )
-        except (OSError, KeyError, ValueError) as error:
+            stored = read_archive(path)
+            return cls(
+                items=stored["items"],
+                modalities=tuple(stored["modalities"].tolist()),
+                weights=stored["weights"],
+                present=stored["present"],
+            )
+        except (KeyError, ValueError, TypeError) as error:
             raise CheckpointError(f"{path} does not hold item weights: {error}") from error

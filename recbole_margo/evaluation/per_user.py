@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from recbole.evaluator.base_metric import TopkMetric
 from torch import Tensor
 
 from recbole_margo.errors import CheckpointError
+from recbole_margo.store.numpy_archive import read_archive
 from recbole_margo.store.writing import replacing
 from recbole_margo.training.full_ranking import FullRanking
 from recbole_margo.training.ranking_trainer import UNROUNDED, RankingTrainer
@@ -66,17 +66,16 @@ class PerUserMetrics:
             CheckpointError: if the file is missing or holds something else.
         """
         try:
-            with np.load(path, allow_pickle=False) as stored:
-                names = stored["metric_names"].tolist()
-                return cls(
-                    users=stored["users"],
-                    metrics=dict(zip(names, stored["metric_values"], strict=True)),
-                    pair_user=stored["pair_user"],
-                    pair_item=stored["pair_item"],
-                    pair_rank=stored["pair_rank"],
-                )
-        # What `np.load` makes of a damaged file depends on where the damage is.
-        except (OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
+            stored = read_archive(path)
+            names = stored["metric_names"].tolist()
+            return cls(
+                users=stored["users"],
+                metrics=dict(zip(names, stored["metric_values"], strict=True)),
+                pair_user=stored["pair_user"],
+                pair_item=stored["pair_item"],
+                pair_rank=stored["pair_rank"],
+            )
+        except (KeyError, ValueError, TypeError) as error:
             raise CheckpointError(
                 f"{path} does not hold the metrics of an evaluation by user: {error}; evaluate "
                 "the model again"

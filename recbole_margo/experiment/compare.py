@@ -18,6 +18,7 @@ from recbole_margo.report.files import write_texts
 from recbole_margo.report.tables import comparison_document
 from recbole_margo.run import write_json
 from recbole_margo.store.reading import read_json
+from recbole_margo.training.process_group import check_other_machines
 
 PLAN = "run.json"
 
@@ -61,17 +62,21 @@ def compare(
         return _run_all(configs, folder)
 
 
-def resume_comparison(folder: str | Path) -> list[dict[str, Any]]:
+def resume_comparison(
+    folder: str | Path, switches: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]]:
     """Continue an interrupted comparison: finished models are kept, the others are trained.
 
     Args:
         folder: the run's folder.
+        switches: `world_size`, `ip` and `port` again, where it has processes on other machines.
 
     Returns:
         One result record per model.
 
     Raises:
         CheckpointError: if the folder holds no run.
+        ConfigError: it names other machines, or other switches than it had are given.
     """
     root = Path(folder)
     try:
@@ -81,9 +86,20 @@ def resume_comparison(folder: str | Path) -> list[dict[str, Any]]:
         raise CheckpointError(
             f"{root} does not hold a run that can be resumed: {one_line(error)}"
         ) from error
+    _check_switches(plan["settings"], switches or {}, root)
     check_results(root / name for name in configs)
     with taken(root):
         return _run_all(configs, root)
+
+
+def _check_switches(stored: Mapping[str, Any], said: Mapping[str, Any], folder: Path) -> None:
+    check_other_machines(stored, said, folder)
+    if any(stored.get(key) != value for key, value in said.items()):
+        raise ConfigError(
+            f"the models in {folder} go on with the processes that they had: leave out "
+            f"--{', --'.join(said)}, or continue one model with other processes, "
+            f"--resume={folder / 'MODEL' / 'checkpoint-last.pth'}"
+        )
 
 
 def _configs(plan: Mapping[str, Any]) -> dict[str, Config]:

@@ -20,6 +20,7 @@ from recbole_margo.output_folder import check_unused, output_folder, taken
 from recbole_margo.report.comparison_report import write_comparison_report
 from recbole_margo.run import write_json
 from recbole_margo.store.reading import read_json
+from recbole_margo.training.process_group import check_other_machines
 
 PLAN = "comparison-plan.json"
 
@@ -123,12 +124,16 @@ def _configs(plan: Mapping[str, Any]) -> dict[int, dict[str, Config]]:
     """Return config by seed and label."""
     entries = [Entry(**entry) for entry in plan["entries"]]
     split_seed = Config(entries[0].model, plan["dataset"])["seed"]
-    return {
+    configs = {
         seed: build_configs(
             entries, plan["dataset"], {"split_seed": split_seed, **plan["settings"], "seed": seed}
         )
         for seed in plan["seeds"]
     }
+    for of_seed in configs.values():
+        for config in of_seed.values():
+            check_other_machines(config.external_config_dict, {}, "the plan of many runs")
+    return configs
 
 
 def _run_all(

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recbole_margo.errors import CheckpointError
+from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.experiment.compare import PLAN
 from recbole_margo.experiment.entry import Entry, build_configs
 from recbole_margo.experiment.run_entry import LAST_CHECKPOINT
 from recbole_margo.registry import expand_names
 from recbole_margo.run import RESULT, resume_run, run_config
 from recbole_margo.store.reading import read_json
-from recbole_margo.training.process_group import SWITCHES, torchrun_rank
+from recbole_margo.training.process_group import SWITCHES, check_other_machines, torchrun_rank
 
 
 def follows(settings: Mapping[str, Any]) -> bool:
@@ -81,7 +81,10 @@ def follow_resumed(path: str | Path, switches: Mapping[str, Any]) -> bool:
     try:
         plan = read_json(root / PLAN)
         settings = {**plan["settings"], **switches}
+        check_other_machines(plan["settings"], switches, root)
         models, dataset = plan["models"], plan["dataset"]
+    except ConfigError:
+        raise
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{root} does not hold a run that can be resumed: {error}") from error
     return follow(models, dataset, settings, root)

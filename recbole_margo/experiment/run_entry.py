@@ -12,6 +12,7 @@ from recbole_margo.config import Config
 from recbole_margo.errors import DataError, RecBoleMargoError
 from recbole_margo.experiment.stored_record import read_record
 from recbole_margo.run import resume_run, run_config
+from recbole_margo.training.process_group import SWITCHES
 
 RESULT = "result.json"
 LAST_CHECKPOINT = "checkpoint-last.pth"
@@ -33,7 +34,10 @@ def run_entry(label: str, config: Config, folder: Path) -> dict[str, Any]:
     try:
         if (folder / RESULT).is_file():
             return read_record(folder / RESULT)
-        return resume_run(last) if last.is_file() else run_config(config, folder)
+        if not last.is_file():
+            return run_config(config, folder)
+        given = config.external_config_dict
+        return resume_run(last, {key: given[key] for key in SWITCHES if key in given})
     except Exception as error:
         # One model's failure, whatever it is, must not cost the others their results.
         reason = f"{type(error).__name__}: {one_line(error)}"

@@ -7,7 +7,6 @@ import hashlib
 import json
 import sys
 import tempfile
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -20,11 +19,12 @@ from recbole.utils import init_seed
 from torch import Tensor
 from tqdm import tqdm
 
-from recbole_margo.errors import CheckpointError
+from recbole_margo.errors import CheckpointError, DataError
 from recbole_margo.experiment.trained_run import TrainedRun
 from recbole_margo.model.margo import BACKBONE_STAGE, MARGO
 from recbole_margo.nn.fusion import log_modality_weights
 from recbole_margo.registry import find_trainer
+from recbole_margo.store.numpy_archive import read_archive
 from recbole_margo.store.writing import replacing
 from recbole_margo.training.outputs import tensorboard_in
 
@@ -224,11 +224,10 @@ class Replay:
         """Read what `save` wrote; None if it is not there, damaged, or of something else."""
         names = [field.name for field in dataclasses.fields(cls)]
         try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-                if str(stored["identity"]) != identity:
-                    return None
-                values: dict[str, Any] = {name: stored[name] for name in names}
-        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+            values: dict[str, Any] = dict(read_archive(path, ["identity", *names]))
+        except DataError:
+            return None
+        if str(values.pop("identity")) != identity:
             return None
         for name in ("seconds", "measuring_seconds"):
             values[name] = float(values[name])

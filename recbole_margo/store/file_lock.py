@@ -39,6 +39,7 @@ def locked(folder: Path, seconds: float = LONGEST_WAIT, name: str = LOCK) -> Ite
 
     Raises:
         FolderInUseError: another process held it all the time.
+        DataError: the lock file is a link.
         OSError: the lock file cannot be written.
     """
     path = folder.resolve() / name
@@ -46,6 +47,10 @@ def locked(folder: Path, seconds: float = LONGEST_WAIT, name: str = LOCK) -> Ite
     if path in held:
         yield
         return
+    if path.is_symlink():
+        raise DataError(
+            f"{path}: expected a lock file, found a link, whose target would be emptied. Remove it."
+        )
     # Other users who may write into the folder may lock it.
     lock = FileLock(path, mode=0o664)
     try:

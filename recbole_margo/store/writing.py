@@ -82,6 +82,12 @@ def _is_abandoned(path: Path, machine: str, process: int) -> bool:
 
 
 def _lives(process: int) -> bool:
+    if os.name != "posix":  # where signal 0 would end the process
+        try:
+            import psutil
+        except ImportError:
+            return True
+        return bool(psutil.pid_exists(process))
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -81,6 +83,32 @@ class ProcessGroup:
     def is_first(self) -> bool:
         """Whether process 0 is on this machine."""
         return self.offset == 0
+
+
+def check_other_machines(
+    stored: Mapping[str, Any], said: Mapping[str, Any], where: str | Path
+) -> None:
+    """Refuse settings from a file that name other machines, unless the user names them too.
+
+    Processes that train together send each other pickles: who meets a process can run any program
+    in it.
+
+    Args:
+        stored: settings from a file.
+        said: what the user gave with the command.
+        where: the file or folder, for the message.
+
+    Raises:
+        ConfigError: says what to give.
+    """
+    group = ProcessGroup.of_config(defaultdict(lambda: None, stored))
+    meeting = {"world_size": group.count, "ip": group.host, "port": group.port}
+    if group.count > group.here and any(str(said.get(k)) != str(v) for k, v in meeting.items()):
+        raise ConfigError(
+            f"{where} names processes on other machines, which could run any program here. If they "
+            "are yours, give them with the command too: "
+            + " ".join(f"--{key}={ascii(str(value))[1:-1]}" for key, value in meeting.items())
+        )
 
 
 def _whole(key: str, value: Any, low: int) -> int:

@@ -13,6 +13,7 @@ from recbole_margo.experiment.entry import Entry, build_configs
 from recbole_margo.experiment.required_parts import require_part
 from recbole_margo.run import write_json
 from recbole_margo.store.reading import read_json
+from recbole_margo.training.process_group import check_other_machines
 from recbole_margo.tuning.search_space import Dimension, search_space
 
 PLAN = "tuning-plan.json"
@@ -109,7 +110,9 @@ class TuningPlan:
             values: what the trial chose, by key.
         """
         settings = {**self.settings, **values, "seed": self.seed}
-        return Config(self.model, self.dataset, config_dict=settings)
+        config = Config(self.model, self.dataset, config_dict=settings)
+        check_other_machines(config.external_config_dict, {}, "the plan of the search")
+        return config
 
     def own_values(self) -> dict[str, Any]:
         """Return the model's own values of what is searched, where they lie in the space."""

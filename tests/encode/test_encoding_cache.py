@@ -84,6 +84,18 @@ def test_foreign_files_are_dropped_and_never_executed(
     assert not (tmp_path / "executed").exists()
 
 
+@pytest.mark.parametrize("place", [".encodings", ".encodings/a"])
+def test_nothing_is_removed_where_a_link_leads(tmp_path: Path, place: str) -> None:
+    theirs = tmp_path / "theirs"
+    (theirs / "a").mkdir(parents=True)
+    for folder in (theirs, theirs / "a"):
+        np.savez(folder / "results.npz", mine=np.arange(3))
+    (tmp_path / "data" / place).parent.mkdir(parents=True)
+    (tmp_path / "data" / place).symlink_to(theirs)
+    assert EncodingCache(tmp_path / "data", "a").get(digest(0)) is None
+    assert len(list(theirs.rglob("*.npz"))) == 2
+
+
 @settings(
     max_examples=60,
     deadline=None,

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -98,3 +99,23 @@ def test_a_folder_is_looked_through_once(tmp_path: Path, monkeypatch: pytest.Mon
         with replacing(tmp_path / f"{number}") as temporary:
             temporary.write_text("")
     assert looked == [tmp_path]
+
+
+@pytest.mark.parametrize("psutil", [True, False])
+def test_no_signal_is_sent_where_signals_end_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, psutil: bool
+) -> None:
+    def kill(*_: object) -> None:
+        raise AssertionError("a process was sent a signal")
+
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    lives, dead = os.getpid(), gone.pid
+    answers = ModuleType("psutil")
+    answers.pid_exists = lambda process: process == lives  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "psutil", answers if psutil else None)
+    monkeypatch.setattr(writing.os, "kill", kill)
+    monkeypatch.setattr(writing.os, "name", "nt")
+    assert writing._lives(lives)
+    # Without a way to know, what it left stays.
+    assert writing._lives(dead) is not psutil

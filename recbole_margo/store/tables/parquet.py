@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from recbole_margo.errors import DataError
 from recbole_margo.optional import import_optional
+from recbole_margo.store.tables.parquet_bounds import ParquetBounds
 from recbole_margo.store.tables.table_file import CHUNK_ROWS, TableFile
 
 
@@ -39,10 +40,15 @@ class ParquetTable(TableFile):
         """Yield the columns in the types that pandas has for them."""
         start = 0
         try:
-            file = self._parquet.ParquetFile(self.path)
-            batches = file.iter_batches(batch_size=CHUNK_ROWS, columns=list(columns))
-            total = -(-file.metadata.num_rows // CHUNK_ROWS)
+            metadata = self._parquet.read_metadata(self.path)
+            bounds = ParquetBounds(self.path, metadata, columns)
+            rows = bounds.rows_at_once(CHUNK_ROWS)
+            file = self._parquet.ParquetFile(self.path, read_dictionary=bounds.text_leaves())
+            batches = file.iter_batches(batch_size=rows, columns=list(columns))
+            total = -(-metadata.num_rows // rows)
             for batch in tqdm(batches, desc=label, total=total, leave=False, disable=None):
+                for name in columns:
+                    bounds.check_texts(batch.column(name), name)
                 # Whole numbers stay whole where some are missing.
                 plain = [self._plain(batch.column(name), name) for name in columns]
                 arrow = self._arrow.RecordBatch.from_arrays(plain, names=list(columns))
