@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-from worlds import NAME, SETTINGS, random_world, small_settings
 
 from recbole_margo import resume_run
 from recbole_margo.cli import main
 from recbole_margo.errors import ConfigError
+from recbole_margo.testing import NAME, SETTINGS, random_world, small_settings
 from recbole_margo.tuning.plan import TuningPlan
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import importlib
 import os
 import re
 import secrets
@@ -84,7 +85,7 @@ def _is_abandoned(path: Path, machine: str, process: int) -> bool:
 def _lives(process: int) -> bool:
     if os.name != "posix":  # where signal 0 would end the process
         try:
-            import psutil
+            psutil = importlib.import_module("psutil")
         except ImportError:
             return True
         return bool(psutil.pid_exists(process))

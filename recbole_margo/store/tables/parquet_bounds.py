@@ -68,12 +68,12 @@ class ParquetBounds:
         leaf, chunk = part
         # Of fixed length, a value has it whether it is written once or often.
         value = leaf.length or VALUE_BYTES.get(leaf.physical_type, REFERENCE_BYTES)
-        together = chunk.num_values * value
+        together = int(chunk.num_values) * int(value)
         repeated = together if leaf.max_repetition_level or value > LONG_VALUE else 0
         expanded = max(chunk.total_uncompressed_size, repeated)
         if expands_too_far(expanded, chunk.total_compressed_size):
             raise self._bomb(leaf.path, expanded)
-        return -(-max(chunk.total_uncompressed_size, together) // max(1, rows))
+        return int(-(-max(chunk.total_uncompressed_size, together) // max(1, rows)))
 
     def check_texts(self, array: Any, column: str) -> None:
         """Check how long the texts of a piece become without their dictionary.
@@ -105,7 +105,7 @@ class ParquetBounds:
         if (compute.max(lengths).as_py() or 0) < LONG_VALUE:
             return 0
         long = compute.if_else(compute.less(lengths, LONG_VALUE), 0, lengths).cast("int64")
-        return compute.sum(long.take(array.indices)).as_py() or 0
+        return int(compute.sum(long.take(array.indices)).as_py() or 0)
 
     def _bomb(self, column: str, expanded: int) -> DataError:
         return DataError(
