@@ -20,7 +20,7 @@ from recbole_margo.errors import ConfigError
 from recbole_margo.model.base import MultimodalRecommender
 from recbole_margo.model.parameters import model_defaults
 from recbole_margo.recbole_closures import refuse_stored_pickles
-from recbole_margo.registry import find_model, find_stored_model
+from recbole_margo.registry import find_model, find_stored_model, find_trainer
 from recbole_margo.settings.checks import check_effects, check_values
 from recbole_margo.settings.columns import load_needed_columns
 from recbole_margo.settings.evaluation import measures_values
@@ -214,6 +214,8 @@ def known_keys(model_class: type[Any], internal: dict[str, Any]) -> set[str]:
         keys.update(model_class.parameters_class.descriptions())
     else:
         source = inspect.getsource(sys.modules[model_class.__module__])
+        if model_class.type == ModelType.DECISIONTREE:  # those are read by the trainer alone
+            source += inspect.getsource(find_trainer(model_class, model_class.__name__))
         keys.update(re.findall(r"""config\[["'](\w+)["']\]""", source))
     return keys - COMPUTED_KEYS
 

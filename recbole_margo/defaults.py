@@ -14,6 +14,8 @@ from recbole_margo.yaml_loader import MAX_CHARACTERS, load_bounded
 
 # An interval such as [5,inf), or several with ; between them.
 HALF_OPEN = re.compile(r"\s*(?=.*[()])[\[(][^\[\](){}:,]+,[^\[\](){}:,]+[\])](\s*;[^{}:]*)?")
+# The same as the value of a key in YAML, where brackets that differ must be quoted.
+UNQUOTED = re.compile(r":[ \t]+(\[[^\[\](){}:,\n]+,[^\[\](){}:,\n]+\))")
 
 
 def parse_yaml(text: str, origin: str = "the given value") -> Any:
@@ -33,7 +35,9 @@ def parse_yaml(text: str, origin: str = "the given value") -> Any:
     try:
         return load_bounded(text)
     except ValueError as error:
-        raise ConfigError(f"{origin} is not valid YAML: {error}") from error
+        bare = UNQUOTED.search(text)
+        hint = f'; write the interval {bare[1]} in quotes, "{bare[1]}"' if bare else ""
+        raise ConfigError(f"{origin} is not valid YAML: {error}{hint}") from error
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

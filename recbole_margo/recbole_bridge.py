@@ -72,11 +72,14 @@ def _config_of(checkpoint: dict[str, Any], path: Path) -> tuple[Any, str | None]
 
 def _logger(config: Any) -> Any:
     """Return the logger, which writes files in the working directory where that can be written."""
-    try:
-        init_logger(config)
-    except OSError as error:
-        getLogger().warning("no log file: %s", error)
-    return getLogger()
+    logger = getLogger()
+    # RecBole opens a file each time, which a logger that has its handlers never takes nor closes.
+    if not logger.handlers:
+        try:
+            init_logger(config)
+        except OSError as error:
+            logger.warning("no log file: %s", error)
+    return logger
 
 
 def _check_data(

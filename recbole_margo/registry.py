@@ -26,6 +26,8 @@ from recbole_margo.model.base import MultimodalRecommender
 ENTRY_POINT_GROUP = "recbole_margo.models"
 OURS = "recbole-margo"
 ALL = "all"
+# RecBole imports the libraries of all its decision trees together.
+TREE_LIBRARIES = ("lightgbm", "xgboost")
 # RecBole's models without content that every comparison of multimodal models needs.
 PLAIN_MODELS = ("BPR", "LightGCN")
 RECBOLE_MODEL_PACKAGES = (
@@ -64,11 +66,20 @@ class ModelEntry:
             found = operator.attrgetter(path)(importlib.import_module(self.module))
         except (Exception, SystemExit) as error:
             # The code is another distribution's, and it may fail in every way.
+            if isinstance(error, ModuleNotFoundError) and self.source == "RecBole":
+                raise ConfigError(
+                    f"RecBole's model {self.name} needs a library that is not installed: "
+                    f"pip install {' '.join(TREE_LIBRARIES)}"
+                    if error.name in TREE_LIBRARIES
+                    else f"RecBole's model {self.name} needs the package {error.name}: install it"
+                ) from error
             raise ConfigError(
                 f"the model {self.name} of {self.source} cannot be imported from "
                 f"{self.module}:{path} ({type(error).__name__}: {error}): mend or uninstall "
                 f"{self.source}"
             ) from error
+        if self.source == "RecBole" and isinstance(found, type):
+            return found  # its decision trees derive from the classes of their libraries
         if not (isinstance(found, type) and issubclass(found, AbstractRecommender)):
             raise ConfigError(
                 f"{self.module}:{path}, which {self.source} announces as the model {self.name}, "

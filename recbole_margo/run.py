@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import os
@@ -31,6 +32,7 @@ from recbole_margo.output_folder import output_folder, taken
 from recbole_margo.registry import find_trainer
 from recbole_margo.report.weight_figures import weight_histograms
 from recbole_margo.resources import peak_memory, reset_peak_memory, versions
+from recbole_margo.settings.without_effect import without_effect
 from recbole_margo.store.reading import read_json
 from recbole_margo.store.writing import replacing
 from recbole_margo.training.checkpoint import SPLIT_FINGERPRINT, plain_config, read_trained
@@ -191,6 +193,8 @@ def _run(config: Config, folder: Path, resume: Path | None, processes: Processes
         check_cutoffs(config, loaders[0]._dataset)
         config[SPLIT_FINGERPRINT] = split_fingerprint(*loaders)
         logging.getLogger().info(_describe(config, loaders, processes))
+        for sentence in without_effect(config):
+            logging.getLogger().warning(sentence)
         init_seed(config["seed"], config["reproducibility"])
         model = config.model_class(config, loaders[0]._dataset).to(config["device"])
         trainer = find_trainer(config.model_class, config["model"])(config, model)
@@ -248,12 +252,15 @@ class _Fitted:
 def _fit(config: Config, trainer: Any, loaders: tuple[Any, Any, Any], is_first: bool) -> _Fitted:
     """Train; only the first of several processes writes checkpoints and shows progress."""
     validations: list[tuple[int, float]] = []
+    options: dict[str, Any] = {}
+    if "callback_fn" in inspect.signature(trainer.fit).parameters:  # decision trees take none
+        options["callback_fn"] = lambda epoch, score: validations.append((epoch, float(score)))
     started = perf_counter()
     _, valid_result = trainer.fit(
         *loaders[:2],
         saved=is_first,
         show_progress=is_first and config["show_progress"] and sys.stderr.isatty(),
-        callback_fn=lambda epoch, score: validations.append((epoch, float(score))),
+        **options,
     )
     return _Fitted(validations, valid_result, perf_counter() - started)
 
@@ -290,12 +297,17 @@ def _test(
         "hyperparameters": _hyperparameters(config, model),
         "config": plain_config(config),
         "feature_checksums": getattr(model, "feature_checksums", {}),
-        "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "parameters": sum(p.numel() for p in _parameters(model) if p.requires_grad),
         "seconds": seconds,
         "peak_memory_bytes": peak_memory(),
         "versions": versions(),
     }
     return record, per_user
+
+
+def _parameters(model: Any) -> list[Any]:
+    """Return the parameters of a model; decision trees, which are no `nn.Module`, have none."""
+    return list(model.parameters()) if hasattr(model, "parameters") else []
 
 
 def _last_is_best(config: Config, stages: list[dict[str, Any]]) -> bool | None:

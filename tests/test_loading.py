@@ -51,7 +51,10 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
     yield
-    logging.getLogger().handlers.clear()  # RecBole's own stay bound to a captured stream
+    root = logging.getLogger()
+    for handler in root.handlers[:]:  # RecBole's own stay bound to a captured stream
+        root.removeHandler(handler)
+        handler.close()
 
 
 def train(model: str, output: str = "out", **changes: Any) -> tuple[dict[str, Any], Path]:

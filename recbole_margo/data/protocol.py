@@ -16,6 +16,7 @@ from recbole.sampler import Sampler
 from recbole.utils import EvaluatorType, init_seed
 
 from recbole_margo.data.atomic_columns import check_id_columns
+from recbole_margo.data.atomic_rows import check_rows
 from recbole_margo.data.candidates import keep_candidates
 from recbole_margo.data.items_by_user import list_compactly
 from recbole_margo.errors import (
@@ -68,6 +69,7 @@ def check_dataset(config: Any) -> None:
             "or point `data_path` to the folder that holds it"
         )
     check_id_columns(config)
+    check_rows(config)
 
 
 def load_dataset(config: Any) -> Any:
@@ -150,7 +152,8 @@ def prepare_loaders(config: Any, dataset: Any, model_class: type[Any]) -> tuple[
 def recbole_loaders(config: Any, dataset: Any, model_class: type[Any]) -> tuple[Any, Any, Any]:
     """Split a dataset and build the loaders as RecBole leaves them; see `prepare_loaders`."""
     if config["eval_batch_size"] is None:
-        ranks_all = model_class.full_sort_predict is not AbstractRecommender.full_sort_predict
+        of_pairs = AbstractRecommender.full_sort_predict  # decision trees have none at all
+        ranks_all = getattr(model_class, "full_sort_predict", of_pairs) is not of_pairs
         users = USERS_PER_EVALUATION_BATCH * dataset.item_num
         config["eval_batch_size"] = users if ranks_all else RECBOLE_EVAL_BATCH_SIZE
     with _errors_of_recbole(config, "split", LOOK_AT_SPLIT):

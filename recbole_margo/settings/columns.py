@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from recbole.utils import ModelType
+
 from recbole_margo.data.atomic_columns import atomic_files, check_id_columns, columns_of
 from recbole_margo.errors import ConfigError
 from recbole_margo.settings.rules import nearest
 
+# Those that have nothing else to learn from where no negatives are drawn.
+LABELED_TYPES = (ModelType.CONTEXT, ModelType.DECISIONTREE)
 SOURCES = ("inter", "user", "item", "kg", "link", "net")
 
 
@@ -62,11 +66,7 @@ def check_columns(config: Any) -> None:
             file = " and ".join(path.name for path in atomic_files(config, "inter"))
             raise ConfigError(
                 f"{why} needs the column `{name}`, found in {file}: {', '.join(available)}"
-                + (
-                    ": set TIME_FIELD to the column of times"
-                    if name == config["TIME_FIELD"]
-                    else ""
-                )
+                f"{_remedy(config, name)}"
             )
 
 
@@ -85,6 +85,31 @@ def _needed(config: Any) -> Iterator[tuple[str, str]]:
             yield name, f"`val_interval.{name}`"
     for name in config["threshold"] or {}:
         yield name, f"`threshold.{name}`"
+    if not config["threshold"] and reads_labels(config):
+        yield config["LABEL_FIELD"], f"{config['model']}, which learns from or is tested on labels,"
+
+
+def reads_labels(config: Any) -> bool:
+    """Return whether labels of interactions are trained on or compared with scores.
+
+    Args:
+        config: the config, completed by RecBole.
+    """
+    if "labeled" in config["eval_args"]["mode"].values():
+        return True
+    no_negatives = config["train_neg_sample_args"]["distribution"] == "none"
+    return bool(no_negatives and config["MODEL_TYPE"] in LABELED_TYPES)
+
+
+def _remedy(config: Any, name: str) -> str:
+    if name == config["TIME_FIELD"]:
+        return ": set TIME_FIELD to the column of times"
+    if name == config["LABEL_FIELD"]:
+        return (
+            ": let `threshold` make labels from a column, such as {rating: 4}, or set LABEL_FIELD "
+            "to the column of labels"
+        )
+    return ""
 
 
 def _of_others(config: Any, name: str) -> bool:

@@ -12,13 +12,15 @@ import pytest
 from recbole_margo.cli import main
 from recbole_margo.config import Config, config_from_checkpoint
 from recbole_margo.data.protocol import load_dataset, prepare_loaders
-from recbole_margo.defaults import parse_settings
+from recbole_margo.defaults import parse_settings, read_yaml
 from recbole_margo.errors import ConfigError
 from recbole_margo.registry import list_models
 from recbole_margo.run import resume_run, run_recbole_margo
 from recbole_margo.settings.rules import intervals
+from recbole_margo.settings.without_effect import without_effect
 from recbole_margo.store.feature_files import write_features
 from recbole_margo.testing import NAME, random_world
+from recbole_margo.testing.experiments import SETTINGS
 from recbole_margo.training.checkpoint import plain_config
 
 SHOP = "shop"
@@ -328,3 +330,41 @@ def test_records_of_before_are_taken_as_they_are(fixed):
     record["eval_args"] = {**arguments, "mode": "full"}
     record |= {"learner": "lion", "user_inter_num_interval": "[3,inf)"}
     assert config_from_checkpoint(record)["learner"] == "lion"
+
+
+@pytest.mark.parametrize("model", ["FM", "DeepFM", "WideDeep"])
+def test_labels_that_no_column_has_are_asked_for(shop, model):
+    with pytest.raises(ConfigError, match=r"needs the column `label`, .*\{rating: 4\}"):
+        config_of(shop, model)
+    config_of(shop, model, threshold={"rating": 4})
+
+
+def test_a_column_of_labels_is_loaded(tmp_path):
+    write_shop(tmp_path, "user_id item_id label timestamp")
+    config = config_of(tmp_path, "FM", load_col={"inter": ["user_id", "item_id"]})
+    assert "label" in config["load_col"]["inter"]
+
+
+@pytest.mark.parametrize("interval", ["[5,inf)", "[ 2, 10)"])
+def test_an_interval_without_quotes_in_a_file_is_said(tmp_path, interval):
+    file = tmp_path / "a.yaml"
+    file.write_text(f"user_inter_num_interval: {interval}\nepochs: 1\n")
+    with pytest.raises(ConfigError, match="in quotes, ") as refused:
+        read_yaml(file)
+    assert f'"{interval}"' in str(refused.value)
+
+
+def test_what_changes_nothing_is_said_in_the_log(fixed, tmp_path):
+    negatives = {"distribution": "popularity", "sample_num": 1}
+    given = {
+        **SETTINGS,
+        "split_seed": 3,
+        "train_neg_sample_args": negatives,
+        "data_path": str(fixed),
+    }
+    for model, count in (("BM3", 2), ("VBPR", 1)):
+        run_recbole_margo(model, NAME, config_dict={**FAST, **given}, output_dir=tmp_path / model)
+        log = (tmp_path / model / model / "train.log").read_text()
+        assert log.count("has no effect") == count
+    sampled = {**given, "eval_args": {"mode": "uni5"}}
+    assert without_effect(Config("VBPR", NAME, config_dict={**FAST, **sampled})) == []
