@@ -44,11 +44,12 @@ def refuse_users_who_know_all(sampler: Any, users: Any) -> None:
     if not len(full):
         return
     dataset = sampler.datasets[0]
+    # Popularity draws only what somebody has interacted with.
+    drawn = len(sampler.prob) if sampler.distribution == "popularity" else sampler.item_num - 1
     tokens = [str(dataset.id2token(dataset.uid_field, user)) for user in full[:3]]
     more = ", ..." if len(full) > 3 else ""
     if dataset.benchmark_filename_list is None:
-        most = sampler.item_num - 2
-        remedy = f'set user_inter_num_interval: "[0,{most}]", which leaves such users out'
+        remedy = f'set user_inter_num_interval: "[0,{drawn - 1}]", which leaves such users out'
     else:
         remedy = (
             f"take them out of {dataset.dataset_name}.{dataset.benchmark_filename_list[0]}.inter "
@@ -57,8 +58,9 @@ def refuse_users_who_know_all(sampler: Any, users: Any) -> None:
     if sampler.phase != "train":
         remedy += ", or rank all items: `mode: full` in `eval_args`"
     raise DataError(
-        f"{len(full)} users know all {sampler.item_num - 1} items in the phase {sampler.phase} "
-        f"({', '.join(tokens)}{more}), so that no negative can be drawn for them: {remedy}"
+        f"{len(full)} users know all {drawn} items that negatives are drawn from in the phase "
+        f"{sampler.phase} ({', '.join(tokens)}{more}), so that no negative can be drawn for them: "
+        f"{remedy}"
     )
 
 

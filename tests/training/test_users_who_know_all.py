@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from recbole_margo.errors import DataError
-from recbole_margo.recbole_sampler import knows_all
+from recbole_margo.recbole_sampler import knows_all, refuse_users_who_know_all
 from recbole_margo.testing import SPLITS, World, prepare, random_world
 from recbole_margo.training.training_batches import TrainingBatches, training_batches
 
@@ -92,3 +93,23 @@ def test_who_knows_all_is_found_by_trying_every_item(tmp_path: Path, distributio
         assert np.array_equal(knows_all(sampler), expected)
         found.append(sum(expected))
     assert found == [0, 1]
+
+
+def test_the_interval_that_is_named_leaves_the_user_out() -> None:
+    """Popularity draws only from items that somebody has: 3 of 10 here."""
+    dataset = SimpleNamespace(
+        benchmark_filename_list=None, uid_field="user_id", id2token=lambda field, user: f"u{user}"
+    )
+    sampler = SimpleNamespace(
+        distribution="popularity",
+        prob={1: 0.5, 2: 0.25, 3: 0.25},
+        item_num=11,
+        phase="test",
+        used_ids=np.array([set(), {1, 2, 3}, {1, 2}]),
+        datasets=[dataset],
+    )
+    refuse_users_who_know_all(sampler, [2])
+    with pytest.raises(
+        DataError, match=r'1 users know all 3 items .*\(u1\).*"\[0,2\]".*mode: full'
+    ):
+        refuse_users_who_know_all(sampler, [1, 2])
