@@ -70,9 +70,7 @@ class MARGOParameters(DRAGONParameters):
         paper="trained",
     )
     evidence_temperature: float = hyperparameter(
-        "divisor of the standardised differences of held-out evidence",
-        low=1e-3,
-        search=(0.1, 10.0, "log"),
+        "divisor of the standardised differences of held-out evidence", low=1e-3
     )
 
 
