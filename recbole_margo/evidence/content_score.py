@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recbole_margo.evidence.held_out_prediction import held_out_prediction
+from recbole_margo.evidence.item_targets import unit_rows
 
 # A p-value compares an item's own target with those of at most so many others.
 OTHERS_COMPARED = 4096
@@ -78,7 +79,7 @@ def content_score(
     held_out = held_out_prediction(features[items], own, seed)
     predicted[items] = held_out.predicted
     mean = own.mean(axis=0, dtype=np.float64).astype(np.float32)
-    own, guessed = _unit_rows(own - mean), _unit_rows(held_out.predicted)
+    own, guessed = (unit_rows(rows, NEGLIGIBLE) for rows in (own - mean, held_out.predicted))
     # Mean and variance over j of <p, t_j>, without the products themselves.
     average = guessed @ own.mean(axis=0)
     spread = np.cov(own.T, bias=True).astype(np.float32)
@@ -111,10 +112,3 @@ def _p_values(
         count = len(others) - np.isin(block, others)
         p_values[block] = (as_good.sum(axis=1) + 1) / (count + 1)
     return p_values
-
-
-def _unit_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    there = norms > NEGLIGIBLE * max(float(np.median(norms)), np.finfo(np.float32).tiny)
-    result: NDArray[np.float32] = np.divide(rows, norms, out=np.zeros_like(rows), where=there)
-    return result

@@ -47,12 +47,12 @@ def item_targets(
     count = min(singular_vectors, min(scaled.shape) - 1)
     random = np.random.default_rng(seed)
     gaussian = random.standard_normal((scaled.shape[1], random_vectors), dtype=np.float32)
-    parts = [_unit_rows(_without_diagonal(scaled, gaussian))]
+    parts = [unit_rows(_without_diagonal(scaled, gaussian))]
     if count > 0:
         _, _, transposed = randomized_svd(
             scaled, count, n_oversamples=count, n_iter=POWER_ITERATIONS, random_state=seed
         )
-        parts.insert(0, _unit_rows(_without_diagonal(scaled, transposed.T)))
+        parts.insert(0, unit_rows(_without_diagonal(scaled, transposed.T)))
     targets: NDArray[np.float32] = np.concatenate(parts, axis=1) / np.sqrt(np.float32(len(parts)))
     return targets
 
@@ -67,7 +67,14 @@ def _without_diagonal(scaled: sp.csr_matrix, columns: NDArray[np.float32]) -> ND
     return product
 
 
-def _unit_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+def unit_rows(rows: NDArray[np.float32], negligible: float = 0.0) -> NDArray[np.float32]:
+    """Return rows [N, K] of length one; zeros for those that have no direction.
+
+    Args:
+        rows: [N, K].
+        negligible: length, in units of the median, up to which a row is what rounding leaves.
+    """
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    result: NDArray[np.float32] = np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
+    there = norms > negligible * max(float(np.median(norms)), np.finfo(np.float32).tiny)
+    result: NDArray[np.float32] = np.divide(rows, norms, out=np.zeros_like(rows), where=there)
     return result
