@@ -31,6 +31,16 @@ from recbole_margo.recbole_sampler import refuse_users_who_know_all
 USERS_PER_EVALUATION_BATCH = 1024
 RECBOLE_EVAL_BATCH_SIZE = 4096
 PARTS = ("train", "valid", "test")
+# Keys by which RecBole leaves interactions out before it splits.
+FILTERS = (
+    "user_inter_num_interval",
+    "item_inter_num_interval",
+    "val_interval",
+    "rm_dup_inter",
+    "filter_inter_by_user_or_item",
+    "entity_kg_num_interval",
+    "relation_kg_num_interval",
+)
 LOOK_AT_FILES = (
     "look at the header of its files, tab-separated `field:type` as in `user_id:token`, and at "
     "`load_col`, `USER_ID_FIELD` and `ITEM_ID_FIELD`"

@@ -7,19 +7,11 @@ from typing import Any
 from recbole.utils import ModelType
 
 from recbole_margo.data.atomic_columns import atomic_files
+from recbole_margo.data.protocol import FILTERS
 from recbole_margo.errors import ConfigError
 from recbole_margo.settings.evaluation import FILES
 
 # RecBole filters nothing out of files that fix the split; values that say the same are fine.
-FILTERS = (
-    "user_inter_num_interval",
-    "item_inter_num_interval",
-    "val_interval",
-    "rm_dup_inter",
-    "filter_inter_by_user_or_item",
-    "entity_kg_num_interval",
-    "relation_kg_num_interval",
-)
 NO_FILTER: tuple[Any, ...] = (None, False, "[0,inf)", {})
 
 

@@ -13,6 +13,7 @@ from recbole_margo.checkpoint_file.reading import checkpoint_in
 from recbole_margo.checkpoint_file.refusal import RefusalError
 from recbole_margo.checkpoint_file.schema import CHECKPOINT_FORMAT as CHECKPOINT_FORMAT
 from recbole_margo.checkpoint_file.schema import check_format, check_trained
+from recbole_margo.data.protocol import FILTERS
 from recbole_margo.errors import CheckpointError
 from recbole_margo.store.writing import replacing
 from recbole_margo.training.full_disk import saying_that_the_disk_is_full
@@ -42,13 +43,7 @@ RESOLVED_KEYS = (
     "load_col",
     "metrics",
     "topk",
-    "user_inter_num_interval",
-    "item_inter_num_interval",
-    "val_interval",
-    "rm_dup_inter",
-    "filter_inter_by_user_or_item",
-    "entity_kg_num_interval",
-    "relation_kg_num_interval",
+    *FILTERS,
 )
 
 
