@@ -12,10 +12,10 @@ from recbole_margo.compat import prepare_imports
 
 if TYPE_CHECKING:
     from recbole_margo.config import Config
-    from recbole_margo.experiment.compare import compare
     from recbole_margo.model.base import MultimodalRecommender
     from recbole_margo.registry import list_models, register
     from recbole_margo.run import resume_run, run_recbole_margo
+    from recbole_margo.studies.comparison.compare import compare
 
 __version__ = "0.1.0"
 
@@ -32,7 +32,7 @@ __all__ = [
 _MODULES = {
     "Config": "recbole_margo.config",
     "MultimodalRecommender": "recbole_margo.model.base",
-    "compare": "recbole_margo.experiment.compare",
+    "compare": "recbole_margo.studies.comparison.compare",
     "list_models": "recbole_margo.registry",
     "register": "recbole_margo.registry",
     "resume_run": "recbole_margo.run",

@@ -17,32 +17,35 @@ from recbole_margo.errors import ConfigError
 # Verbs that read their own options, imported when they are called.
 VERBS_WITH_A_MODULE = {
     "compare": (
-        "recbole_margo.experiment.command:compare",
+        "recbole_margo.studies.comparison.command:compare",
         "train models with several seeds on one split, with paired tests over users",
     ),
-    "ablate": ("recbole_margo.experiment.command:ablate", "compare MARGO with its ablations"),
+    "ablate": (
+        "recbole_margo.studies.comparison.command:ablate",
+        "compare MARGO with its ablations",
+    ),
     "convert": ("dataset_converters.__main__:main", "make a dataset folder from raw data"),
     "encode": ("recbole_margo.encode:main", "turn texts, images or sounds into features"),
     "export": ("dataset_converters.export:main", "write a dataset in MMRec's layout"),
     "inspect": ("recbole_margo.inspection:main", "look whether a dataset's features fit its items"),
     "sweep": (
-        "recbole_margo.experiment.sweep_command:sweep",
+        "recbole_margo.studies.sweep.command:sweep",
         "draw a model's quality over the values of its hyper-parameters",
     ),
     "tune": (
-        "recbole_margo.tuning.command:tune",
+        "recbole_margo.studies.tuning.command:tune",
         "search a model's hyper-parameters on validation, test once at the end",
     ),
     "reliability": (
-        "recbole_margo.reliability.command:reliability",
+        "recbole_margo.studies.audit.command:reliability",
         "show which items' modalities a trained MARGO does not trust, and why",
     ),
     "agreement": (
-        "recbole_margo.reliability.agreement_command:agreement",
+        "recbole_margo.studies.agreement.command:agreement",
         "measure whether the losses of MARGO's second stage pull its weights the same way",
     ),
     "robustness": (
-        "recbole_margo.reliability.robustness_command:robustness",
+        "recbole_margo.studies.robustness.command:robustness",
         "corrupt some items' features and see what is lost, and whether the weights tell",
     ),
 }
@@ -165,11 +168,11 @@ def _parser() -> argparse.ArgumentParser:
 def _train(options: argparse.Namespace, rest: Sequence[str]) -> int:
     settings = parse_settings(rest)
     # Imported here, because torch and RecBole take seconds that --help need not wait for.
-    from recbole_margo.experiment.compare import compare, resume_comparison
-    from recbole_margo.experiment.entry import merged_settings
-    from recbole_margo.experiment.follow import follow, follow_resumed, follows
     from recbole_margo.report.tables import comparison_table, failures, terminal_bold
     from recbole_margo.run import resume_run
+    from recbole_margo.studies.comparison.compare import compare, resume_comparison
+    from recbole_margo.studies.runs.entry import merged_settings
+    from recbole_margo.studies.runs.follow import follow, follow_resumed, follows
     from recbole_margo.training.process_group import SWITCHES, leave_torchrun
 
     models = [name.strip() for name in options.model.split(",") if name.strip()]

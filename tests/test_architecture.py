@@ -49,9 +49,7 @@ LAYERS = (
     "run",
     "recbole_bridge",
     "inspection",
-    "experiment",
-    "tuning",
-    "reliability",
+    "studies",
     "serving",
     "cli",
     "testing",  # for the tests of this package and of others

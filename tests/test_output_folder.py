@@ -14,7 +14,6 @@ import pytest
 from recbole_margo import compare, resume_run
 from recbole_margo.cli import main
 from recbole_margo.errors import ConfigError
-from recbole_margo.experiment.compare import resume_comparison
 from recbole_margo.output_folder import (
     is_unused,
     make_output_folder,
@@ -22,6 +21,7 @@ from recbole_margo.output_folder import (
     output_folder,
     taken,
 )
+from recbole_margo.studies.comparison.compare import resume_comparison
 from recbole_margo.testing import NAME, SETTINGS, random_world, small_settings
 
 HOLDER = """

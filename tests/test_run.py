@@ -13,8 +13,8 @@ import torch
 from recbole_margo import compare, resume_run, run_recbole_margo
 from recbole_margo.errors import CheckpointError, ConfigError, DatasetNotFoundError
 from recbole_margo.evaluation.item_weights import ItemWeights
-from recbole_margo.experiment.compare import resume_comparison
 from recbole_margo.model.dragon import DRAGON
+from recbole_margo.studies.comparison.compare import resume_comparison
 from recbole_margo.testing import NAME, SETTINGS, random_world, small_settings
 from recbole_margo.training.trainer import MultimodalTrainer
 

@@ -14,8 +14,8 @@ import torch
 from recbole_margo import resume_run
 from recbole_margo.cli import main
 from recbole_margo.errors import ConfigError
+from recbole_margo.studies.tuning.plan import TuningPlan
 from recbole_margo.testing import NAME, SETTINGS, random_world, small_settings
-from recbole_margo.tuning.plan import TuningPlan
 
 
 @pytest.fixture(autouse=True)

@@ -16,13 +16,13 @@ from recbole.quick_start import load_data_and_model, run_recbole
 import recbole_margo
 from recbole_margo.cli import main
 from recbole_margo.errors import ConfigError
-from recbole_margo.experiment.compare import compare, resume_comparison
-from recbole_margo.experiment.compare_seeds import compare_seeds
-from recbole_margo.experiment.entry import Entry
-from recbole_margo.experiment.sweep import sweep
 from recbole_margo.model.base import MultimodalRecommender
 from recbole_margo.registry import find_model
 from recbole_margo.run import run_recbole_margo
+from recbole_margo.studies.comparison.compare import compare, resume_comparison
+from recbole_margo.studies.comparison.compare_seeds import compare_seeds
+from recbole_margo.studies.runs.entry import Entry
+from recbole_margo.studies.sweep.sweep import sweep
 from recbole_margo.testing import NAME, SETTINGS, SMALL, random_world
 from recbole_margo.training.checkpoint import read_checkpoint
 from recbole_margo.training.trainer import MultimodalTrainer

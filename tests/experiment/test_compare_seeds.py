@@ -14,10 +14,10 @@ from recbole_margo.data.protocol import split_fingerprint
 from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.evaluation.per_user import PerUserMetrics
 from recbole_margo.evaluation.significance import compare_paired
-from recbole_margo.experiment.ablation import ablation_entries
-from recbole_margo.experiment.compare_seeds import compare_seeds, resume_seeds
-from recbole_margo.experiment.entry import Entry
 from recbole_margo.run import load_split
+from recbole_margo.studies.comparison.ablation import ablation_entries
+from recbole_margo.studies.comparison.compare_seeds import compare_seeds, resume_seeds
+from recbole_margo.studies.runs.entry import Entry
 from recbole_margo.testing import MISSING, NAME, SETTINGS, random_world, small_settings
 
 MODELS = Entry.of_models(["DRAGON", "FREEDOM", "BPR"])

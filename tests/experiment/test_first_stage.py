@@ -11,11 +11,11 @@ import torch
 
 from recbole_margo.config import Config
 from recbole_margo.errors import ConfigError
-from recbole_margo.experiment.ablation import SWITCHES
-from recbole_margo.experiment.compare_seeds import compare_seeds, resume_seeds
-from recbole_margo.experiment.entry import Entry
 from recbole_margo.model.margo import MARGO
 from recbole_margo.run import run_config
+from recbole_margo.studies.comparison.ablation import SWITCHES
+from recbole_margo.studies.comparison.compare_seeds import compare_seeds, resume_seeds
+from recbole_margo.studies.runs.entry import Entry
 from recbole_margo.testing import NAME, SETTINGS, random_world, small_settings
 from recbole_margo.training.trainer import MultimodalTrainer
 

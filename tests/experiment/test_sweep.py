@@ -12,9 +12,13 @@ import pytest
 
 from recbole_margo.cli import main
 from recbole_margo.errors import CheckpointError, ConfigError
-from recbole_margo.experiment.compare_seeds import compare_seeds
-from recbole_margo.experiment.entry import Entry
-from recbole_margo.experiment.sweep import (
+from recbole_margo.model.lgmrec import LGMRec
+from recbole_margo.model.margo import MARGO
+from recbole_margo.model.parameters import Hyperparameter
+from recbole_margo.studies.comparison.compare_seeds import compare_seeds
+from recbole_margo.studies.runs.entry import Entry
+from recbole_margo.studies.sweep.command import parse_over
+from recbole_margo.studies.sweep.sweep import (
     axis_scale,
     published_values,
     resume_sweep,
@@ -22,10 +26,6 @@ from recbole_margo.experiment.sweep import (
     sweep,
     sweep_entries,
 )
-from recbole_margo.experiment.sweep_command import parse_over
-from recbole_margo.model.lgmrec import LGMRec
-from recbole_margo.model.margo import MARGO
-from recbole_margo.model.parameters import Hyperparameter
 from recbole_margo.testing import NAME, SETTINGS, random_world, small_settings
 
 

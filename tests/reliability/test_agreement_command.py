@@ -14,18 +14,18 @@ import torch
 
 from recbole_margo.cli import main
 from recbole_margo.errors import CheckpointError
-from recbole_margo.experiment.trained_run import TrainedRun
-from recbole_margo.reliability.agreement import (
+from recbole_margo.run import run_config
+from recbole_margo.studies.agreement.agreement import (
     COORDINATES,
     Replay,
     measure_training,
     prepare_replay,
     replay_stage,
 )
-from recbole_margo.reliability.agreement_command import choose_runs, measure_agreement
-from recbole_margo.reliability.agreement_summary import pooled, share
-from recbole_margo.reliability.labelled_runs import label_of, labelled_runs
-from recbole_margo.run import run_config
+from recbole_margo.studies.agreement.command import choose_runs, measure_agreement
+from recbole_margo.studies.agreement.summary import pooled, share
+from recbole_margo.studies.audit.labelled_runs import label_of, labelled_runs
+from recbole_margo.studies.runs.trained_run import TrainedRun
 from recbole_margo.testing import MISSING, NAME, make_config, random_world
 from recbole_margo.training.checkpoint import read_checkpoint
 from recbole_margo.training.outputs import tensorboard_in
@@ -214,7 +214,7 @@ def test_what_was_replayed_is_kept_and_an_interrupted_call_goes_on(runs, out, mo
             raise KeyboardInterrupt
         return a_replay()
 
-    monkeypatch.setattr("recbole_margo.reliability.agreement_command.replay_stage", interrupted)
+    monkeypatch.setattr("recbole_margo.studies.agreement.command.replay_stage", interrupted)
     chosen = choose_runs(labelled_runs(runs / "seed-1"), None)
     with pytest.raises(KeyboardInterrupt):
         measure_agreement(chosen, out)

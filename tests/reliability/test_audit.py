@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 
 from recbole_margo.errors import DataError
-from recbole_margo.reliability.audit import CatalogueAudit
-from recbole_margo.reliability.evidence import PairEvidence
-from recbole_margo.reliability.item_contents import ItemContents
-from recbole_margo.reliability.rank_correlation import RankCorrelation
-from recbole_margo.reliability.summary import audit_rows, audit_summary
-from recbole_margo.reliability.weight_relations import feature_norms, weight_relations
+from recbole_margo.studies.audit.audit import CatalogueAudit
+from recbole_margo.studies.audit.evidence import PairEvidence
+from recbole_margo.studies.audit.item_contents import ItemContents
+from recbole_margo.studies.audit.rank_correlation import RankCorrelation
+from recbole_margo.studies.audit.summary import audit_rows, audit_summary
+from recbole_margo.studies.audit.weight_relations import feature_norms, weight_relations
 from recbole_margo.testing import MISSING, Experiment, World, prepare, random_world
 
 RESAMPLES = 200

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from recbole_margo.errors import CheckpointError, ConfigError
-from recbole_margo.experiment import compare_seeds as compare_module
-from recbole_margo.experiment.compare_seeds import compare_seeds
-from recbole_margo.experiment.entry import Entry
-from recbole_margo.reliability.labelled_runs import audited_runs, labelled_runs
-from recbole_margo.reliability.learned_weights import LearnedWeights, entropy_bits
-from recbole_margo.reliability.weight_relations import weight_stability
+from recbole_margo.studies.audit.labelled_runs import audited_runs, labelled_runs
+from recbole_margo.studies.audit.learned_weights import LearnedWeights, entropy_bits
+from recbole_margo.studies.audit.weight_relations import weight_stability
+from recbole_margo.studies.comparison import compare_seeds as compare_module
+from recbole_margo.studies.comparison.compare_seeds import compare_seeds
+from recbole_margo.studies.runs.entry import Entry
 from recbole_margo.testing import MISSING, NAME, SETTINGS, random_world, small_settings
 from recbole_margo.training.checkpoint import read_checkpoint
 

@@ -14,8 +14,8 @@ from recbole_margo.cli import main
 from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.evaluation.detection import detect
 from recbole_margo.evaluation.item_weights import ItemWeights
-from recbole_margo.reliability.robustness import resume_robustness, study_robustness
-from recbole_margo.reliability.robustness_plan import RobustnessPlan
+from recbole_margo.studies.robustness.plan import RobustnessPlan
+from recbole_margo.studies.robustness.robustness import resume_robustness, study_robustness
 from recbole_margo.testing import NAME, SETTINGS, random_world, small_settings
 from recbole_margo.training.trainer import MultimodalTrainer
 

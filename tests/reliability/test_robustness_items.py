@@ -10,9 +10,9 @@ import pytest
 import scipy.sparse as sp
 
 from recbole_margo.evidence.neighbor_agreement import neighbor_agreement
-from recbole_margo.reliability.robustness_items import CorruptedItems, user_shares_of_items
-from recbole_margo.reliability.robustness_plan import RobustnessPlan
-from recbole_margo.reliability.robustness_summary import summarize_robustness
+from recbole_margo.studies.robustness.items import CorruptedItems, user_shares_of_items
+from recbole_margo.studies.robustness.plan import RobustnessPlan
+from recbole_margo.studies.robustness.summary import summarize_robustness
 
 RANDOM = np.random.default_rng(0)
 

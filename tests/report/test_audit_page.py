@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recbole_margo.report.audit_page import audit_page
-from recbole_margo.report.audit_report import audit_csv
 from recbole_margo.report.figures import draw
-from recbole_margo.report.reliability_figures import (
+from recbole_margo.report.weight_figures import WeightDistribution, weight_comparison_figure
+from recbole_margo.studies.audit.figures import (
     EvidenceFigure,
     WeightRelation,
     binned_means,
     evidence_figure,
     relations_figure,
 )
-from recbole_margo.report.reliability_tables import least_reliable_table, weights_table
-from recbole_margo.report.weight_figures import WeightDistribution, weight_comparison_figure
+from recbole_margo.studies.audit.page import audit_page
+from recbole_margo.studies.audit.report import audit_csv
+from recbole_margo.studies.audit.tables import least_reliable_table, weights_table
 
 EVIL = '<script>alert(1)</script>" onerror="x'
 

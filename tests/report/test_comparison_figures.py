@@ -17,13 +17,13 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from recbole_margo.report.comparison_figures import (
+from recbole_margo.report.figures import STYLE
+from recbole_margo.studies.comparison.figures import (
     differences_figure,
     draw_comparison,
     metrics_figure,
     slices_figure,
 )
-from recbole_margo.report.figures import STYLE
 
 MODELS = [f"Model{number}" for number in range(13)]
 

@@ -15,12 +15,12 @@ import pytest
 from made_up_comparison import made_up_model, made_up_summary, made_up_test
 
 from recbole_margo.errors import RecBoleMargoError
-from recbole_margo.report.comparison_report import (
+from recbole_margo.studies.comparison.report import (
     comparison_csv,
     comparison_latex,
     comparison_markdown,
 )
-from recbole_margo.report.comparison_tables import (
+from recbole_margo.studies.comparison.tables import (
     comparison_text,
     results_table,
     runs_table,

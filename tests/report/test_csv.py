@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_margo.report.audit_report import audit_csv
 from recbole_margo.report.files import csv_text
+from recbole_margo.studies.audit.report import audit_csv
 
 # As docs/audit.md says it.
 ADDED = re.compile(r"^'(?='*[=+\-@\t\r\n＝＋－＠])")

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from made_up_comparison import made_up_model, made_up_summary
 
-from recbole_margo.report.comparison_page import comparison_page
-from recbole_margo.report.comparison_report import write_comparison_report
+from recbole_margo.studies.comparison.page import comparison_page
+from recbole_margo.studies.comparison.report import write_comparison_report
 
 VOID = {"meta", "img"}
 HOSTILE = "</td></table><script>alert(1)</script>\"' onload=x & <b>\x00\u202e"

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recbole_margo.report.robustness_report import (
+from recbole_margo.studies.robustness.report import (
     robustness_csv,
     robustness_markdown,
     write_robustness_report,
 )
-from recbole_margo.report.robustness_tables import (
+from recbole_margo.studies.robustness.tables import (
     detection_tables,
     quality_tables,
     robustness_text,

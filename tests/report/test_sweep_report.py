@@ -11,14 +11,14 @@ import matplotlib
 import pytest
 
 from recbole_margo.report.figures import STYLE
-from recbole_margo.report.sweep_figures import panel_metrics, sweep_figure
-from recbole_margo.report.sweep_report import (
+from recbole_margo.studies.sweep.figures import panel_metrics, sweep_figure
+from recbole_margo.studies.sweep.report import (
     sweep_csv,
     sweep_markdown,
     sweep_page,
     write_sweep_report,
 )
-from recbole_margo.report.sweep_tables import mean_and_deviation, sweep_tables, sweep_text
+from recbole_margo.studies.sweep.tables import mean_and_deviation, sweep_tables, sweep_text
 
 METRICS = ["recall@10", "recall@20", "ndcg@10", "ndcg@20"]
 

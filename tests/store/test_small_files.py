@@ -11,15 +11,15 @@ import pytest
 
 from dataset_converters.download_lock import DownloadLock
 from recbole_margo.errors import CheckpointError, DataError
-from recbole_margo.experiment.compare import resume_comparison
-from recbole_margo.experiment.compare_seeds import resume_seeds
-from recbole_margo.experiment.follow import follow_resumed
-from recbole_margo.experiment.sweep import resume_sweep
-from recbole_margo.experiment.trained_run import TrainedRun
-from recbole_margo.reliability.robustness_plan import RobustnessPlan
 from recbole_margo.store.manifest import FeatureManifest
 from recbole_margo.store.reading import JSON_BYTES, read_json
-from recbole_margo.tuning.plan import TuningPlan
+from recbole_margo.studies.comparison.compare import resume_comparison
+from recbole_margo.studies.comparison.compare_seeds import resume_seeds
+from recbole_margo.studies.robustness.plan import RobustnessPlan
+from recbole_margo.studies.runs.follow import follow_resumed
+from recbole_margo.studies.runs.trained_run import TrainedRun
+from recbole_margo.studies.sweep.sweep import resume_sweep
+from recbole_margo.studies.tuning.plan import TuningPlan
 
 HOSTILE = {
     "deep lists": ("[" * 200_000, "brackets in brackets"),

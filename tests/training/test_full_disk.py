@@ -15,7 +15,7 @@ import torch
 
 from recbole_margo import cli, compare
 from recbole_margo.errors import TrainingError
-from recbole_margo.experiment.compare import resume_comparison
+from recbole_margo.studies.comparison.compare import resume_comparison
 from recbole_margo.testing import NAME, SETTINGS, random_world, small_settings
 from recbole_margo.training import checkpoint
 from recbole_margo.training.checkpoint import read_checkpoint, write_checkpoint

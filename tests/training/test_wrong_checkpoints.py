@@ -14,8 +14,8 @@ from recbole.quick_start import load_data_and_model
 import recbole_margo
 from recbole_margo.cli import main
 from recbole_margo.errors import CheckpointError
-from recbole_margo.experiment.trained_run import TrainedRun
 from recbole_margo.run import run_recbole_margo
+from recbole_margo.studies.runs.trained_run import TrainedRun
 from recbole_margo.testing import NAME, SETTINGS, SMALL, random_world
 
 State = dict[str, Any]

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_margo.errors import ConfigError
+from recbole_margo.studies.tuning.search_space import Dimension, search_space
 from recbole_margo.testing import make_config, random_world
-from recbole_margo.tuning.search_space import Dimension, search_space
 
 optuna = pytest.importorskip("optuna")
 
-from recbole_margo.tuning.trial_sampler import trial_sampler  # noqa: E402
+from recbole_margo.studies.tuning.trial_sampler import trial_sampler  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -14,17 +14,17 @@ import yaml
 from recbole_margo.cli import main
 from recbole_margo.config import Config
 from recbole_margo.errors import CheckpointError, ConfigError, TrainingError
-from recbole_margo.experiment import compare_seeds as comparing
+from recbole_margo.studies.comparison import compare_seeds as comparing
+from recbole_margo.studies.tuning import search as searching
+from recbole_margo.studies.tuning import trial as trials
+from recbole_margo.studies.tuning.plan import TuningPlan
+from recbole_margo.studies.tuning.search import search
 from recbole_margo.testing import NAME, SETTINGS, random_world, small_settings
 from recbole_margo.training.trainer import MultimodalTrainer
-from recbole_margo.tuning import search as searching
-from recbole_margo.tuning import trial as trials
-from recbole_margo.tuning.plan import TuningPlan
-from recbole_margo.tuning.search import search
 
 optuna = pytest.importorskip("optuna")
 
-from recbole_margo.tuning.study import (  # noqa: E402
+from recbole_margo.studies.tuning.study import (  # noqa: E402
     best_trial,
     close_abandoned,
     counted_trials,

@@ -1,1 +1,0 @@
-"""What MARGO learned about the reliability of the modalities."""

@@ -1,0 +1,1 @@
+"""Whether the losses of MARGO's second stage pull its weights the same way."""

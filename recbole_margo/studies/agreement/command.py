@@ -1,0 +1,206 @@
+"""`recbole-margo agreement`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from recbole_margo.errors import CheckpointError, ConfigError
+from recbole_margo.output_folder import taken
+from recbole_margo.report.table import table_text
+from recbole_margo.studies.agreement.agreement import (
+    Replay,
+    check_has_weights,
+    replay_identity,
+    replay_stage,
+)
+from recbole_margo.studies.agreement.report import write_agreement_report
+from recbole_margo.studies.agreement.summary import summarize_agreement
+from recbole_margo.studies.agreement.tables import agreement_table
+from recbole_margo.studies.audit.labelled_runs import labelled_runs
+from recbole_margo.studies.comparison.ablation import FULL_MODEL
+from recbole_margo.studies.runs.entry import Entry
+from recbole_margo.studies.runs.options import command_parser
+from recbole_margo.studies.runs.trained_run import TrainedRun
+
+DESCRIPTION = """\
+Measure whether the ranking loss and the calibration loss pull MARGO's weights the same way while
+the second stage trains. The second stage of each run is trained once more, from the best epoch of
+its first stage, with the run's settings and seed; nothing is validated or tested.
+"""
+EXAMPLES = """\
+examples:
+  recbole-margo train --output_dir=runs/margo
+  recbole-margo agreement --run=runs/margo                              one run
+  recbole-margo ablate --seeds=3 --output_dir=runs/ablate
+  recbole-margo agreement --run=runs/ablate                             MARGO and w/o nograd
+  recbole-margo agreement --run=runs/ablate --labels='MARGO,w/o L_cal'  others side by side
+  recbole-margo agreement --run runs/margo runs/nograd --output_dir=runs/agreement
+
+What has been replayed is kept: the same command goes on where it was interrupted.
+"""
+DEFAULT_LABELS = (FULL_MODEL, "w/o nograd")
+FOLDER = "agreement"
+REPLAYS = "replays"
+
+
+def agreement(arguments: Sequence[str]) -> int:
+    """Run `recbole-margo agreement` and return its exit status.
+
+    Args:
+        arguments: the words after the verb.
+
+    Returns:
+        0.
+
+    Raises:
+        RecBoleMargoError: on bad input, before anything is replayed.
+    """
+    options = _parser().parse_args(arguments)
+    if options.epochs is not None and options.epochs < 1:
+        raise ConfigError(f"--epochs must be 1 or more, found {options.epochs}")
+    if len(options.run) > 1 and options.output_dir is None:
+        raise ConfigError("with several folders in --run, say with --output_dir=DIR where to write")
+    folder = Path(options.output_dir or Path(options.run[0]) / FOLDER)
+    labels = _names(options.labels)
+    found = {
+        run.folder.resolve(): (label, run)
+        for path in options.run
+        for label, run in labelled_runs(path)
+    }
+    chosen = choose_runs(list(found.values()), labels)
+    with taken(folder):
+        summary = measure_agreement(chosen, folder, options.epochs)
+        write_agreement_report(folder, summary)
+    table = agreement_table(summary)
+    sys.stdout.write(f"{table_text(table)}\n\n")
+    sys.stdout.write("".join(f"{note}\n" for note in table.notes))
+    sys.stdout.write(f"\nReport: {folder / 'agreement.html'}\n")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = command_parser("agreement", DESCRIPTION, EXAMPLES)
+    parser.add_argument(
+        "--run",
+        action="extend",
+        nargs="+",
+        metavar="DIR",
+        required=True,
+        help="folders of finished runs, of `train`, `compare` or `ablate`",
+    )
+    parser.add_argument(
+        "--labels",
+        help=f"which runs, separated by commas ({' and '.join(DEFAULT_LABELS)} where there are any,"
+        " else all that have weights)",
+    )
+    parser.add_argument(
+        "--epochs", type=int, metavar="N", help="epochs to replay (as many as the run trained)"
+    )
+    parser.add_argument("--output_dir", metavar="DIR", help=f"folder of the result (DIR/{FOLDER})")
+    return parser
+
+
+def _names(labels: str | None) -> list[str] | None:
+    if labels is None:
+        return None
+    names = [name.strip() for name in labels.split(",") if name.strip()]
+    if not names:
+        raise ConfigError(
+            "--labels names no run: give labels, separated by commas, or leave it out"
+        )
+    return names
+
+
+def choose_runs(
+    named: Sequence[tuple[str, TrainedRun]], labels: Sequence[str] | None
+) -> list[tuple[str, TrainedRun]]:
+    """Return label and run of what is replayed, in the order of the labels.
+
+    Args:
+        named: label and run of what was found.
+        labels: which of them, by label or by the name of their folder; none: the default ones.
+
+    Returns:
+        Pairs of label and run.
+
+    Raises:
+        ConfigError: if a label is not there, or two runs share label and seed.
+        CheckpointError: if a run has no weights to look at.
+    """
+    found = list(dict.fromkeys(label for label, _ in named))
+    if labels is None:
+        labels = _default_labels(named)
+    chosen: list[tuple[str, TrainedRun]] = []
+    for name in dict.fromkeys(labels):
+        those = [(label, run) for label, run in named if name in (label, run.label)]
+        if not those:
+            raise ConfigError(f"--labels: there is no run {name!r}, found {', '.join(found)}")
+        chosen += [pair for pair in those if pair not in chosen]
+    seen: dict[tuple[str, int], TrainedRun] = {}
+    for label, run in chosen:
+        check_has_weights(run)
+        other = seen.setdefault((label, run.seed), run)
+        if other is not run:
+            raise ConfigError(
+                f"{other.folder} and {run.folder} are both {label} with seed {run.seed}: give "
+                "them to two calls, or rename one of the folders"
+            )
+    return chosen
+
+
+def _default_labels(named: Sequence[tuple[str, TrainedRun]]) -> list[str]:
+    found = list(dict.fromkeys(label for label, _ in named))
+    usual = [label for label in DEFAULT_LABELS if label in found]
+    if usual:
+        return usual
+    usable, reason = [], ""
+    for label, run in named:
+        try:
+            check_has_weights(run)
+            usable.append(label)
+        except CheckpointError as error:
+            reason = str(error)
+    if not usable:
+        raise CheckpointError(reason)
+    return usable
+
+
+def measure_agreement(
+    chosen: Sequence[tuple[str, TrainedRun]], folder: Path, epochs: int | None = None
+) -> dict[str, Any]:
+    """Replay runs, or read the replays that a folder holds already, and summarise them.
+
+    Args:
+        chosen: label and run of each.
+        folder: where replays are kept.
+        epochs: epochs to replay; none: as many as each run's second stage had.
+
+    Returns:
+        The summary, as it is in `agreement.json`.
+    """
+    measured = []
+    log = logging.getLogger()
+    for number, (label, run) in enumerate(chosen, start=1):
+        count = epochs or int(run.record["stages"][-1]["epochs"])
+        identity = replay_identity(run, count)
+        file = folder / REPLAYS / f"{Entry(label, FULL_MODEL).folder}-seed-{run.seed}.npz"
+        replay = Replay.load(file, identity)
+        what = f"{label}, seed {run.seed}"
+        place = f"Replay {number} of {len(chosen)}: {what}"
+        if replay is None:
+            log.warning("%s, %d epoch%s", place, count, "" if count == 1 else "s")
+            try:
+                replay = replay_stage(run, count, what)
+            except KeyboardInterrupt:
+                log.warning("Interrupted. The same command goes on with %s.", what)
+                raise
+            replay.save(file, identity)
+        else:
+            log.warning("%s is in %s", place, file)
+        measured.append((label, run, replay))
+    return summarize_agreement(measured)

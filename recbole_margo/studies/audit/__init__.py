@@ -1,0 +1,1 @@
+"""Which items' modalities a trained MARGO does not trust, and why."""

@@ -1,0 +1,140 @@
+"""The weights of modalities that a run learned, and what they look like as a whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recbole_margo.errors import CheckpointError
+from recbole_margo.evaluation.item_weights import ItemWeights
+from recbole_margo.run import CHECKPOINT
+from recbole_margo.studies.runs.trained_run import TrainedRun
+from recbole_margo.training.checkpoint import read_trained
+
+WEIGHTS = "weights.npz"
+USER_WEIGHTS = "user_weights"
+# Above it an item counts as settled on one modality.
+DECIDED = 0.9
+
+
+@dataclass(frozen=True)
+class LearnedWeights:
+    """Weights of one run, by row: one per item for MARGO, one per user for DRAGON.
+
+    Args:
+        label: what the run is called.
+        seed: its seed.
+        rows: what a row is: `items` or `users`.
+        modalities: names of the modalities [M].
+        weights: weights [N, M], PAD left out; rows sum to 1.
+        present: presence mask [N, M]; a missing modality weighs 0.
+    """
+
+    label: str
+    seed: int
+    rows: str
+    modalities: tuple[str, ...]
+    weights: NDArray[np.float64]
+    present: NDArray[np.bool_]
+
+    @classmethod
+    def of_run(cls, run: TrainedRun, label: str) -> LearnedWeights | None:
+        r"""Take the weights that a run left on disk.
+
+        DRAGON's are free factors, which MARGO's paper draws as shares:
+        :math:`|W_u^m| / \sum_{m'} |W_u^{m'}|`.
+
+        Args:
+            run: the run.
+            label: what it is called.
+
+        Returns:
+            The weights; none if the model has none, as MARGO w/o weight and most others.
+
+        Raises:
+            CheckpointError: if the files are damaged, or those of the weights are missing.
+        """
+        if run.model_name == "DRAGON":
+            return cls._of_users(run, label)
+        if not learns_item_weights(run):
+            return None
+        found = ItemWeights.load(run.folder / WEIGHTS)
+        weights = found.weights.astype(np.float64)
+        return cls(label, run.seed, "items", found.modalities, weights, found.present)
+
+    @classmethod
+    def _of_users(cls, run: TrainedRun, label: str) -> LearnedWeights:
+        path = run.folder / CHECKPOINT
+        state = read_trained(path)["state_dict"]
+        if USER_WEIGHTS not in state:
+            raise CheckpointError(f"{path}: expected {USER_WEIGHTS} of DRAGON, found none")
+        factors = state[USER_WEIGHTS].double().abs().numpy()[1:]
+        total = factors.sum(axis=1, keepdims=True)
+        even = np.full_like(factors, 1 / factors.shape[1])
+        shares = np.divide(factors, total, out=even, where=total > 0)
+        names = tuple(run.record["modalities"])
+        return cls(label, run.seed, "users", names, shares, np.ones(shares.shape, dtype=bool))
+
+    @property
+    def choice(self) -> NDArray[np.bool_]:
+        """Which rows have two modalities or more [N]; with one the weight is 1 by definition."""
+        several: NDArray[np.bool_] = self.present.sum(axis=1) > 1
+        return several
+
+    def of_modality(self, index: int) -> NDArray[np.float64]:
+        """Return the weights of a modality where there is a choice and it is present."""
+        values: NDArray[np.float64] = self.weights[self.choice & self.present[:, index], index]
+        return values
+
+    def statistics(self) -> dict[str, Any]:
+        """Return entropy, dispersion and how many rows are decided, as plain data."""
+        weights, present = self.weights[self.choice], self.present[self.choice]
+        bits = entropy_bits(weights)
+        relative = bits / np.log2(present.sum(axis=1))
+        return {
+            "label": self.label,
+            "seed": self.seed,
+            "rows": self.rows,
+            "count": len(weights),
+            "entropy_bits": _mean(bits),
+            "relative_entropy": _mean(relative),
+            "share_decided": _mean(weights.max(axis=1) > DECIDED) if len(weights) else None,
+            "modalities": [
+                {
+                    "modality": modality,
+                    "count": len(values),
+                    "mean": _mean(values),
+                    "std": float(values.std()) if len(values) else None,
+                    "share_decided": _mean(values > DECIDED),
+                }
+                for modality, values in (
+                    (name, self.of_modality(index)) for index, name in enumerate(self.modalities)
+                )
+            ],
+        }
+
+
+def learns_item_weights(run: TrainedRun) -> bool:
+    """Return whether a run learned a weight for each modality of each item."""
+    return run.model_name == "MARGO" and run.record["hyperparameters"].get("item_weights") is True
+
+
+def entropy_bits(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    r"""Return the entropy of each row, :math:`-\sum_m w^m \log_2 w^m`, in bits.
+
+    Args:
+        weights: [N, M], rows sum to 1; 0 counts 0.
+
+    Returns:
+        [N], between 0 and log2 M.
+    """
+    logs = np.log2(weights, out=np.zeros_like(weights), where=weights > 0)
+    entropy: NDArray[np.float64] = -(weights * logs).sum(axis=1) + 0.0
+    return entropy
+
+
+def _mean(values: Any) -> float | None:
+    return float(values.mean()) if len(values) else None

@@ -1,0 +1,1 @@
+"""Models compared on one split with several seeds; ablations."""

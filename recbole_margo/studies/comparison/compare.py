@@ -1,0 +1,133 @@
+"""Several models on one split, in one table."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from recbole_margo.command_line import one_line
+from recbole_margo.config import Config
+from recbole_margo.errors import CheckpointError, ConfigError
+from recbole_margo.output_folder import output_folder, taken
+from recbole_margo.registry import expand_names
+from recbole_margo.report.files import write_texts
+from recbole_margo.report.tables import comparison_document
+from recbole_margo.run import write_json
+from recbole_margo.store.reading import read_json
+from recbole_margo.studies.runs.entry import Entry, build_configs, merged_settings
+from recbole_margo.studies.runs.run_entry import check_results, run_entry
+from recbole_margo.training.process_group import check_other_machines
+
+PLAN = "run.json"
+
+
+def compare(
+    models: Sequence[str],
+    dataset: str = "ml-100k",
+    config_files: Sequence[str] | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+    output_dir: str | Path | None = None,
+) -> list[dict[str, Any]]:
+    """Train models one after another on the same split and write one table.
+
+    A value of the files or of `config_dict` goes to every model that knows its key. A model that
+    fails is reported, and the others go on.
+
+    Args:
+        models: names of models, ours or RecBole's; `all` stands for ours, BPR and LightGCN.
+        dataset: name of a dataset.
+        config_files: YAML files.
+        config_dict: values by key.
+        output_dir: folder of the run; default `runs/<time>-<dataset>`.
+
+    Returns:
+        One result record per model; `status` is `finished` or `failed`.
+
+    Raises:
+        RecBoleMargoError: on a bad model name or key or a missing dataset, before anything is
+            trained.
+    """
+    settings = merged_settings(config_files, config_dict)
+    plan = {"models": expand_names(models), "dataset": dataset, "settings": settings}
+    configs = _configs(plan)
+    with output_folder(output_dir, dataset) as folder, taken(folder):
+        if (folder / PLAN).is_file():
+            raise ConfigError(
+                f"{folder} already holds a run: continue it with --resume={folder}, "
+                "or name another --output_dir"
+            )
+        write_json(folder / PLAN, plan)
+        return _run_all(configs, folder)
+
+
+def resume_comparison(
+    folder: str | Path, switches: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]]:
+    """Continue an interrupted comparison: finished models are kept, the others are trained.
+
+    Args:
+        folder: the run's folder.
+        switches: `world_size`, `ip` and `port` again, where it has processes on other machines.
+
+    Returns:
+        One result record per model.
+
+    Raises:
+        CheckpointError: if the folder holds no run.
+        ConfigError: it names other machines, or other switches than it had are given.
+    """
+    root = Path(folder)
+    try:
+        plan = read_json(root / PLAN)
+        configs = _configs(plan)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{root} does not hold a run that can be resumed: {one_line(error)}"
+        ) from error
+    _check_switches(plan["settings"], switches or {}, root)
+    check_results(root / name for name in configs)
+    with taken(root):
+        return _run_all(configs, root)
+
+
+def _check_switches(stored: Mapping[str, Any], said: Mapping[str, Any], folder: Path) -> None:
+    check_other_machines(stored, said, folder)
+    if any(stored.get(key) != value for key, value in said.items()):
+        raise ConfigError(
+            f"the models in {folder} go on with the processes that they had: leave out "
+            f"--{', --'.join(said)}, or continue one model with other processes, "
+            f"--resume={folder / 'MODEL' / 'checkpoint-last.pth'}"
+        )
+
+
+def _configs(plan: Mapping[str, Any]) -> dict[str, Config]:
+    return build_configs(Entry.of_models(plan["models"]), plan["dataset"], plan["settings"])
+
+
+def _run_all(configs: Mapping[str, Config], root: Path) -> list[dict[str, Any]]:
+    records = []
+    for name, config in configs.items():
+        try:
+            records.append(run_entry(name, config, root / name))
+        except KeyboardInterrupt:
+            logging.getLogger().warning("Continue all models with --resume=%s", root)
+            raise
+        write_json(root / "comparison.json", records)
+        _write_table(records, root)
+    return records
+
+
+def _write_table(records: Sequence[dict[str, Any]], root: Path) -> None:
+    """Write the table so far; a record that it cannot show must not cost the others theirs."""
+    try:
+        text = comparison_document(records)
+    except Exception as error:
+        logging.getLogger().error(
+            "The table cannot be written (%s: %s); the records are in comparison.json",
+            type(error).__name__,
+            one_line(error),
+        )
+        return
+    write_texts(root, {"comparison.md": text})

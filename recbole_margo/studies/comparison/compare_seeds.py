@@ -1,0 +1,164 @@
+"""Several models and several seeds on one split, with statistics over users."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from recbole_margo.command_line import one_line
+from recbole_margo.config import Config
+from recbole_margo.errors import CheckpointError, ConfigError
+from recbole_margo.output_folder import check_unused, output_folder, taken
+from recbole_margo.run import write_json
+from recbole_margo.store.reading import read_json
+from recbole_margo.studies.comparison.report import write_comparison_report
+from recbole_margo.studies.comparison.summary import summarize
+from recbole_margo.studies.runs.entry import Entry, build_configs, merged_settings
+from recbole_margo.studies.runs.first_stage import run_sharing_stages
+from recbole_margo.studies.runs.options import check_workers
+from recbole_margo.studies.runs.run_entry import check_results
+from recbole_margo.studies.runs.run_many import Job
+from recbole_margo.training.process_group import check_other_machines
+
+PLAN = "comparison-plan.json"
+
+
+def compare_seeds(
+    entries: Sequence[Entry],
+    dataset: str = "ml-100k",
+    seeds: Sequence[int] = (1, 2, 3),
+    reference: str | None = None,
+    config_files: Sequence[str] | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+    output_dir: str | Path | None = None,
+    workers: int = 1,
+) -> dict[str, Any]:
+    """Train every entry with every seed on the same split, and write tables, tests and figures.
+
+    A seed decides initial values, the order of the batches and the negative samples, never the
+    split: that is drawn from `split_seed`, by default RecBole's `seed`. A run that fails is
+    reported, and the others go on. Entries that differ only after their first stage train it once,
+    with the numbers that each would have had by itself.
+
+    Args:
+        entries: what is trained.
+        dataset: name of a dataset.
+        seeds: seeds, each different.
+        reference: label of the entry that the others are tested against; default: the first.
+        config_files: YAML files.
+        config_dict: values by key, for every entry that knows them.
+        output_dir: folder of the comparison; default `runs/<time>-<dataset>`.
+        workers: how many runs at a time, each in a process of its own if there are several.
+
+    Returns:
+        The summary, as it is in `summary.json`.
+
+    Raises:
+        RecBoleMargoError: on bad input, before anything is trained.
+    """
+    plan = {
+        "entries": [entry.as_plain() for entry in entries],
+        "dataset": dataset,
+        "seeds": list(seeds),
+        "reference": reference or (entries[0].label if entries else None),
+        "settings": merged_settings(config_files, config_dict),
+    }
+    _check(plan)
+    check_workers(workers)
+    configs = _configs(plan)
+    with output_folder(output_dir, dataset) as folder:
+        check_unused(folder, "comparison")
+        with taken(folder):
+            check_unused(folder, "comparison")
+            write_json(folder / PLAN, plan)
+            return _run_all(plan, configs, folder, workers)
+
+
+def resume_seeds(folder: str | Path, workers: int = 1) -> dict[str, Any]:
+    """Continue an interrupted comparison: finished runs are kept, failed and missing ones trained.
+
+    Args:
+        folder: the comparison's folder.
+        workers: how many runs at a time.
+
+    Returns:
+        The summary.
+
+    Raises:
+        CheckpointError: if the folder holds no comparison.
+    """
+    root = Path(folder)
+    try:
+        plan = read_json(root / PLAN)
+        _check(plan)
+        configs = _configs(plan)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{root} does not hold a comparison that can be resumed: {one_line(error)}"
+        ) from error
+    entries = [Entry(**entry) for entry in plan["entries"]]
+    check_results(entry.run_folder(root, seed) for seed in plan["seeds"] for entry in entries)
+    with taken(root):
+        return _run_all(plan, configs, root, workers)
+
+
+def _check(plan: Mapping[str, Any]) -> None:
+    labels = [entry["label"] for entry in plan["entries"]]
+    seeds = plan["seeds"]
+    whole = all(type(seed) is int for seed in seeds)
+    if not seeds or not whole or len(set(seeds)) < len(seeds):
+        raise ConfigError(f"`seeds` must be different whole numbers, found {seeds}")
+    if plan["reference"] not in labels:
+        raise ConfigError(
+            f"`reference` must be one of {', '.join(labels)}, found {plan['reference']!r}"
+        )
+    if "seed" in plan["settings"]:
+        raise ConfigError(
+            "a comparison takes its seeds from `seeds`; name the split's with `split_seed`"
+        )
+
+
+def _configs(plan: Mapping[str, Any]) -> dict[int, dict[str, Config]]:
+    """Return config by seed and label."""
+    entries = [Entry(**entry) for entry in plan["entries"]]
+    split_seed = Config(entries[0].model, plan["dataset"])["seed"]
+    configs = {
+        seed: build_configs(
+            entries, plan["dataset"], {"split_seed": split_seed, **plan["settings"], "seed": seed}
+        )
+        for seed in plan["seeds"]
+    }
+    for of_seed in configs.values():
+        for config in of_seed.values():
+            check_other_machines(config.external_config_dict, {}, "the plan of many runs")
+    return configs
+
+
+def _run_all(
+    plan: Mapping[str, Any],
+    configs: Mapping[int, Mapping[str, Config]],
+    root: Path,
+    workers: int,
+) -> dict[str, Any]:
+    entries = [Entry(**entry) for entry in plan["entries"]]
+    jobs = {
+        (entry.label, seed): Job(
+            entry.label, configs[seed][entry.label], entry.run_folder(root, seed)
+        )
+        for seed in plan["seeds"]
+        for entry in entries
+    }
+    try:
+        done = run_sharing_stages(list(jobs.values()), workers)
+    except KeyboardInterrupt:
+        logging.getLogger().warning("Continue the comparison with --resume=%s", root)
+        raise
+    records = {
+        entry.label: {seed: done[jobs[entry.label, seed].folder] for seed in plan["seeds"]}
+        for entry in entries
+    }
+    summary = summarize(plan, entries, records, root)
+    write_comparison_report(root, summary)
+    return summary

@@ -1,0 +1,170 @@
+"""What came out of a comparison, as plain data: means, tests over users, slices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recbole_margo.evaluation.per_user import PerUserMetrics
+from recbole_margo.evaluation.significance import compare_paired, holm
+from recbole_margo.evaluation.slices import make_slices, slice_recall
+from recbole_margo.report.evaluated_parts import EvaluatedParts, epochs_text
+from recbole_margo.run import PER_USER
+from recbole_margo.studies.runs.dataset_facts import dataset_facts
+from recbole_margo.studies.runs.entry import Entry
+
+MEBIBYTE = 2**20
+Records = Mapping[str, Mapping[int, Mapping[str, Any]]]
+PerSeed = Mapping[int, PerUserMetrics]
+
+
+def summarize(
+    plan: Mapping[str, Any], entries: Sequence[Entry], records: Records, root: Path
+) -> dict[str, Any]:
+    """Return the summary of a comparison, which `recbole_margo.report` shows.
+
+    Tests compare the per-user metrics of two entries, each averaged over the seeds that both
+    finished, so that a user counts once however many seeds there are.
+
+    Args:
+        plan: dataset, seeds, reference and settings.
+        entries: the entries.
+        records: result record by label and seed.
+        root: folder of the comparison.
+    """
+    finished = [
+        record
+        for of_label in records.values()
+        for record in of_label.values()
+        if record["status"] == "finished"
+    ]
+    metrics = list(finished[0]["test"]) if finished else []
+    per_user = {entry.label: _per_user(entry, records[entry.label], root) for entry in entries}
+    return {
+        "dataset": plan["dataset"],
+        "eval_protocol": finished[0]["eval_protocol"] if finished else None,
+        "split": " ".join(sorted({record["split"] for record in finished})),
+        "seeds": list(plan["seeds"]),
+        "valid_metric": finished[0]["valid_metric"] if finished else None,
+        "absent_parts": EvaluatedParts.of_records(finished).absent,
+        "reference": plan["reference"],
+        "settings": dict(plan["settings"]),
+        "metrics": metrics,
+        "models": [_model(entry, records[entry.label], metrics) for entry in entries],
+        "tests": {metric: _tests(per_user, plan["reference"], metric) for metric in metrics},
+        "slices": _slices(per_user, finished),
+    }
+
+
+def _per_user(entry: Entry, of_seeds: Mapping[int, Mapping[str, Any]], root: Path) -> PerSeed:
+    results = {}
+    for seed, record in of_seeds.items():
+        file = entry.run_folder(root, seed) / PER_USER
+        # Metrics that are no averages over users leave no such file.
+        if record["status"] == "finished" and file.is_file():
+            results[seed] = PerUserMetrics.load(file)
+    return results
+
+
+def _model(
+    entry: Entry, of_seeds: Mapping[int, Mapping[str, Any]], metrics: Sequence[str]
+) -> dict[str, Any]:
+    done = [record for record in of_seeds.values() if record["status"] == "finished"]
+    values = {metric: [record["test"][metric] for record in done] for metric in metrics}
+    return {
+        "label": entry.label,
+        "model": entry.model,
+        "settings": dict(entry.settings),
+        "status": "finished" if done else "failed",
+        "errors": {
+            str(seed): record["error"]
+            for seed, record in of_seeds.items()
+            if record["status"] != "finished"
+        },
+        "values": values,
+        "valid": [record["stages"][-1]["best_score"] for record in done],
+        "mean": {
+            name: float(np.mean(column)) if column else None for name, column in values.items()
+        },
+        "std": {
+            name: float(np.std(column, ddof=1)) if len(column) > 1 else None
+            for name, column in values.items()
+        },
+        "seconds": [record["seconds"] for record in done],
+        "best_epochs": [epochs_text(record) for record in done],
+        "peak_memory_mib": max(
+            (max(record["peak_memory_bytes"].values()) / MEBIBYTE for record in done),
+            default=None,
+        ),
+    }
+
+
+def _tests(per_user: Mapping[str, PerSeed], reference: str, metric: str) -> list[dict[str, Any]]:
+    rows = []
+    for label, results in per_user.items():
+        seeds = [seed for seed in results if seed in per_user[reference]]
+        if label == reference or not seeds or metric not in results[seeds[0]].metrics:
+            continue
+        ours = _mean_over_seeds([results[seed] for seed in seeds], metric)
+        theirs = _mean_over_seeds([per_user[reference][seed] for seed in seeds], metric)
+        found = compare_paired(ours, theirs)
+        rows.append({"label": label, **vars(found)})
+    for kind in ("wilcoxon", "bootstrap"):
+        corrected = holm([row[f"{kind}_p"] for row in rows])
+        for row, p_value in zip(rows, corrected, strict=True):
+            row[f"{kind}_holm"] = p_value
+    return rows
+
+
+def _mean_over_seeds(results: Sequence[PerUserMetrics], metric: str) -> NDArray[np.float64]:
+    """Return the metric of each user [N], users in the order of their tokens."""
+    columns = [result.metrics[metric][np.argsort(result.users)] for result in results]
+    mean: NDArray[np.float64] = np.mean(columns, axis=0)
+    return mean
+
+
+def _slices(
+    per_user: Mapping[str, PerSeed], finished: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    measured = {label: results for label, results in per_user.items() if results}
+    if not measured:
+        return []
+    first = next(iter(next(iter(measured.values())).values()))
+    metric = _recall_of_selection(first.metrics, finished[0]["valid_metric"].lower())
+    if metric is None:
+        return []
+    k = int(metric.split("@")[1])
+    facts = dataset_facts(finished)
+    parts = {
+        label: [(result, make_slices(result, *facts)) for result in results.values()]
+        for label, results in measured.items()
+    }
+    rows = []
+    for index, part in enumerate(make_slices(first, *facts)):
+        values = {
+            label: float(np.mean([slice_recall(one, of[index], k).mean() for one, of in results]))
+            for label, results in parts.items()
+        }
+        users = len(np.unique(first.pair_user[part.pairs]))
+        rows.append(
+            {
+                "kind": part.kind,
+                "name": part.name,
+                "metric": metric,
+                "users": users,
+                "pairs": int(part.pairs.sum()),
+                "values": values,
+            }
+        )
+    return rows
+
+
+def _recall_of_selection(metrics: Mapping[str, Any], selected_by: str) -> str | None:
+    """Return the recall at the cut-off of selection, or else at the largest there is."""
+    recalls = [name for name in metrics if name.startswith("recall@")]
+    same_cut_off = f"recall@{selected_by.split('@')[-1]}"
+    return same_cut_off if same_cut_off in recalls else (recalls[-1] if recalls else None)

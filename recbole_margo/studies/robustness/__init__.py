@@ -1,0 +1,1 @@
+"""What planted corruption costs, and whether the weights tell."""

@@ -1,0 +1,170 @@
+"""`recbole-margo robustness`."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from recbole_margo.data.corruption import KINDS
+from recbole_margo.defaults import parse_settings, refuse_settings
+from recbole_margo.errors import ConfigError
+from recbole_margo.output_folder import output_folder
+from recbole_margo.report.tables import terminal_bold
+from recbole_margo.studies.robustness.plan import (
+    DEFAULT_SHARE,
+    MODELS,
+    RobustnessPlan,
+    all_modalities,
+)
+from recbole_margo.studies.robustness.robustness import resume_robustness, study_robustness
+from recbole_margo.studies.robustness.tables import robustness_text
+from recbole_margo.studies.runs.entry import merged_settings
+from recbole_margo.studies.runs.options import add_run_options, command_parser, read_seeds
+
+DESCRIPTION = """\
+Corrupt a known share of the items' features, train MARGO, its ablations and DRAGON on them, and
+report what recommendation quality it costs and whether the weights tell which items they were.
+"""
+EXAMPLES = """\
+examples:
+  recbole-margo robustness --corrupt text=0.3 credits=0.3
+  recbole-margo robustness --dataset=baby --corrupt image=0.4 --steps 0.25,0.5,1 --kind noise
+  recbole-margo robustness --corrupt text=0.3 --models 'MARGO,w/o L_cal' --seeds='[1]'
+  recbole-margo robustness --resume=runs/20260101-120000-ml-100k
+
+Every other --key=value goes to each model that knows the key, as in `train`. Each seed corrupts
+other items; the split is the same for all.
+"""
+
+
+def robustness(arguments: Sequence[str]) -> int:
+    """Run `recbole-margo robustness` and return its exit status.
+
+    Args:
+        arguments: the words after the verb.
+
+    Returns:
+        0, or 1 if any run failed.
+    """
+    options, rest = _parser().parse_known_args(arguments)
+    settings = parse_settings(rest)
+    if options.resume:
+        refuse_settings(settings)
+        folder = Path(options.resume)
+        summary = resume_robustness(folder, options.workers)
+    else:
+        shared = merged_settings(options.config_files.split(), settings)
+        with output_folder(options.output_dir, options.dataset) as folder:
+            summary = study_robustness(_plan(options, shared), folder, options.workers)
+    text = robustness_text(summary, bold=terminal_bold())
+    sys.stdout.write(f"{text}\n\nReport: {folder / 'robustness.html'}\n")
+    return int(bool(summary["errors"]))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = command_parser("robustness", DESCRIPTION, EXAMPLES)
+    add = parser.add_argument
+    add(
+        "--corrupt",
+        nargs="+",
+        action="extend",
+        metavar="MODALITY=SHARE",
+        help=f"share of the items whose rows are corrupted ({DEFAULT_SHARE} of every modality)",
+    )
+    add(
+        "--steps",
+        default="1",
+        metavar="F,F",
+        help="factors on these shares at which to train; 0, clean, is always among them (0,1)",
+    )
+    add("--kind", choices=KINDS, default="swap", help="what is done to the rows (swap)")
+    add(
+        "--signal_to_noise",
+        type=float,
+        default=0.0,
+        metavar="DB",
+        help="of --kind noise, in decibels (0: as much noise as signal)",
+    )
+    add(
+        "--models",
+        default=",".join(MODELS),
+        help=f"names separated by commas ({','.join(MODELS)})",
+    )
+    add_run_options(parser, "study")
+    return parser
+
+
+def _plan(options: argparse.Namespace, settings: dict[str, Any]) -> RobustnessPlan:
+    share = (
+        parse_shares(options.corrupt)
+        if options.corrupt
+        else all_modalities(options.dataset, settings, DEFAULT_SHARE)
+    )
+    return RobustnessPlan(
+        dataset=options.dataset,
+        share=share,
+        kind=options.kind,
+        signal_to_noise=options.signal_to_noise,
+        steps=parse_steps(options.steps),
+        models=[name.strip() for name in options.models.split(",") if name.strip()],
+        seeds=read_seeds(options.seeds),
+        settings=settings,
+    )
+
+
+def parse_shares(words: Sequence[str]) -> dict[str, float]:
+    """Read `image=0.3` words.
+
+    Args:
+        words: what followed `--corrupt`.
+
+    Returns:
+        Share by modality.
+
+    Raises:
+        ConfigError: if a word has another form, or a modality comes twice.
+    """
+    shares: dict[str, float] = {}
+    for word in words:
+        modality, _, text = word.partition("=")
+        try:
+            share = float(text)
+        except ValueError:
+            share = math.nan
+        if not modality or not 0 <= share <= 1:
+            raise ConfigError(
+                "--corrupt: expected MODALITY=SHARE with a share from 0 to 1, such as text=0.3, "
+                f"found {word!r}"
+            )
+        if modality in shares:
+            raise ConfigError(f"--corrupt: {modality!r} is given twice")
+        shares[modality] = share
+    return shares
+
+
+def parse_steps(text: str) -> list[float]:
+    """Read factors separated by commas.
+
+    Args:
+        text: the value of `--steps`.
+
+    Returns:
+        The factors, ascending from 0, each once.
+
+    Raises:
+        ConfigError: if they are not numbers from 0, or none is above 0.
+    """
+    try:
+        steps = sorted({0.0, *(float(word) for word in text.split(","))})
+    except ValueError:
+        steps = []
+    if len(steps) < 2 or not all(0 <= step < math.inf for step in steps):
+        raise ConfigError(
+            "--steps: expected numbers from 0 separated by commas, one of them above 0, such as "
+            f"0,0.5,1, found {text!r}"
+        )
+    return steps

@@ -1,0 +1,143 @@
+"""What a robustness study trains: which models, corrupted how far, with which seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from recbole_margo.config import Config
+from recbole_margo.data.corruption import FeatureCorruption
+from recbole_margo.data.features import modality_names
+from recbole_margo.errors import CheckpointError, ConfigError
+from recbole_margo.run import write_json
+from recbole_margo.store.reading import read_json
+from recbole_margo.studies.comparison.ablation import FULL_MODEL, SWITCHES
+from recbole_margo.studies.runs.entry import Entry
+
+PLAN = "robustness-plan.json"
+DEFAULT_SHARE = 0.3
+MODELS: dict[str, Entry] = {
+    FULL_MODEL: Entry(FULL_MODEL, FULL_MODEL),
+    **{
+        label: Entry(label, FULL_MODEL, SWITCHES[label])
+        for label in ("w/o L_cal", "w/o nograd", "w/o weight")
+    },
+    "DRAGON": Entry("DRAGON", "DRAGON"),
+}
+
+
+@dataclass(frozen=True)
+class RobustnessPlan:
+    """A study that can be written down and continued.
+
+    Args:
+        dataset: name of the dataset.
+        share: modality -> share of the items that have it whose rows are corrupted.
+        kind: what is done to them, one of `recbole_margo.data.corruption.KINDS`.
+        signal_to_noise: of the kind `noise`, in decibels.
+        steps: factors on the shares, ascending from 0, which is clean.
+        models: names among `MODELS`.
+        seeds: seeds; each corrupts other items.
+        settings: values by key for every model that knows them.
+    """
+
+    dataset: str
+    share: Mapping[str, float]
+    kind: str = "swap"
+    signal_to_noise: float = 0.0
+    steps: Sequence[float] = (0.0, 1.0)
+    models: Sequence[str] = tuple(MODELS)
+    seeds: Sequence[int] = (1, 2, 3)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def entries(self) -> list[Entry]:
+        """Return what is compared: every model at every step, the clean ones first."""
+        return [self.entry(model, step) for step in self.steps for model in self.models]
+
+    def entry(self, model: str, step: float) -> Entry:
+        """Return a model whose features are corrupted as far as a step says.
+
+        Args:
+            model: its name among `MODELS`.
+            step: a factor on the shares.
+        """
+        known = MODELS[model]
+        corruption = {} if step == 0 else {"feature_corruption": self.corruption(step)}
+        return Entry(f"{model} @ {step:g}", known.model, {**known.settings, **corruption})
+
+    def shares(self, step: float) -> dict[str, float]:
+        """Return the share of each modality's rows that are corrupted at a step."""
+        # Products such as 0.1 * 3 are shown to people.
+        return {modality: round(step * share, 12) for modality, share in self.share.items()}
+
+    def corruption(self, step: float) -> dict[str, Any]:
+        """Return the value of `feature_corruption` at a step."""
+        found: dict[str, Any] = {"share": self.shares(step), "kind": self.kind}
+        return {**found, "signal_to_noise": self.signal_to_noise} if self.kind == "noise" else found
+
+    def check(self) -> None:
+        """Raise a `RecBoleMargoError` where the plan makes no sense, before anything is trained."""
+        if "feature_corruption" in self.settings:
+            raise ConfigError("say what is corrupted with --corrupt and --kind, not with a key")
+        unknown = [name for name in self.models if name not in MODELS]
+        if unknown or not self.models or len(set(self.models)) < len(self.models):
+            raise ConfigError(
+                f"--models: expected different names among {', '.join(MODELS)}, found "
+                f"{', '.join(self.models) or 'none'}"
+            )
+        if self.kind != "noise" and self.signal_to_noise != 0:
+            raise ConfigError(
+                f"--signal_to_noise is of --kind noise only, found --kind {self.kind}"
+            )
+        config = Config(FULL_MODEL, self.dataset, config_dict=dict(self.settings))
+        modalities = modality_names(config)
+        self._check_shares(modalities)
+        FeatureCorruption.from_setting(self.corruption(self.steps[-1]), modalities, 0)
+
+    def _check_shares(self, modalities: Sequence[str]) -> None:
+        for modality, share in self.share.items():
+            if modality not in modalities:
+                raise ConfigError(
+                    f"--corrupt: expected modalities of {self.dataset}, "
+                    f"{', '.join(modalities)}, found {modality!r}"
+                )
+            largest = self.steps[-1] * share
+            if not (share > 0 and largest <= 1):
+                times = "" if self.steps[-1] == 1 else f" times the largest step {self.steps[-1]:g}"
+                raise ConfigError(
+                    "--corrupt: expected a share above 0 and at most 1, found "
+                    f"{modality}={share:g}{times}; leave a modality out to keep it clean"
+                )
+
+    def write(self, folder: Path) -> None:
+        """Write the plan into the folder of the study."""
+        write_json(folder / PLAN, asdict(self))
+
+    @classmethod
+    def read(cls, folder: Path) -> RobustnessPlan:
+        """Read what `write` wrote.
+
+        Raises:
+            CheckpointError: if the folder holds no plan.
+        """
+        try:
+            stored = read_json(folder / PLAN)
+            return cls(**{name.name: stored[name.name] for name in fields(cls)})
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise CheckpointError(
+                f"{folder} does not hold a robustness study that can be resumed: {error}"
+            ) from error
+
+
+def all_modalities(dataset: str, settings: Mapping[str, Any], share: float) -> dict[str, float]:
+    """Return the same share for every modality that a configuration uses.
+
+    Args:
+        dataset: name of the dataset.
+        settings: values by key.
+        share: the share.
+    """
+    config = Config(FULL_MODEL, dataset, config_dict=dict(settings))
+    return dict.fromkeys(modality_names(config), share)

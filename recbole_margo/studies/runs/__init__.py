@@ -1,0 +1,1 @@
+"""Runs of a study: their folders, plan, and the pool that trains them."""

@@ -1,0 +1,1 @@
+"""A model's quality over the values of its hyper-parameters."""

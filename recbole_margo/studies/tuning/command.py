@@ -1,0 +1,139 @@
+"""`recbole-margo tune`."""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from recbole_margo.defaults import parse_settings, refuse_settings
+from recbole_margo.errors import ConfigError
+from recbole_margo.output_folder import check_unused, output_folder, taken
+from recbole_margo.report.tables import terminal_bold
+from recbole_margo.studies.runs.entry import merged_settings
+from recbole_margo.studies.runs.options import check_workers, command_parser, read_seeds
+from recbole_margo.studies.tuning.libraries import import_optuna, import_ray
+from recbole_margo.studies.tuning.plan import TuningPlan
+from recbole_margo.studies.tuning.search import BEST, search
+from recbole_margo.studies.tuning.study import open_study, shown_url
+from recbole_margo.studies.tuning.tables import tuning_text
+
+EXAMPLES = """\
+examples:
+  recbole-margo tune --trials=20                        all published ranges of MARGO
+  recbole-margo tune --over alpha,tau,learning_rate --workers=2 --seeds=3
+  recbole-margo tune --model=BPR --over learning_rate --space 'embedding_size=[32, 64, 128]'
+  recbole-margo tune --model=FREEDOM --space 'weight_decay=[1e-6, 1e-3, log]' --dataset=baby
+  recbole-margo tune --resume=runs/20260101-120000-ml-100k
+
+A space is [low, high, log], [low, high, linear] or a list of values. Every other --key=value is a
+setting of all trials, as in `train`. `--seed` seeds the search and the training of every trial.
+"""
+
+
+def tune(arguments: Sequence[str]) -> int:
+    """Run `recbole-margo tune` and return its exit status.
+
+    Args:
+        arguments: the words after the verb.
+
+    Returns:
+        0, or 1 if the final training failed.
+    """
+    options, rest = _parser().parse_known_args(arguments)
+    import_optuna()
+    if options.ray and not options.storage:
+        raise ConfigError(
+            "--ray needs a storage that all machines of the cluster reach, such as "
+            "--storage=postgresql://USER:PASSWORD@HOST/DATABASE"
+        )
+    if options.ray:
+        import_ray()
+    check_workers(options.workers)
+    settings = parse_settings(rest)
+    if options.resume:
+        decided = ("model", "dataset", "trials", "over", "space", "seeds", "output_dir")
+        given = [name for name in (*decided, "config_files") if getattr(options, name)]
+        refuse_settings({**dict.fromkeys(given), **settings})
+        folder = Path(options.resume)
+        plan = TuningPlan.read(folder)
+        _check_storage(options, plan)
+    else:
+        plan = _new_plan(options, merged_settings((options.config_files or "").split(), settings))
+        _check_storage(options, plan)
+        folder = _write_plan(plan, options.output_dir)
+    summary = search(plan, folder, url=options.storage, workers=options.workers, ray=options.ray)
+    sys.stdout.write(
+        f"{tuning_text(summary, bold=terminal_bold())}\n"
+        f"Report: {folder / 'tuning.html'}\n"
+        f"Train with it: recbole-margo train --model={plan.model} --dataset={plan.dataset} "
+        f"--config_files={folder / BEST}\n"
+    )
+    return int(bool(summary["final"]["errors"]))
+
+
+def _write_plan(plan: TuningPlan, output_dir: str | None) -> Path:
+    with output_folder(output_dir, plan.dataset) as folder:
+        check_unused(folder, "search")
+        with taken(folder):
+            check_unused(folder, "search")
+            plan.write(folder)
+    return folder
+
+
+def _new_plan(options: argparse.Namespace, settings: dict[str, object]) -> TuningPlan:
+    over = [key.strip() for key in (options.over or "").split(",") if key.strip()]
+    return TuningPlan.make(
+        "MARGO" if options.model is None else options.model,
+        "ml-100k" if options.dataset is None else options.dataset,
+        settings,
+        over=over,
+        own_space=options.space or (),
+        trials=20 if options.trials is None else options.trials,
+        seeds=() if options.seeds is None else read_seeds(options.seeds),
+        # In a storage for several searches each has a name of its own.
+        study=f"tune-{secrets.token_hex(4)}" if options.storage else "tune",
+        storage=shown_url(options.storage) if options.storage else None,
+    )
+
+
+def _check_storage(options: argparse.Namespace, plan: TuningPlan) -> None:
+    """Refuse a storage that is not the plan's, or that cannot be reached."""
+    if plan.storage is not None and not options.storage:
+        raise ConfigError(
+            f"the trials of this search are in {plan.storage}: name it again with --storage="
+        )
+    if options.storage:
+        if shown_url(options.storage) != plan.storage:
+            raise ConfigError(
+                f"--storage: expected {plan.storage or 'none, the trials are in the folder'}, "
+                f"found {shown_url(options.storage)}"
+            )
+        open_study(plan, options.storage)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = command_parser(
+        "tune",
+        "Search a model's hyper-parameters by their validation score, then train with "
+        "the best values and test that once. The test set takes no part in the search.",
+        EXAMPLES,
+    )
+    add = parser.add_argument
+    add("--model", help="name of the model (MARGO)")
+    add("--dataset", help="name of the dataset (ml-100k)")
+    add("--trials", type=int, help="how many trials, pruned and failed ones included (20)")
+    add("--over", metavar="KEY,KEY", help="what to search (all that has a published range)")
+    add("--space", action="append", metavar="KEY=SPACE", help="a range of your own; repeatable")
+    add("--workers", type=int, default=1, help="trials at the same time (1)")
+    add("--seeds", help="seeds of the final training: how many, or which (the search's)")
+    add("--config_files", help="YAML files, separated by blanks")
+    add("--output_dir", help="folder of the search (runs/<time>-<dataset>)")
+    add("--resume", metavar="DIR", help="search to continue; takes --workers, --storage and --ray")
+    add("--storage", metavar="URL", help="database for the trials (a file in the folder)")
+    add(
+        "--ray", metavar="ADDRESS", help="run the trials on a Ray cluster: auto, local or HOST:PORT"
+    )
+    return parser
