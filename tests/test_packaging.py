@@ -87,7 +87,7 @@ def test_the_wheel_holds_all_files_and_nothing_else(wheel: Path) -> None:
     expected = {
         path.relative_to(ROOT).as_posix()
         for package in PACKAGES
-        for pattern in ("*.py", "py.typed")
+        for pattern in ("*.py", "*.jinja", "py.typed")
         for path in (ROOT / package).rglob(pattern)
     }
     expected |= {

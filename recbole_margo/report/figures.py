@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
+import textwrap
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from recbole_margo.report.table import clean
 from recbole_margo.store.writing import replacing
 
 # Okabe and Ito's palette, which keeps apart under every common colour blindness.
@@ -48,6 +52,73 @@ def new_figure(height: float) -> Figure:
     FigureCanvasAgg(figure)
     figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.06)
     return figure
+
+
+def panel_grid(
+    count: int, across: int, heights: float | Sequence[float], extra: float, **options: Any
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure with panels row by row.
+
+    Args:
+        count: how many panels.
+        across: the most panels in a row.
+        heights: inches of each row, or of all.
+        extra: inches for the title and the legend.
+        options: of `Figure.subplots`, such as `sharey`.
+
+    Returns:
+        The figure and its panels.
+    """
+    rows = math.ceil(count / across)
+    inches = [heights] * rows if isinstance(heights, int | float) else list(heights)
+    figure = new_figure(sum(inches) + extra)
+    grid = figure.subplots(rows, min(across, count), squeeze=False, height_ratios=inches, **options)
+    for panel in grid.flat[count:]:
+        panel.set_visible(False)
+    return figure, list(grid.flat[:count])
+
+
+def legend_below(figure: Figure, columns: int, handles: Mapping[str, Any] | None = None) -> None:
+    """Put the legend of a figure below its panels.
+
+    Args:
+        figure: the figure.
+        columns: the most entries side by side.
+        handles: what is drawn, by label; default: every label of the figure's panels once.
+    """
+    if handles is None:
+        handles = {}
+        for panel in figure.axes:
+            for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
+                handles.setdefault(label, handle)
+    if handles:
+        labels = [clean(label) for label in handles]
+        figure.legend(
+            list(handles.values()),
+            labels,
+            loc="outside lower center",
+            ncols=min(columns, len(labels)),
+        )
+
+
+def look(index: int) -> dict[str, Any]:
+    """Return the colour and marker of a model, which are the same in every figure.
+
+    Args:
+        index: of the model in its study.
+    """
+    return {"color": COLORS[index % len(COLORS)], "marker": MARKERS[index % len(MARKERS)]}
+
+
+def wrapped(text: object, width: int, lines: int = 99) -> str:
+    """Return a text of others in short lines.
+
+    Args:
+        text: anything.
+        width: the most characters of a line.
+        lines: the most lines; what is left out is marked.
+    """
+    return "\n".join(textwrap.wrap(clean(text), width, max_lines=lines, placeholder="…"))
 
 
 def draw_all(

@@ -11,6 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from recbole_margo.report.document import Document
+from recbole_margo.report.figures import draw, drawings_of, figure_files
+from recbole_margo.report.rendering import html_page, markdown_page
 from recbole_margo.store.writing import replacing
 
 # How a text begins that a spreadsheet takes for a formula; East Asian ones read the wide signs too.
@@ -32,6 +35,34 @@ def write_texts(folder: Path, texts: Mapping[str, str]) -> list[Path]:
         with replacing(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8", newline="\n")
     return [folder / name for name in texts]
+
+
+def write_document(
+    folder: Path,
+    stem: str,
+    document: Document,
+    texts: Mapping[str, str] | None = None,
+    page: str | None = None,
+) -> list[Path]:
+    """Write a report: its pages, its figures and other texts; what is there already is replaced.
+
+    Args:
+        folder: where to; made if it is not there.
+        stem: name of the pages `<stem>.md` and `<stem>.html`.
+        document: the report; the files of its figures that have nothing to draw are removed.
+        texts: other files by name, such as the numbers that `json_text` and `csv_text` return.
+        page: name of the HTML page if it is another one.
+
+    Returns:
+        The files.
+    """
+    drawn = [one.name for one in document.figures() if draw(folder / one.name, one.drawing)]
+    drawings = drawings_of(folder, drawn)
+    pages = {
+        f"{stem}.md": markdown_page(document, drawn),
+        page or f"{stem}.html": html_page(document, drawings),
+    }
+    return [*write_texts(folder, {**(texts or {}), **pages}), *figure_files(folder, drawn)]
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any] | Mapping[str, Any]]) -> str:

@@ -1,4 +1,4 @@
-"""A table as text, Markdown and HTML show it."""
+"""A table as data, and as text and Markdown show it."""
 
 from __future__ import annotations
 
@@ -16,18 +16,47 @@ MARKDOWN_SIGNS = re.compile(r"([\\`*_\[\]|~])")
 
 
 @dataclass(frozen=True)
+class Interval:
+    """An interval between 0 and 1, which a page draws in a cell.
+
+    Attributes:
+        low: its lower end.
+        high: its upper end.
+        value: the estimate.
+        reference: where a dashed line stands.
+        faint: whether it is drawn pale.
+    """
+
+    low: float
+    high: float
+    value: float
+    reference: float
+    faint: bool = False
+
+
+@dataclass(frozen=True)
 class Cell:
     """A cell of a table.
 
     Attributes:
         text: plain text, to be escaped for where it is shown.
-        best: whether it is the best of its column.
+        best: whether it is the best of its column, shown in bold.
         significant: whether it differs significantly from the reference.
+        aside: small print after the text.
+        below: small print on a line of its own.
+        link: relative address of a page that the text leads to; on pages only.
+        picture: a `data:` address of an image above the text; on pages only.
+        interval: drawn above the text; on pages only.
     """
 
     text: str
     best: bool = False
     significant: bool = False
+    aside: str = ""
+    below: str = ""
+    link: str = ""
+    picture: str = ""
+    interval: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -39,12 +68,14 @@ class Table:
         headers: names of the columns [C].
         rows: cells [R][C].
         notes: how to read it, sentences.
+        texts: headers of the columns that hold long texts, not numbers.
     """
 
     title: str
     headers: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     notes: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
 
 
 def clean(text: object) -> str:
@@ -55,6 +86,17 @@ def clean(text: object) -> str:
     """
     shown = "".join(sign if sign.isprintable() else " " for sign in str(text))
     return " ".join(shown.split())
+
+
+def shorten(text: object, width: int) -> str:
+    """Return a text of others on one line that is cut at a width.
+
+    Args:
+        text: anything.
+        width: the most characters.
+    """
+    shown = clean(text)
+    return shown if len(shown) <= width else f"{shown[: width - 1]}…"
 
 
 def table_text(table: Table, style: str = "simple", bold: str = "**{}**") -> str:
@@ -99,7 +141,7 @@ def markdown_table(table: Table, heading: str = "##") -> Iterator[str]:
 
 
 def marked(cell: Cell, escape: Callable[[str], str], bold: str, mark: str) -> str:
-    """Return the text of a cell with its marks.
+    """Return the text of a cell with its marks, and its small print after it.
 
     Args:
         cell: the cell.
@@ -109,4 +151,5 @@ def marked(cell: Cell, escape: Callable[[str], str], bold: str, mark: str) -> st
     """
     text = escape(cell.text)
     text = bold.replace("{}", text) if cell.best else text
-    return text + mark if cell.significant else text
+    small = " ".join(escape(part) for part in (cell.aside, cell.below) if part)
+    return (text + mark if cell.significant else text) + (f" {small}" if small else "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,8 +14,10 @@ from recbole_margo.report.evaluated_parts import (
     epoch_text,
     epochs_text,
 )
+from recbole_margo.report.rendering import terminal_bold
 from recbole_margo.report.table import NOTHING
 
+__all__ = ["comparison_document", "comparison_table", "failures", "shown_metrics", "terminal_bold"]
 MEBIBYTE = 2**20
 
 
@@ -54,11 +55,6 @@ def comparison_table(
     if finished:
         headers = ["model", *metrics, "best epochs", "seconds", "peak MiB"]
     return tabulate(rows, headers=headers, tablefmt=style, disable_numparse=True)
-
-
-def terminal_bold() -> str:
-    """Return how standard output marks the best value, with `{}` for the value."""
-    return "\033[1m{}\033[0m" if sys.stdout.isatty() else "**{}**"
 
 
 def _decimals(value: float | None) -> str:
