@@ -1,1 +1,1 @@
-"""Evidence that an item's features belong to it, which no model was fitted to."""
+"""Evidence of how far an item's features can be trusted, with a trained model and without one."""

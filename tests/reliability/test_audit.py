@@ -9,10 +9,9 @@ import pytest
 from PIL import Image
 
 from recbole_margo.errors import DataError
+from recbole_margo.evidence.pair_evidence import PairEvidence
 from recbole_margo.studies.audit.audit import CatalogueAudit
-from recbole_margo.studies.audit.evidence import PairEvidence
 from recbole_margo.studies.audit.item_contents import ItemContents
-from recbole_margo.studies.audit.rank_correlation import RankCorrelation
 from recbole_margo.studies.audit.summary import audit_rows, audit_summary
 from recbole_margo.studies.audit.weight_relations import feature_norms, weight_relations
 from recbole_margo.testing import MISSING, Experiment, World, prepare, random_world
@@ -183,27 +182,6 @@ def test_a_planted_relation_is_found_and_a_constant_has_none() -> None:
     assert np.isnan(found["image", "feature norm"]["rho"])
     of_chance = found["image", "popularity"]
     assert of_chance["low"] < 0 < of_chance["high"]
-
-
-def test_rank_correlation_is_scipys_also_with_ties() -> None:
-    from scipy.stats import bootstrap, spearmanr
-
-    random = np.random.default_rng(1)
-    x = random.integers(0, 6, 80).astype(float)
-    y = x + random.normal(0, 3, 80)
-    found = RankCorrelation.of(x, y, resamples=2_000)
-    assert found.rho == pytest.approx(spearmanr(x, y).statistic)
-    expected = bootstrap(
-        (x, y),
-        lambda a, b: spearmanr(a, b).statistic,
-        paired=True,
-        vectorized=False,
-        n_resamples=1_000,
-        method="percentile",
-        random_state=0,
-    ).confidence_interval
-    assert found.low == pytest.approx(expected.low, abs=0.04)
-    assert found.high == pytest.approx(expected.high, abs=0.04)
 
 
 def test_contents_are_found_where_encode_finds_them(tmp_path: Path) -> None:

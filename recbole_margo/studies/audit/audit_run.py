@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from recbole_margo.errors import ConfigError
+from recbole_margo.evaluation.rank_correlation import is_constant
 from recbole_margo.output_folder import make_output_folder
 from recbole_margo.report.weight_figures import WeightDistribution, weight_comparison_figure
 from recbole_margo.studies.audit.audit import CatalogueAudit
@@ -26,7 +27,6 @@ from recbole_margo.studies.audit.figures import (
 from recbole_margo.studies.audit.item_contents import ItemContents
 from recbole_margo.studies.audit.labelled_runs import audited_runs, labelled_runs
 from recbole_margo.studies.audit.learned_weights import LearnedWeights
-from recbole_margo.studies.audit.rank_correlation import is_constant
 from recbole_margo.studies.audit.report import write_audit_report
 from recbole_margo.studies.audit.summary import CSV_COLUMNS, audit_rows, audit_summary
 from recbole_margo.studies.audit.weight_relations import (

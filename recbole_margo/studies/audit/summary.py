@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recbole_margo.evaluation.rank_correlation import RankCorrelation
 from recbole_margo.studies.audit.audit import CatalogueAudit
 from recbole_margo.studies.audit.item_contents import ItemContents
-from recbole_margo.studies.audit.rank_correlation import RankCorrelation
 
 CSV_COLUMNS = (
     "item",

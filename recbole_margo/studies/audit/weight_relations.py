@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from recbole_margo.data.features import FEATURE_SETTINGS, load_item_features
+from recbole_margo.evaluation.rank_correlation import RankCorrelation
 from recbole_margo.studies.audit.audit import CatalogueAudit
 from recbole_margo.studies.audit.learned_weights import LearnedWeights
-from recbole_margo.studies.audit.rank_correlation import RankCorrelation
 
 
 class _Unnormalized:

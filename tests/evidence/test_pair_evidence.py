@@ -10,8 +10,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from recbole_margo.studies.audit.evidence import PairEvidence
-from recbole_margo.studies.audit.negatives import sample_negatives
+from recbole_margo.evidence.pair_evidence import PairEvidence, sample_negatives
 from recbole_margo.testing import MISSING, Experiment, World, prepare, random_world
 
 NEGATIVES, TAU = 7, 0.5
@@ -76,7 +75,7 @@ def test_evidence_is_that_of_the_equations(tmp_path: Path, missing: str) -> None
 def test_blocks_do_not_change_the_evidence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = trained(tmp_path, random_world(3)).model
     whole = PairEvidence.of_models([model], NEGATIVES, seed=0)
-    monkeypatch.setattr("recbole_margo.studies.audit.evidence.BLOCK_NUMBERS", 1)
+    monkeypatch.setattr("recbole_margo.evidence.pair_evidence.BLOCK_NUMBERS", 1)
     for name, part in vars(PairEvidence.of_models([model], NEGATIVES, seed=0)).items():
         np.testing.assert_allclose(part, vars(whole)[name], rtol=1e-5, atol=1e-6)
 

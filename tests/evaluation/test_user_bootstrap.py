@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm, t
 
-from recbole_margo.studies.audit import user_bootstrap
-from recbole_margo.studies.audit.user_bootstrap import ratio_intervals, sum_by_item
+from recbole_margo.evaluation import user_bootstrap
+from recbole_margo.evaluation.user_bootstrap import ratio_intervals, sum_by_item
 
 
 def planted(counts: list[int], seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -64,7 +64,7 @@ def ratio_intervals(
             low[block], high[block] = _ends(ratios, counts[block], 1 - level)
             at += len(pairs)
             bar.update(len(pairs))
-    whole = _ratio(*(sum_by_item(items, part, n_items) for part in (numerators, denominators)))
+    whole = ratio(*(sum_by_item(items, part, n_items) for part in (numerators, denominators)))
     return np.fmin(low, whole), np.fmax(high, whole)
 
 
@@ -76,7 +76,8 @@ def sum_by_item(
     return np.stack(columns, axis=1)
 
 
-def _ratio(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.float64]:
+def ratio(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the quotient of sums, NaN where the divisor, which is broadcast, is 0."""
     return np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0)
 
 
@@ -102,16 +103,7 @@ def _resampled(
     counts: NDArray[np.intp],
     resamples: int,
 ) -> NDArray[np.float64]:
-    """Return the ratio of each resample of each item [R, I, K]; NaN where b is 0.
-
-    Args:
-        random: the generator.
-        numerators: a [P, K] of all items.
-        denominators: b [P, K] of all items.
-        pairs: the pairs of the items, item by item.
-        counts: pairs of each item [I], at least 1.
-        resamples: number of resamples R.
-    """
+    """Return the ratio of each resample of each item [R, I, K]; NaN where b is 0."""
     starts = np.concatenate([[0], counts.cumsum()[:-1]])
     first, size = np.repeat(pairs[starts], counts), np.repeat(counts, counts)
     ratios = np.empty((resamples, len(counts), numerators.shape[1]))
@@ -125,7 +117,7 @@ def _resampled(
                 np.add.reduceat(values[drawn, column], starts, axis=1) + values[added, column]
                 for values in (numerators, denominators)
             )
-            ratios[begin : begin + rows, :, column] = _ratio(above, below)
+            ratios[begin : begin + rows, :, column] = ratio(above, below)
     return ratios
 
 
@@ -140,15 +132,7 @@ def _ends(
 
 
 def _quantiles(values: NDArray[np.float64], levels: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return a quantile of its own level for each item, by linear interpolation.
-
-    Args:
-        values: [R, I, K].
-        levels: [I] in [0, 1].
-
-    Returns:
-        [I, K].
-    """
+    """Return the quantile [I, K] of values [R, I, K] at each item's own level, interpolated."""
     ordered = np.sort(values, axis=0)
     place = (levels * (len(values) - 1))[None, :, None]
     below = np.floor(place).astype(np.intp)
