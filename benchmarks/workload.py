@@ -20,8 +20,8 @@ from benchmarks.generated_graph import generated_splits, read_splits
 from benchmarks.shapes import Shape
 from recbole_margo.config import Config
 from recbole_margo.errors import RecBoleMargoError
+from recbole_margo.store.dataset_files import write_splits
 from recbole_margo.store.feature_files import row_blocks, write_features
-from recbole_margo.store.splits import write_splits
 from recbole_margo.store.writing import replacing
 
 COMPLETE = "complete.json"

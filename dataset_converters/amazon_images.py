@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from recbole_margo.errors import DataError
 from recbole_margo.store.reading import reading
-from recbole_margo.store.tables.item_table import check_overlap
+from recbole_margo.store.tables.columns import check_overlap
 from recbole_margo.store.writing import disk_errors
 
 ASIN_BYTES = 10

@@ -12,9 +12,9 @@ import pandas as pd
 
 from recbole_margo.errors import DataError
 from recbole_margo.store.reading import lines, reading
-from recbole_margo.store.tables.cells import whole_characters
-from recbole_margo.store.tables.item_table import check_overlap
+from recbole_margo.store.tables.columns import check_overlap
 from recbole_margo.store.tables.json_lines import array_records, is_array, parse_record
+from recbole_margo.store.tables.table_file import whole_characters
 
 ASIN = re.compile(rb"""["'](?:parent_)?asin["']\s*:\s*["']([^"']*)["']""")
 COLUMNS = ("title", "brand", "category", "description")

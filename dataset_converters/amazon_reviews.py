@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from dataset_converters.raw_interactions import RawInteractions
 from recbole_margo.errors import DataError
 from recbole_margo.store.reading import lines, reading, text_of
-from recbole_margo.store.tables.cells import MISSING as NO_VALUES
-from recbole_margo.store.tables.cells import is_broken
 from recbole_margo.store.tables.json_lines import array_records, is_array, parse_record
+from recbole_margo.store.tables.table_file import MISSING as NO_VALUES
+from recbole_margo.store.tables.table_file import is_broken
 
 # The names of user, item, rating and time: first the edition of 2023, then those before.
 NAMES = (

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from recbole_margo.store.dataset_files import read_splits
 from recbole_margo.store.manifest import FeatureManifest
-from recbole_margo.store.splits import read_splits
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,16 @@ from dataset_converters.keyed_matrix import read_keyed_matrix
 from dataset_converters.preparation import Preparation
 from dataset_converters.raw_interactions import RawInteractions
 from dataset_converters.value_notes import value_notes
+from recbole_margo.store.dataset_files import (
+    SPLITS,
+    write_images,
+    write_item_table,
+    write_splits,
+    write_texts,
+)
 from recbole_margo.store.feature_files import write_features
-from recbole_margo.store.splits import SPLITS, write_splits
-from recbole_margo.store.tables.item_table import check_overlap
+from recbole_margo.store.tables.columns import check_overlap
 from recbole_margo.store.text_features import text_features
-from recbole_margo.store.texts import write_images, write_item_table, write_texts
 
 
 class InteractionConverter(Converter):

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from dataset_converters.raw_interactions import RawInteractions
 from recbole_margo.errors import DataError
-from recbole_margo.store.tables.cells import MISSING, TokenCodes
-from recbole_margo.store.tables.column_names import INTERACTION_NAMES, guess_column
-from recbole_margo.store.tables.table_file import TableFile
+from recbole_margo.store.tables.columns import INTERACTION_NAMES, guess_column
+from recbole_margo.store.tables.table_file import MISSING, TableFile, TokenCodes
 
 OPTIONS = {
     "user_id": "--user",

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from recbole_margo.errors import DataError
-from recbole_margo.store.tables.item_table import check_overlap
-from recbole_margo.store.texts import IMAGE_SUFFIXES
+from recbole_margo.store.dataset_files import IMAGE_SUFFIXES
+from recbole_margo.store.tables.columns import check_overlap
 
 # Names of images, and their folder -> item and its images' names; and notes.
 NamesByItem = Callable[[Sequence[str], Path], tuple[dict[str, list[str]], list[str]]]

@@ -14,9 +14,9 @@ from recbole_margo.optional import import_optional
 from recbole_margo.store.feature_files import NPY_ERRORS, numpy_silent, open_matrix
 from recbole_margo.store.numpy_archive import check_array, read_archive
 from recbole_margo.store.reading import lines, reading, require_regular_file, text_of
-from recbole_margo.store.tables.cells import clean_ids
-from recbole_margo.store.tables.column_names import ITEM_NAMES, guess_column
+from recbole_margo.store.tables.columns import ITEM_NAMES, guess_column
 from recbole_margo.store.tables.parquet import ParquetTable
+from recbole_margo.store.tables.table_file import clean_ids
 
 ID_NAMES = f"ids id itemids items tokens keys {ITEM_NAMES}"
 IDS_BESIDE = ("{}.ids", "{}.tokens", "{}.ids.txt", "{}_ids.txt", "{}.ids.npy", "{}_ids.npy")

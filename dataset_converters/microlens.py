@@ -14,8 +14,8 @@ from dataset_converters.item_inputs import ItemInputs
 from dataset_converters.preparation import Preparation
 from dataset_converters.raw_interactions import RawInteractions
 from recbole_margo.errors import DataError
+from recbole_margo.store.tables.columns import read_item_texts
 from recbole_margo.store.tables.delimited import DelimitedTable
-from recbole_margo.store.tables.item_table import read_item_texts
 
 
 class MicroLensConverter(InteractionConverter):

@@ -15,8 +15,8 @@ from dataset_converters.mmrec_downloads import URLS, mmrec_files
 from dataset_converters.tab_separated import read_tab_separated
 from dataset_converters.value_notes import value_notes
 from recbole_margo.errors import DataError
+from recbole_margo.store.dataset_files import SPLITS, write_splits
 from recbole_margo.store.feature_files import open_matrix, write_features
-from recbole_margo.store.splits import SPLITS, write_splits
 
 LOCK_FILE = "downloads.lock.json"
 DEFAULT_FEATURES = {"image": "image_feat.npy", "text": "text_feat.npy"}

@@ -16,10 +16,9 @@ from dataset_converters.base import Converter
 from dataset_converters.conversion_report import ConversionReport
 from dataset_converters.tab_separated import read_tab_separated
 from recbole_margo.errors import DataError
-from recbole_margo.store.feature_files import row_blocks
+from recbole_margo.store.dataset_files import FIELD_TYPES, SPLITS
+from recbole_margo.store.feature_files import read_stored_features, row_blocks
 from recbole_margo.store.manifest import FeatureManifest
-from recbole_margo.store.splits import FIELD_TYPES, SPLITS
-from recbole_margo.store.stored_features import read_stored_features
 from recbole_margo.store.writing import write_npy
 
 MISSING = ("refuse", "mean", "zero")

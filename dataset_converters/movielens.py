@@ -18,8 +18,8 @@ from dataset_converters.poster_ids import LINKS, POSTER_IDS, PosterIds
 from dataset_converters.preparation import Preparation
 from dataset_converters.raw_interactions import RawInteractions
 from recbole_margo.errors import DataError
+from recbole_margo.store.tables.columns import read_item_texts
 from recbole_margo.store.tables.delimited import DelimitedTable
-from recbole_margo.store.tables.item_table import read_item_texts
 
 FETCH_AGAIN = "Fetch it again: https://grouplens.org/datasets/movielens/"
 # The columns of flags in u.item (README of ml-100k), after one that says that none is known.

@@ -14,7 +14,7 @@ from dataset_converters.k_core import k_core
 from dataset_converters.raw_interactions import RawInteractions
 from dataset_converters.splits import SPLIT_RULES, TIME_RULES, split_labels
 from recbole_margo.errors import DataError
-from recbole_margo.store.splits import SPLITS
+from recbole_margo.store.dataset_files import SPLITS
 
 REPEATS = ("first", "last", "all")
 

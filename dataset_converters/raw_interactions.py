@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from recbole_margo.store.tables.cells import clean_ids
+from recbole_margo.store.tables.table_file import clean_ids
 
 
 @dataclass

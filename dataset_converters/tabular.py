@@ -14,7 +14,7 @@ from dataset_converters.item_inputs import ItemInputs
 from dataset_converters.preparation import Preparation
 from dataset_converters.raw_interactions import RawInteractions
 from recbole_margo.store.tables import open_table
-from recbole_margo.store.tables.item_table import choose_item_columns, read_item_texts
+from recbole_margo.store.tables.columns import choose_item_columns, read_item_texts
 
 
 class TabularConverter(InteractionConverter):

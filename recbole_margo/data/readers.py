@@ -8,8 +8,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from recbole_margo.errors import DataError, FeatureError
+from recbole_margo.store.feature_files import read_stored_features
 from recbole_margo.store.manifest import FeatureEntry, FeatureManifest
-from recbole_margo.store.stored_features import read_stored_features
 
 
 def read_manifest(folder: Path, dataset_name: str) -> FeatureManifest:

@@ -9,7 +9,7 @@ import recbole
 
 from recbole_margo.data.bundled import BUNDLED_DATASET, ensure_bundled_features
 from recbole_margo.errors import DatasetNotFoundError
-from recbole_margo.store.splits import SPLITS
+from recbole_margo.store.dataset_files import SPLITS
 from recbole_margo.store.tables import open_table
 
 

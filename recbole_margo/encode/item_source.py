@@ -8,13 +8,11 @@ from pathlib import Path
 
 from recbole_margo.encode.unreadable_content_error import UnreadableContentError
 from recbole_margo.errors import DataError
+from recbole_margo.store.dataset_files import IMAGE_SUFFIXES, read_item_lines
 from recbole_margo.store.reading import require_regular_file
 from recbole_margo.store.tables import open_table
-from recbole_margo.store.tables.cells import MISSING, text_of_cell
-from recbole_margo.store.tables.column_names import guess_column
-from recbole_margo.store.tables.item_table import check_overlap, choose_item_columns
-from recbole_margo.store.tables.table_file import TableFile
-from recbole_margo.store.texts import IMAGE_SUFFIXES, read_item_lines
+from recbole_margo.store.tables.columns import check_overlap, choose_item_columns, guess_column
+from recbole_margo.store.tables.table_file import MISSING, TableFile, text_of_cell
 
 SUFFIXES = {
     "text": frozenset({".txt"}),

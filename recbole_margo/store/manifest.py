@@ -42,13 +42,6 @@ class FeatureEntry:
     def from_json(cls, record: object, where: str) -> FeatureEntry:
         """Check one entry of a manifest.
 
-        Args:
-            record: the parsed JSON value.
-            where: file and field, for the message.
-
-        Returns:
-            The entry.
-
         Raises:
             DataError: a field is absent or of the wrong type, or a file is not in the folder.
         """
@@ -99,13 +92,6 @@ class FeatureManifest:
     @classmethod
     def read(cls, folder: Path, dataset: str) -> FeatureManifest:
         """Read and check the manifest of a dataset.
-
-        Args:
-            folder: the dataset's folder.
-            dataset: its name.
-
-        Returns:
-            The manifest.
 
         Raises:
             DataError: the folder or the manifest is missing, is not JSON, or has another form.

@@ -29,9 +29,6 @@ def read_archive(path: Path, names: Sequence[str] | None = None) -> dict[str, ND
         path: the file.
         names: the arrays; None reads all.
 
-    Returns:
-        The arrays by name.
-
     Raises:
         DataError: the file is missing, damaged or no such archive, lacks an array, holds Python
             objects, or expands to far more than its size.
@@ -58,10 +55,6 @@ def read_archive(path: Path, names: Sequence[str] | None = None) -> dict[str, ND
 
 def check_array(array: NDArray[Any], path: Path) -> None:
     """Refuse an array whose elements take no space, of which a small file may hold billions.
-
-    Args:
-        array: as numpy read it.
-        path: its file, for the message.
 
     Raises:
         DataError: it is one.

@@ -78,10 +78,6 @@ def require_regular_file(path: Path, expected: str = "a file") -> None:
 
     A named pipe, a device or a socket would be waited for, or read, for ever.
 
-    Args:
-        path: the file, or a link to it.
-        expected: what it should be, for the message.
-
     Raises:
         DataError: there is none, or it is of another kind.
     """
@@ -106,9 +102,6 @@ def reading(path: Path, label: str | None = None) -> Iterator[BinaryIO]:
     Args:
         path: the file.
         label: text of a progress bar on a terminal; none by default.
-
-    Returns:
-        The uncompressed bytes.
 
     Raises:
         DataError: the file is missing or empty, or its compression is cut short or damaged.
@@ -164,11 +157,6 @@ def _refuse_other_formats(head: bytes, path: Path) -> None:
 def lines(stream: BinaryIO, path: Path, blank: bool = False) -> Iterator[tuple[int, bytes]]:
     """Yield the number (from 1) and the bytes of every line that is not blank.
 
-    Args:
-        stream: what `reading` gave.
-        path: its file, for messages.
-        blank: yield blank lines too.
-
     Raises:
         DataError: a line is longer than any text.
     """
@@ -210,10 +198,6 @@ JSON_BYTES = 16 << 20
 def read_small(path: Path, limit: int) -> str:
     """Return the text of a UTF-8 file of bounded size.
 
-    Args:
-        path: the file.
-        limit: the largest size in bytes.
-
     Raises:
         OSError: the file cannot be opened.
         DataError: it is no regular file, is larger or is not UTF-8.
@@ -235,9 +219,6 @@ def read_small(path: Path, limit: int) -> str:
 
 def read_json(path: Path) -> Any:
     """Return what a JSON file of bounded size holds.
-
-    Args:
-        path: the file.
 
     Raises:
         OSError: the file cannot be opened.

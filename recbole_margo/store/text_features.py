@@ -19,11 +19,6 @@ def text_features(texts: Sequence[str], dimension: int, where: str) -> NDArray[n
 
     X = TF-IDF with 1 + log tf and rows of length 1; X ~ U S V^T; the features are U S.
 
-    Args:
-        texts: [n] one an item, none empty.
-        dimension: the most columns D; never more than there are texts or words.
-        where: the source, for messages.
-
     Returns:
         [n, D]; a row of zeros where no word of the text occurs in another text.
 

@@ -62,9 +62,6 @@ def remove_abandoned(folder: Path) -> None:
 
     A file or folder of a process that lives, or of another machine, stays; the latter until it is
     a week old.
-
-    Args:
-        folder: where to look; not in its folders.
     """
     with suppress(OSError):  # a folder that cannot be read has nothing that could be removed
         for path in folder.iterdir():
@@ -123,10 +120,6 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 def disk_errors(path: Path, needed: int | None = None) -> Iterator[None]:
     """Turn what the operating system says against the files of a block into a `DataError`.
 
-    Args:
-        path: what is written, for the message.
-        needed: bytes that it will have, if they are known.
-
     Raises:
         DataError: a file could not be read or written, or there is no space for it.
     """
@@ -137,13 +130,7 @@ def disk_errors(path: Path, needed: int | None = None) -> Iterator[None]:
 
 
 def disk_error(error: OSError, path: Path, needed: int | None = None) -> DataError:
-    """Return an error of the operating system in our words.
-
-    Args:
-        error: what was raised.
-        path: what was written, where the error does not say.
-        needed: bytes that `path` would have, if they are known.
-    """
+    """Return an error of the operating system in our words."""
     if error.errno not in FULL:
         return DataError(
             f"{error.filename or path}: expected a place to read from or write to, found: "
@@ -166,12 +153,6 @@ def write_npy(
     """Write a `.npy` file block by block.
 
     Not into a memory map: where the disk is full, writing to one kills the process.
-
-    Args:
-        path: the file.
-        dtype: type on disk.
-        shape: of the whole array.
-        blocks: its rows, in order.
 
     Raises:
         DataError: there is no space, or the file cannot be written.

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from recbole_margo.store.dataset_files import write_splits
 from recbole_margo.store.feature_files import write_features
-from recbole_margo.store.splits import write_splits
 
 NAME = "tiny"
 SPLITS = ("train", "valid", "test")

@@ -16,8 +16,8 @@ from dataset_converters.amazon import AmazonConverter
 from dataset_converters.amazon_images import DIMENSION
 from dataset_converters.preparation import Preparation
 from recbole_margo.errors import DataError
+from recbole_margo.store.dataset_files import read_item_lines
 from recbole_margo.store.feature_files import open_matrix
-from recbole_margo.store.texts import read_item_lines
 
 ASINS = [f"B{number:09d}" for number in range(8)]
 ROWS = [

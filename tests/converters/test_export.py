@@ -11,8 +11,8 @@ from dataset_converters.export import main
 from dataset_converters.mmrec import MMRecConverter
 from dataset_converters.mmrec_export import MMRecExport
 from recbole_margo.errors import DataError
+from recbole_margo.store.dataset_files import write_splits
 from recbole_margo.store.feature_files import write_features
-from recbole_margo.store.splits import write_splits
 
 TOKENS = {"b": [1.0, 2.0], "a": [3.0, 6.0], "x": [9.0, 9.0]}
 

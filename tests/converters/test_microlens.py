@@ -10,8 +10,8 @@ from dataset_converters.__main__ import main
 from dataset_converters.item_inputs import ItemInputs
 from dataset_converters.microlens import MicroLensConverter
 from recbole_margo.errors import DataError
+from recbole_margo.store.dataset_files import read_item_lines
 from recbole_margo.store.feature_files import open_matrix
-from recbole_margo.store.texts import read_item_lines
 
 ITEMS = 12
 TITLES = [f"{('cat', 'dog', 'cook')[item % 3]} video, no. {item}" for item in range(1, ITEMS + 1)]

@@ -18,8 +18,8 @@ from dataset_converters.mmrec import MMRecConverter, read_interactions
 from dataset_converters.mmrec_export import MMRecExport
 from dataset_converters.tab_separated import read_tab_separated
 from recbole_margo.errors import DataError
+from recbole_margo.store.dataset_files import SPLITS, write_splits
 from recbole_margo.store.feature_files import write_features
-from recbole_margo.store.splits import SPLITS, write_splits
 
 INTER = "\n".join(["\t".join(COLUMNS), *("\t".join(map(str, row)) for row in ROWS)]).encode()
 PIECES = st.sampled_from(

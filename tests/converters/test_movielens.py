@@ -10,7 +10,7 @@ from dataset_converters.__main__ import main
 from dataset_converters.item_inputs import ItemInputs
 from dataset_converters.movielens import MovieLensConverter
 from recbole_margo.errors import DataError
-from recbole_margo.store.texts import read_item_lines
+from recbole_margo.store.dataset_files import read_item_lines
 
 TITLES = ["Toy Story (1995)", 'Amélie: "le fabuleux" (2001)', "Seven | Se7en (1995)", "Heat (1995)"]
 GENRES = ["Animation|Comedy", "Romance|Comedy", "Crime|Thriller", "Crime"]

@@ -12,7 +12,7 @@ import pytest
 
 from dataset_converters.keyed_matrix import read_keyed_matrix
 from recbole_margo.errors import DataError
-from recbole_margo.store.tables import parquet_bounds
+from recbole_margo.store.tables import parquet
 from recbole_margo.store.tables.parquet import ParquetTable
 
 arrow = pytest.importorskip("pyarrow")
@@ -72,7 +72,7 @@ def test_wide_rows_come_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     vectors = np.random.default_rng(0).random((300, 64), np.float32)
     column = arrow.array(list(vectors), arrow.list_(arrow.float32()))
     path = written(tmp_path / "image.parquet", column)
-    monkeypatch.setattr(parquet_bounds, "LARGEST_BYTES", 100 * 64 * 4)
+    monkeypatch.setattr(parquet, "LARGEST_BYTES", 100 * 64 * 4)
     pieces = list(ParquetTable(path).read(["item_id", "content"], "reading"))
     assert len(pieces) > 2
     matrix, ids = read_keyed_matrix(path)

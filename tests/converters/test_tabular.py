@@ -13,10 +13,10 @@ from dataset_converters.item_inputs import ItemInputs
 from dataset_converters.preparation import Preparation
 from dataset_converters.tabular import TabularConverter
 from recbole_margo.errors import DataError
+from recbole_margo.store.dataset_files import read_item_lines
 from recbole_margo.store.feature_files import open_matrix
 from recbole_margo.store.tables import json_lines
-from recbole_margo.store.tables.cells import MISSING
-from recbole_margo.store.texts import read_item_lines
+from recbole_margo.store.tables.table_file import MISSING
 
 ITEMS = [f"P-{number:02d} ü" for number in range(12)]
 TOPICS = ("red wool scarf", "steel kitchen knife", "garden rose")

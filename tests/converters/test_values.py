@@ -15,10 +15,10 @@ from dataset_converters.item_inputs import ItemInputs
 from dataset_converters.preparation import Preparation
 from dataset_converters.tabular import TabularConverter
 from recbole_margo.errors import DataError
+from recbole_margo.store.dataset_files import read_item_lines
 from recbole_margo.store.tables import json_lines
-from recbole_margo.store.tables.cells import whole_characters
 from recbole_margo.store.tables.json_lines import array_records
-from recbole_margo.store.texts import read_item_lines
+from recbole_margo.store.tables.table_file import whole_characters
 
 SECOND = 1_700_000_000
 

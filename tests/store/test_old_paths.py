@@ -15,7 +15,7 @@ from recbole_margo.errors import DataError
     ("old", "new", "name"),
     [
         ("dataset_converters.feature_files", "recbole_margo.store.feature_files", "write_features"),
-        ("dataset_converters.text_table", "recbole_margo.store.texts", "read_item_lines"),
+        ("dataset_converters.text_table", "recbole_margo.store.dataset_files", "read_item_lines"),
     ],
 )
 def test_an_old_path_gives_the_same_function_and_names_the_new_one(

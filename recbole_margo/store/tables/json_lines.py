@@ -33,11 +33,6 @@ def is_array(head: bytes) -> bool:
 def parse_record(line: bytes, path: Path, number: int) -> dict[str, Any]:
     """Parse a line; no part of it is ever executed.
 
-    Args:
-        line: a JSON object, or a Python dict of plain values.
-        path: its file, for messages.
-        number: its line, likewise.
-
     Raises:
         DataError: the line is neither.
     """
@@ -49,11 +44,6 @@ def parse_record(line: bytes, path: Path, number: int) -> dict[str, Any]:
 
 def parse_json(text: str, path: Path, number: int) -> Any:
     """Parse one JSON value, or one Python literal.
-
-    Args:
-        text: the value.
-        path: its file, for the message.
-        number: its line, likewise.
 
     Raises:
         DataError: the text is neither.
@@ -72,10 +62,6 @@ def parse_json(text: str, path: Path, number: int) -> Any:
 
 def array_records(stream: BinaryIO, path: Path) -> Iterator[tuple[int, Any]]:
     """Yield the number (from 1) and the value of every element of a JSON array, one at a time.
-
-    Args:
-        stream: the bytes of the file.
-        path: the file, for messages.
 
     Raises:
         DataError: an element is no JSON, or longer than any text, or the array does not end.
@@ -149,9 +135,6 @@ class JsonLinesTable(TableFile):
 
     def __init__(self, path: Path) -> None:
         """Look at the first records.
-
-        Args:
-            path: the file, perhaps gzip compressed.
 
         Raises:
             DataError: the file is missing, empty or not of JSON objects.

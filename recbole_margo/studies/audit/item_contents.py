@@ -18,7 +18,7 @@ from recbole_margo.encode.item_source import ItemSource, read_content
 from recbole_margo.encode.unreadable_content_error import UnreadableContentError
 from recbole_margo.errors import DataError
 from recbole_margo.store.tables import open_table
-from recbole_margo.store.tables.column_names import guess_column
+from recbole_margo.store.tables.columns import guess_column
 
 TITLE_NAMES = "title name itemtitle itemname movietitle producttitle productname headline"
 THUMBNAIL_PIXELS = 96

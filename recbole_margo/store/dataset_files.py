@@ -1,8 +1,9 @@
-r"""Texts and image files by item: what the encoders of raw content start from.
+r"""Interactions, texts and images of a dataset's folder.
 
-`<name>.texts.tsv` has the columns item_id and text, `<name>.images.tsv` the columns item_id and
-path (absolute). Both are UTF-8 with a header and a line an item; a backslash, tab, line feed or
-carriage return inside a field is written as `\\`, `\t`, `\n`, `\r`.
+`<name>.<split>.inter` and `<name>.item` are RecBole's. `<name>.texts.tsv` has the columns item_id
+and text, `<name>.images.tsv` the columns item_id and path (absolute). Both are UTF-8 with a header
+and a line an item; a backslash, tab, line feed or carriage return inside a field is written as
+`\\`, `\t`, `\n`, `\r`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,52 @@ import pandas as pd
 from recbole_margo.errors import DataError
 from recbole_margo.store.writing import replacing
 
+SPLITS = ("train", "valid", "test")
+FIELD_TYPES = {"user_id": "token", "item_id": "token", "rating": "float", "timestamp": "float"}
+
+
+def write_splits(folder: Path, dataset_name: str, splits: Mapping[str, pd.DataFrame]) -> None:
+    """Write one benchmark `.inter` file a split.
+
+    Raises:
+        DataError: a split has no rows; RecBole cannot evaluate without one.
+    """
+    for split in SPLITS:
+        table = splits[split]
+        if table.empty:
+            raise DataError(
+                f"{dataset_name}: expected interactions in each of {', '.join(SPLITS)}, found none "
+                f"in {split}. Split the source so that each part has some."
+            )
+        header = [f"{field}:{FIELD_TYPES[field]}" for field in table.columns]
+        table.to_csv(
+            folder / f"{dataset_name}.{split}.inter",
+            sep="\t",
+            header=header,
+            index=False,
+            lineterminator="\n",
+        )
+
+
+def read_splits(folder: Path, dataset_name: str) -> dict[str, pd.DataFrame]:
+    """Read the user and item tokens of every `.inter` file that `write_splits` wrote.
+
+    Returns:
+        Each of `SPLITS` -> a table with the columns user_id and item_id, as text.
+    """
+    columns = ["user_id:token", "item_id:token"]
+    return {
+        split: pd.read_csv(
+            folder / f"{dataset_name}.{split}.inter",
+            sep="\t",
+            usecols=columns,
+            dtype=str,
+            na_filter=False,  # an item may be called NA
+        ).rename(columns=lambda column: column.partition(":")[0])
+        for split in SPLITS
+    }
+
+
 ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 CHARACTERS = {escape: character for character, escape in ESCAPES.items()}
 TEXTS, IMAGES = "texts", "images"
@@ -24,35 +71,18 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".
 
 
 def write_texts(folder: Path, dataset_name: str, texts: Mapping[str, str]) -> None:
-    """Write `<name>.texts.tsv`.
-
-    Args:
-        folder: the dataset's folder.
-        dataset_name: name of the dataset.
-        texts: item token -> text, in the order of the lines.
-    """
+    """Write `<name>.texts.tsv`."""
     _write(folder / f"{dataset_name}.texts.tsv", HEADERS[TEXTS], texts)
 
 
 def write_images(folder: Path, dataset_name: str, images: Mapping[str, Path]) -> None:
-    """Write `<name>.images.tsv`.
-
-    Args:
-        folder: the dataset's folder.
-        dataset_name: name of the dataset.
-        images: item token -> image file, in the order of the lines.
-    """
+    """Write `<name>.images.tsv`."""
     absolute = {item: str(path.resolve()) for item, path in images.items()}
     _write(folder / f"{dataset_name}.images.tsv", HEADERS[IMAGES], absolute)
 
 
 def read_item_lines(folder: Path, dataset_name: str, kind: str) -> dict[str, str]:
     """Read `<name>.texts.tsv` or `<name>.images.tsv`.
-
-    Args:
-        folder: the dataset's folder.
-        dataset_name: name of the dataset.
-        kind: `texts` or `images`.
 
     Returns:
         Item token -> its text, or the path of its image.
@@ -85,13 +115,7 @@ def read_item_lines(folder: Path, dataset_name: str, kind: str) -> dict[str, str
 
 
 def write_item_table(folder: Path, dataset_name: str, items: pd.DataFrame) -> None:
-    """Write `<name>.item`, RecBole's table of items, with one token_seq field a text column.
-
-    Args:
-        folder: the dataset's folder.
-        dataset_name: name of the dataset.
-        items: text columns, by item token.
-    """
+    """Write `<name>.item`, RecBole's table of items, with one token_seq field a text column."""
     fields = pd.DataFrame({"item_id:token": items.index})
     for column in items.columns:
         # The words of a token_seq are separated by single spaces.
