@@ -115,6 +115,7 @@ def read_interactions(table: TableFile, columns: Mapping[str, str]) -> RawIntera
         codes["item_id"].tokens,
         rows_read,
         {"no user or no item": dropped} if dropped else {},
+        table.notes(),
     )
     raw.clean_ids({field: f"{table.path}, column {columns[field]!r}" for field in REQUIRED})
     return raw

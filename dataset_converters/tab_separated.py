@@ -68,6 +68,12 @@ def read_tab_separated(path: Path, as_text: bool = False) -> pd.DataFrame:
         ) from error
     if table.empty:
         raise DataError(f"{path}: expected interactions, found a header only.")
+    lacking = table.iloc[:, -1].isna().to_numpy()
+    if as_text and lacking.any():
+        raise DataError(
+            f"{path}, line {int(lacking.argmax()) + 2}: expected {len(table.columns)} fields as in "
+            "the header, found fewer."
+        )
     return table
 
 

@@ -170,3 +170,33 @@ def test_no_field_is_longer_than_the_limit(
     with pytest.raises(DataError, match="line 50: expected a record of text"):
         TabularConverter(tmp_path / "rows.csv", "forms").preview()
     assert max(held) <= (1 << 16) + (1 << 12)
+
+
+def test_rows_that_lack_fields_and_comments_between_rows_are_counted(tmp_path: Path) -> None:
+    lines = [HEADER, *ROWS[:20], "# by hand, from here on", *ROWS[20:], "u0,i9", "u1,i9,3"]
+    (tmp_path / "rows.csv").write_text("\n".join(lines) + "\n")
+    report = TabularConverter(tmp_path / "rows.csv", "forms").preview()
+    assert (report.rows_read, report.items, report.dropped) == (len(ROWS) + 2, 7, {})
+    assert [note for note in report.notes if "rows.csv" in note][1:] == [
+        "1 lines of rows.csv that begin with # and lack fields are taken for comments; left out",
+        f"2 rows of rows.csv have fewer than 4 fields, first in line {len(ROWS) + 3}; what they "
+        "lack is taken for empty",
+    ]
+
+
+@pytest.mark.parametrize("separator", [",", "::"])
+def test_a_short_row_in_a_table_of_items_is_counted(tmp_path: Path, separator: str) -> None:
+    (tmp_path / "rows.csv").write_text(TABLE)
+    rows = [
+        "item_id,title,brand",
+        *(f"i{item},Title {item},Brand" for item in range(5)),
+        "i5,Title",
+    ]
+    (tmp_path / "items.csv").write_text("\n".join(rows).replace(",", separator) + "\n\n")
+    report = TabularConverter(
+        tmp_path / "rows.csv", "forms", items=tmp_path / "items.csv"
+    ).preview()
+    assert (
+        "1 rows of items.csv have fewer than 3 fields, first in line 7; what they lack is taken "
+        "for empty"
+    ) in report.notes

@@ -144,7 +144,7 @@ def read_item_texts(
     rows = rows[rows.index >= 0]
     tokens = np.array(clean_ids(codes.tokens, f"{table.path}, column {id_column!r}"), dtype=object)
     rows.index = pd.Index(tokens[rows.index], dtype=object)
-    notes = []
+    notes = table.notes()
     repeated = rows.index.duplicated()
     if repeated.any():
         notes.append(f"{repeated.sum():,} rows of {table.path.name} repeat an item; first kept")

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+import numpy as np
 import pandas as pd
 
 from recbole_margo.errors import DataError
@@ -242,6 +243,7 @@ class DelimitedTable(TableFile):
             DataError: the file is missing, empty, not of the encoding, or not a table.
         """
         self.path = path
+        self._comments, self._short, self._first_short = 0, 0, ""
         self._quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
         with reading(path) as stream:
             head = stream.read(HEAD_BYTES)
@@ -277,10 +279,37 @@ class DelimitedTable(TableFile):
     def read(self, columns: Sequence[str], label: str) -> Iterator[pd.DataFrame]:
         """Yield the columns as text, without rows that are blank lines."""
         positions = [self.columns.index(column) for column in columns]
+        self._comments, self._short, self._first_short = 0, 0, ""
         with reading(self.path, label) as stream:
             for piece in self._pieces(stream):
-                kept = piece[(piece != "").any(axis=1)]
+                lacking = piece.iloc[:, -1].isna()
+                texts = piece.fillna("")
+                short = lacking & (texts != "").any(axis=1)
+                comment = short & texts[0].str.startswith("#")
+                self._count(short & ~comment, int(comment.sum()))
+                kept = texts[(texts != "").any(axis=1) & ~comment]
                 yield kept[positions].set_axis(list(columns), axis=1)
+
+    def _count(self, short: pd.Series, comments: int) -> None:
+        self._comments += comments
+        if short.any():
+            self._first_short = self._first_short or self.place(int(short.idxmax()))
+            self._short += int(short.sum())
+
+    def notes(self) -> list[str]:
+        """Return notes on comments between the rows, and on rows that lack fields."""
+        notes = []
+        if self._comments:
+            notes.append(
+                f"{self._comments:,} lines of {self.path.name} that begin with # and lack fields "
+                "are taken for comments; left out"
+            )
+        if self._short:
+            notes.append(
+                f"{self._short:,} rows of {self.path.name} have fewer than {len(self.columns)} "
+                f"fields, first in {self._first_short}; what they lack is taken for empty"
+            )
+        return notes
 
     def place(self, row: int) -> str:
         """Return the line of a row; fields that span lines are not counted."""
@@ -319,9 +348,9 @@ class DelimitedTable(TableFile):
                     skip_blank_lines=False,
                     encoding="utf-8-sig" if not line else "utf-8",
                 )
-            # What a line that is too short lacks.
-            filled: pd.DataFrame = table.fillna("")
-            return filled
+            if not multiple and (table.iloc[:, -1] == "").any():
+                self._mark_short(table, block, has_header)
+            return table
         except pd.errors.EmptyDataError:
             nothing: pd.DataFrame = pd.DataFrame(columns=range(len(self.columns)), dtype=str)
             return nothing
@@ -332,6 +361,18 @@ class DelimitedTable(TableFile):
                 f"({self.description}), found: {found.strip()}. Repair the line, or give the "
                 "form with --separator, --encoding or --no-header."
             ) from error
+
+    def _mark_short(self, table: pd.DataFrame, block: bytes, has_header: bool) -> None:
+        """Set what a row lacks to None, for which the fast parser of pandas has empty text."""
+        text = io.StringIO(block.decode("utf-8"), newline="")
+        limit = csv.field_size_limit(LINE_BYTES)
+        try:
+            records = csv.reader(text, delimiter=self.separator, quoting=self._quoting)
+            counts = [len(record) for record in records][int(has_header) :]
+        finally:
+            csv.field_size_limit(limit)
+        if len(counts) == len(table):
+            table.loc[np.array(counts) < len(self.columns), table.columns[-1]] = None
 
     def _check_separator(self) -> None:
         try:

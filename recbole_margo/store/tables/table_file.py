@@ -143,6 +143,10 @@ class TableFile(ABC):
     def place(self, row: int) -> str:
         """Return where a row stands in the file, for messages: `line 7`."""
 
+    def notes(self) -> list[str]:
+        """Return what a report should say of the rows that were read last."""
+        return []
+
     def check(self, columns: Sequence[str], remedy: str) -> None:
         """Check that columns exist and are told apart by their names.
 
