@@ -15,7 +15,8 @@ import pytest
 from dataset_converters.tabular import TabularConverter
 from recbole_margo.errors import DataError
 from recbole_margo.store.tables import delimited
-from recbole_margo.store.tables.delimited import DelimitedTable, first_names_columns
+from recbole_margo.store.tables.delimited import DelimitedTable
+from recbole_margo.store.tables.table_form import first_names_columns
 
 ROWS = [f"u{user},i{item},{1 + item % 5},{1_700_000_000 + item}" for user in range(8)
         for item in range(6)]  # fmt: skip
