@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from recbole_margo.model.base import MultimodalRecommender
     from recbole_margo.registry import list_models, register
     from recbole_margo.run import resume_run, run_recbole_margo
+    from recbole_margo.serving.recommender import Recommender
     from recbole_margo.studies.comparison.compare import compare
 
 __version__ = "0.1.0"
@@ -22,6 +23,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Config",
     "MultimodalRecommender",
+    "Recommender",
     "compare",
     "list_models",
     "register",
@@ -32,6 +34,7 @@ __all__ = [
 _MODULES = {
     "Config": "recbole_margo.config",
     "MultimodalRecommender": "recbole_margo.model.base",
+    "Recommender": "recbole_margo.serving.recommender",
     "compare": "recbole_margo.studies.comparison.compare",
     "list_models": "recbole_margo.registry",
     "register": "recbole_margo.registry",

@@ -44,6 +44,18 @@ VERBS_WITH_A_MODULE = {
         "recbole_margo.studies.agreement.command:agreement",
         "measure whether the losses of MARGO's second stage pull its weights the same way",
     ),
+    "bundle": (
+        "recbole_margo.serving.command:bundle",
+        "write what serving needs of a trained model into a folder of plain tables",
+    ),
+    "recommend": (
+        "recbole_margo.serving.command:recommend",
+        "recommend items to users of a trained model, or to a new user",
+    ),
+    "explain": (
+        "recbole_margo.serving.command:explain",
+        "split the score of an item for a user into parts that add up to it",
+    ),
     "robustness": (
         "recbole_margo.studies.robustness.command:robustness",
         "corrupt some items' features and see what is lost, and whether the weights tell",

@@ -37,3 +37,11 @@ class CheckpointError(RecBoleMargoError):
 
 class TrainingError(RecBoleMargoError):
     """Training cannot go on, for example because the loss is not a number."""
+
+
+class BundleError(RecBoleMargoError):
+    """A bundle of a trained model cannot be written, read or used."""
+
+
+class UnknownIdError(ConfigError):
+    """A user or an item that a trained model does not know."""

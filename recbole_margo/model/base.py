@@ -164,6 +164,14 @@ class MultimodalRecommender(GeneralRecommender):  # type: ignore[misc]
         """Return user table [U, K] and item table [I, K] whose products are the scores."""
         raise NotImplementedError
 
+    def score_blocks(self) -> tuple[tuple[str, int], ...]:
+        """Return name and width of the blocks of columns of the scoring tables, left to right.
+
+        The products of each block are one part of the score: of a modality, of the item's own
+        embedding (`id`), or of everything (`score`).
+        """
+        return (("score", self.scoring_tables()[1].shape[1]),)
+
     @classmethod
     def stages_of(cls, parameters: Any) -> tuple[str, ...]:
         """Return the names of the stages that a model with these hyper-parameters trains."""

@@ -99,6 +99,11 @@ class DRAGON(MultimodalRecommender):
         )
         return users, items
 
+    def score_blocks(self) -> tuple[tuple[str, int], ...]:
+        """Return a block of d columns per modality."""
+        width = self.scoring_tables()[1].shape[1] // len(self.modalities)
+        return tuple((modality, width) for modality in self.modalities)
+
     def calculate_loss(self, interaction: Any) -> tuple[Tensor, Tensor]:
         """Return the ranking loss and the weighted regulariser, two scalars.
 

@@ -147,6 +147,11 @@ class GRCN(MultimodalRecommender):
             users = functional.normalize(users + edges.multiply(attention, items))
         return users
 
+    def score_blocks(self) -> tuple[tuple[str, int], ...]:
+        """Return a block of d columns for the ids and one per modality."""
+        width = self.item_embedding.shape[1]
+        return tuple((name, width) for name in ("id", *self.modalities))
+
     def calculate_loss(self, interaction: Any) -> tuple[Tensor, Tensor]:
         """Return the ranking loss and the weighted regulariser, two scalars.
 

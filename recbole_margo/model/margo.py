@@ -234,6 +234,11 @@ class MARGO(MultimodalRecommender):
         """Return the weight of each modality of each item, w [I, M]; rows sum to 1."""
         return log_modality_weights(self.weight_logits, self.modality_mask).exp()
 
+    def score_blocks(self) -> tuple[tuple[str, int], ...]:
+        """Return a block of d columns per modality."""
+        width = self.scoring_tables()[1].shape[1] // len(self.modalities)
+        return tuple((modality, width) for modality in self.modalities)
+
     def calculate_loss(self, interaction: Any) -> tuple[Tensor, ...]:
         """Return the weighted loss terms that `loss_names` names, each a scalar.
 

@@ -88,6 +88,10 @@ class VBPR(MultimodalRecommender):
         """Whether the loss is a mean over the rows of a batch, see `MultimodalRecommender`."""
         return bool(self.hyperparameters.penalty == "squared")
 
+    def score_blocks(self) -> tuple[tuple[str, int], ...]:
+        """Return a block of d columns for the ids and one for the contents together."""
+        return ("id", self.item_embedding.shape[1]), ("content", self.item_embedding.shape[1])
+
     def calculate_loss(self, interaction: Any) -> tuple[Tensor, Tensor]:
         """Return the ranking loss and the weighted penalty, two scalars.
 

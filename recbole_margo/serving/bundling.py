@@ -1,0 +1,119 @@
+"""From a finished run to a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from recbole_margo.errors import BundleError, CheckpointError
+from recbole_margo.evidence.item_evidence import item_evidence
+from recbole_margo.evidence.item_targets import item_targets
+from recbole_margo.model.base import MultimodalRecommender
+from recbole_margo.serving.bundle import Block, Bundle, BundleFacts, ModalityReliability
+from recbole_margo.serving.fold_in import fold_in_map
+from recbole_margo.studies.audit.item_contents import ItemContents
+from recbole_margo.studies.runs.trained_run import TrainedRun, find_runs
+
+
+def bundle_of_run(folder: Path, evidence: bool = True) -> Bundle:
+    """Make a bundle of the run of one model.
+
+    Args:
+        folder: of the run, or of a `train` of one model.
+        evidence: whether to test, for a model that weighs modalities, which rows belong to their
+            items.
+
+    Raises:
+        CheckpointError: there is no finished run, or several, or its checkpoint is missing.
+        BundleError: the model's scores are no products of two tables.
+    """
+    runs = find_runs(folder)
+    if len(runs) > 1:
+        named = ", ".join(str(run.folder) for run in runs[:4])
+        raise CheckpointError(f"{folder}: expected the run of one model, found several: {named}")
+    run = runs[0]
+    if not issubclass(run.config.model_class, MultimodalRecommender):
+        raise BundleError(
+            f"{run.folder}: {run.model_name} is RecBole's own, whose scores are not known to be "
+            "products of a user and an item table: use RecBole's `load_data_and_model` and "
+            "`full_sort_topk` with its checkpoint"
+        )
+    return _bundle(run, run.load_model(), evidence)
+
+
+@torch.no_grad()
+def _bundle(run: TrainedRun, model: Any, evidence: bool) -> Bundle:
+    dataset = run.dataset
+    users, items = (table[1:].float().cpu().numpy() for table in model.scoring_tables())
+    user_ids, item_ids = (
+        tuple(map(str, dataset.field2id_token[field][1:]))
+        for field in (dataset.uid_field, dataset.iid_field)
+    )
+    shape = (len(user_ids), len(item_ids))
+    history = _interactions([dataset], shape)
+    seen = _interactions([loader._dataset for loader in run.loaders if loader], shape)
+    weighs = hasattr(model, "item_weights") and getattr(model, "stage", "") != "stage1"
+    titles = ItemContents.find(run.config, item_ids).titles
+    record = run.record
+    return Bundle(
+        facts=BundleFacts(
+            model=run.model_name,
+            dataset=str(record["dataset"]),
+            seed=run.seed,
+            eval_protocol=str(record["eval_protocol"]),
+            metrics=record["test"] or record["valid"] or {},
+            versions=record["versions"],
+            modalities=tuple(model.modalities) if weighs else (),
+            blocks=_blocks(model.score_blocks()),
+        ),
+        user_ids=user_ids,
+        item_ids=item_ids,
+        titles=tuple(titles.get(item, "") for item in item_ids),
+        users=users,
+        items=items,
+        seen_starts=seen.indptr.astype(np.int64),
+        seen_items=seen.indices.astype(np.int32),
+        fold_in=fold_in_map(users, items, history),
+        reliability=_reliability(model, evidence) if weighs else None,
+    )
+
+
+def _interactions(datasets: list[Any], shape: tuple[int, int]) -> sp.csr_matrix:
+    """Return which items each user knows [U, I], without PAD and with sorted columns."""
+    users, items = (
+        np.concatenate([part.inter_feat[field].numpy() - 1 for part in datasets])
+        for field in (datasets[0].uid_field, datasets[0].iid_field)
+    )
+    known = sp.csr_matrix((np.ones(len(users), np.float32), (users, items)), shape)
+    known.sum_duplicates()
+    known.data[:] = 1
+    return known
+
+
+def _blocks(named: tuple[tuple[str, int], ...]) -> tuple[Block, ...]:
+    ends = np.cumsum([columns for _, columns in named]).tolist()
+    return tuple(
+        Block(name, end - columns, end) for (name, columns), end in zip(named, ends, strict=True)
+    )
+
+
+def _reliability(model: Any, evidence: bool) -> ModalityReliability:
+    present = model.modality_mask[1:].cpu().numpy()
+    q_values = np.empty((0, present.shape[1]), np.float32)
+    if evidence:
+        interactions = model.interactions
+        targets = item_targets(interactions)
+        columns = [
+            item_evidence(
+                interactions, matrix.detach().float().cpu().numpy(), has_row, targets
+            ).q_values[1:]
+            for matrix, has_row in zip(
+                model.features, model.modality_mask.cpu().numpy().T, strict=True
+            )
+        ]
+        q_values = np.stack(columns, axis=1).astype(np.float32)
+    return ModalityReliability(model.item_weights()[1:].cpu().numpy(), present, q_values)

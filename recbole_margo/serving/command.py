@@ -1,0 +1,208 @@
+"""`recbole-margo bundle`, `recommend` and `explain`: their options, and what they print."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+
+from tabulate import tabulate
+from tqdm import tqdm
+
+from recbole_margo.command_line import CommandParser
+from recbole_margo.errors import ConfigError, DataError
+from recbole_margo.report.table import clean
+from recbole_margo.serving.output import COLUMNS, check_format, rows, writing
+from recbole_margo.serving.recommender import Recommendations, Recommender
+from recbole_margo.store.reading import require_regular_file
+
+# Users whose lists are held at once.
+USERS_AT_ONCE = 4096
+PRINTED_USERS = 20
+BUNDLE = """\
+Write what serving needs of a trained model into a folder of plain tables: it opens with NumPy
+alone, without the dataset, RecBole or torch.
+"""
+RECOMMEND = """\
+Recommend items to users of a trained model, or to a new user who knows some items.
+
+examples:
+  recbole-margo recommend --run runs/20260101-120000-ml-100k/MARGO --users 196,186
+  recbole-margo recommend --bundle shop --all --top 20 --output recommendations.parquet
+  recbole-margo recommend --bundle shop --history 50,181 --deny 172
+"""
+EXPLAIN = "Split the score of an item for a user into parts that add up to it."
+
+
+def bundle(arguments: Sequence[str] | None = None) -> int:
+    """Run `recbole-margo bundle` and return its exit status.
+
+    Raises:
+        RecBoleMargoError: there is no such run, or something at the place of the bundle.
+    """
+    parser = _parser("bundle", BUNDLE)
+    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="a finished run")
+    parser.add_argument(
+        "--output_dir", type=Path, required=True, metavar="DIR", help="folder of the bundle"
+    )
+    parser.add_argument(
+        "--no_evidence",
+        action="store_true",
+        help="do not test which texts, images, ... belong to their items",
+    )
+    options = parser.parse_args(arguments)
+    # Imported here, because torch and RecBole take seconds that --help need not wait for.
+    from recbole_margo.serving.bundle import write_bundle
+    from recbole_margo.serving.bundling import bundle_of_run
+
+    made = bundle_of_run(options.run, evidence=not options.no_evidence)
+    write_bundle(made, options.output_dir)
+    facts = made.facts
+    sys.stdout.write(
+        f"Bundle of {facts.model} on {facts.dataset}, {len(made.user_ids):,} users and "
+        f"{len(made.item_ids):,} items: {options.output_dir}\n"
+    )
+    return 0
+
+
+def recommend(arguments: Sequence[str] | None = None) -> int:
+    """Run `recbole-margo recommend` and return its exit status.
+
+    Raises:
+        RecBoleMargoError: a user or an item is not known, or the model cannot be read.
+        DataError: a file of ids cannot be read, or the output not be written.
+    """
+    parser = _parser("recommend", RECOMMEND)
+    _add_source(parser)
+    add = parser.add_argument
+    add("--users", type=_ids, help="raw ids, separated by commas")
+    add("--users_file", type=Path, metavar="FILE", help="a raw id a line")
+    add("--all", action="store_true", help="all users")
+    add("--history", type=_ids, help="items of one new user, separated by commas")
+    add("--top", type=int, default=10, metavar="N", help="length of the lists (10)")
+    add("--output", type=Path, metavar="FILE", help="a .csv, .jsonl or .parquet file")
+    add("--allow", type=_ids, help="the only items that may be recommended")
+    add("--deny", type=_ids, help="items that may not be")
+    add("--with_seen", action="store_true", help="items that the user knows, too")
+    add(
+        "--on_unknown",
+        choices=("error", "popular"),
+        default="error",
+        help="what users get whom the model does not know (error)",
+    )
+    options = parser.parse_args(arguments)
+    named = [options.users, options.users_file, options.all, options.history]
+    if sum(map(bool, named)) != 1:
+        raise ConfigError("expected one of --users, --users_file, --all and --history")
+    if options.output:
+        check_format(options.output)
+    recommender = Recommender.load(options.bundle or options.run)
+    if options.history:
+        lists = recommender.recommend(
+            n=options.top,
+            history=options.history,
+            exclude_seen=not options.with_seen,
+            allow=options.allow,
+            deny=options.deny,
+        )
+        _print(lists)
+        return 0
+    users = options.users or list(recommender.bundle.user_ids)
+    if options.users_file:
+        users = _ids_of_file(options.users_file)
+    _answer(recommender, users, options)
+    return 0
+
+
+def _answer(recommender: Recommender, users: Sequence[str], options: argparse.Namespace) -> None:
+    """Write or print the lists of users, block by block."""
+
+    def lists_of(block: Sequence[str]) -> list[Recommendations]:
+        return recommender.recommend(
+            block,
+            options.top,
+            exclude_seen=not options.with_seen,
+            allow=options.allow,
+            deny=options.deny,
+            on_unknown=options.on_unknown,
+        )
+
+    if options.output is None:
+        if len(users) > PRINTED_USERS:
+            raise ConfigError(f"more than {PRINTED_USERS} users: name a file with --output")
+        _print(lists_of(users))
+        return
+    progress = tqdm(total=len(users), desc="Recommend", unit="user", disable=None)
+    with writing(options.output) as write, progress:
+        remaining = iter(users)
+        while block := list(islice(remaining, USERS_AT_ONCE)):
+            write(lists_of(block))
+            progress.update(len(block))
+    sys.stdout.write(f"Recommendations to {len(users):,} users: {options.output}\n")
+
+
+def explain(arguments: Sequence[str] | None = None) -> int:
+    """Run `recbole-margo explain` and return its exit status.
+
+    Raises:
+        RecBoleMargoError: the user or the item is not known, or the model cannot be read.
+    """
+    parser = _parser("explain", EXPLAIN)
+    _add_source(parser)
+    parser.add_argument("--user", required=True, help="raw id")
+    parser.add_argument("--item", required=True, help="raw id")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    options = parser.parse_args(arguments)
+    found = Recommender.load(options.bundle or options.run).explain(options.user, options.item)
+    if options.json:
+        sys.stdout.write(json.dumps(asdict(found), indent=2, ensure_ascii=False) + "\n")
+    else:
+        sys.stdout.write("".join(f"{clean(line)}\n" for line in found.sentences()))
+    return 0
+
+
+def _parser(verb: str, description: str) -> argparse.ArgumentParser:
+    return CommandParser(
+        f"recbole-margo {verb}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def _add_source(parser: argparse.ArgumentParser) -> None:
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--bundle", type=Path, metavar="DIR", help="a bundle")
+    source.add_argument("--run", type=Path, metavar="DIR", help="a finished run of one model")
+
+
+def _ids(text: str) -> list[str]:
+    return [each.strip() for each in text.split(",") if each.strip()]
+
+
+def _ids_of_file(path: Path) -> list[str]:
+    require_regular_file(path, "a file with a raw id a line")
+    try:
+        found = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: expected UTF-8 text, found {error}") from error
+    if not found:
+        raise DataError(f"{path}: expected a raw id a line, found none")
+    return found
+
+
+def _print(lists: Sequence[Recommendations]) -> None:
+    shown = [
+        [clean(user), rank, clean(item), f"{score:.4f}", clean(title)]
+        for user, rank, item, score, title in rows(lists)
+    ]
+    sys.stdout.write(tabulate(shown, headers=COLUMNS, disable_numparse=True) + "\n")
+    for one in lists:
+        if one.popular:
+            sys.stdout.write(f"{clean(one.user)} is not known: the most popular items.\n")
+        elif not one.items:
+            sys.stdout.write(f"{clean(one.user)}: no item is left to recommend.\n")

@@ -1,0 +1,116 @@
+"""`recbole-margo bundle`, `recommend` and `explain`, from a finished run to files."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from recbole_margo import Recommender
+from recbole_margo.cli import main
+from recbole_margo.run import run_recbole_margo
+from recbole_margo.serving import command
+from recbole_margo.testing import NAME, SETTINGS, random_world, small_settings
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("serving")
+    random_world().write(root / "data")
+    settings = {**SETTINGS, **small_settings("MARGO"), "data_path": str(root / "data")}
+    run_recbole_margo("MARGO", NAME, None, {**settings, "epochs": 1}, root / "run")
+    assert main(["bundle", "--run", str(root / "run"), "--output_dir", str(root / "bundle")]) == 0
+    return root
+
+
+def test_all_users_go_to_a_file_block_by_block(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "USERS_AT_ONCE", 3)
+    words = ["recommend", "--bundle", str(root / "bundle"), "--all", "--top", "4", "--output"]
+    for end in ("csv", "jsonl", "parquet"):
+        if end == "parquet":
+            pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+        assert main([*words, str(tmp_path / f"lists.{end}")]) == 0
+    recommender = Recommender.load(root / "bundle")
+    lists = recommender.recommend(recommender.bundle.user_ids, 4)
+    expected = [
+        (one.user, str(rank), ranked.item)
+        for one in lists
+        for rank, ranked in enumerate(one.items, 1)
+    ]
+    with (tmp_path / "lists.csv").open(newline="") as file:
+        found = list(csv.DictReader(file))
+    assert [(row["user"], row["rank"], row["item"]) for row in found] == expected
+    by_line = [json.loads(line) for line in (tmp_path / "lists.jsonl").read_text().splitlines()]
+    assert [
+        (one["user"], str(rank), each["item"])
+        for one in by_line
+        for rank, each in enumerate(one["items"], 1)
+    ] == expected
+    table = pd.read_parquet(tmp_path / "lists.parquet")
+    assert list(zip(table.user, table["rank"].astype(str), table.item, strict=True)) == expected
+    assert table.score.tolist() == pytest.approx([float(row["score"]) for row in found])
+
+
+def test_a_run_serves_without_a_bundle_and_a_file_names_users(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "users").write_text("u3\nu5\n")
+    words = ["--users_file", str(tmp_path / "users"), "--top=2"]
+    assert main(["recommend", "--run", str(root / "run"), *words]) == 0
+    of_run = capsys.readouterr().out
+    assert main(["recommend", "--bundle", str(root / "bundle"), *words]) == 0
+    assert capsys.readouterr().out == of_run
+    assert [line.split()[:2] for line in of_run.splitlines()[2:]] == [
+        ["u3", "1"],
+        ["u3", "2"],
+        ["u5", "1"],
+        ["u5", "2"],
+    ]
+
+
+def test_new_users_and_explanations_are_printed(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = ["--bundle", str(root / "bundle")]
+    assert main(["recommend", *source, "--history", "i1,i2", "--top", "3"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 5
+    assert main(["explain", *source, "--user", "u1", "--item", "i3"]) == 0
+    assert capsys.readouterr().out.startswith("i3 has the score ")
+    assert main(["explain", *source, "--user", "u1", "--item", "i3", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["score"] == pytest.approx(sum(part["value"] for part in found["contributions"]))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--users", "nobody"], "'nobody'"),
+        (["--users", "u1", "--all"], "expected one of --users"),
+        ([], "expected one of --users"),
+        (["--all", "--top", "0"], "from 1 to 15, found 0"),
+        (["--all", "--top", "99"], "from 1 to 15, found 99"),
+        (["--all", "--output", "lists.txt"], ".csv, .jsonl, .parquet"),
+        (["--users", "u1", "--allow", "x"], "'x'"),
+        (["--users_file", "nowhere"], "nowhere"),
+    ],
+)
+def test_wrong_input_is_one_line_and_status_2(
+    root: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    assert main(["recommend", "--bundle", str(root / "bundle"), *words]) == 2
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1
+
+
+def test_a_file_stays_as_it_was_when_a_user_is_unknown(root: Path, tmp_path: Path) -> None:
+    users, output = tmp_path / "users", tmp_path / "lists.csv"
+    users.write_text("u1\nnobody\n")
+    output.write_text("old")
+    words = ["--users_file", str(users), "--output", str(output)]
+    assert main(["recommend", "--bundle", str(root / "bundle"), *words]) == 2
+    assert output.read_text() == "old" and len(list(tmp_path.iterdir())) == 2
