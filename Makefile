@@ -7,8 +7,13 @@ export OMP_NUM_THREADS ?= 1
 
 .PHONY: demo evidence test check clean
 
+demo: run := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 demo: $(INSTALLED)
-	$(BIN)/python run_recbole_margo.py --model=MARGO,DRAGON,LightGCN,BPR --dataset=ml-100k
+	$(BIN)/python run_recbole_margo.py --model=MARGO,DRAGON,LightGCN,BPR --dataset=ml-100k \
+	  --output_dir=$(run)
+	$(BIN)/recbole-margo bundle --run $(run)/MARGO --output_dir $(run)/bundle
+	$(BIN)/recbole-margo recommend --bundle $(run)/bundle --users 196 --top 5
+	$(BIN)/recbole-margo explain --bundle $(run)/bundle --user 196
 
 evidence: $(INSTALLED)
 	$(BIN)/python benchmarks/evidence.py --epochs=25

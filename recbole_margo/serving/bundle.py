@@ -214,7 +214,13 @@ def open_bundle(folder: str | Path) -> Bundle:
                 arrays.pop("modality_present"),
                 arrays.pop("modality_q_values"),
             )
-        bundle = Bundle(facts, *tokens, **arrays, reliability=reliability)
+        named = ("users", "items", "seen_starts", "seen_items", "fold_in")
+        if sorted(arrays) != sorted(named):
+            raise LookupError(", ".join(sorted({*arrays} ^ {*named})))
+        users, items, starts, seen, fold_in = (arrays[name] for name in named)
+        bundle = Bundle(
+            facts, *tokens, users, items, starts, seen, fold_in, reliability=reliability
+        )
     except (LookupError, TypeError) as error:
         raise BundleError(f"{root}: a table is missing or unknown ({error}): {REBUILD}") from error
     _check_shapes(root, bundle)

@@ -16,13 +16,14 @@ from tqdm import tqdm
 from recbole_margo.command_line import CommandParser
 from recbole_margo.errors import ConfigError, DataError
 from recbole_margo.report.table import clean
+from recbole_margo.serving.bundle import open_bundle, write_bundle
 from recbole_margo.serving.output import COLUMNS, check_format, rows, writing
 from recbole_margo.serving.recommender import Recommendations, Recommender
 from recbole_margo.store.reading import require_regular_file
 
 # Users whose lists are held at once.
 USERS_AT_ONCE = 4096
-PRINTED_USERS = 20
+PRINTED_USERS, EXPLAINED = 20, 5
 BUNDLE = """\
 Write what serving needs of a trained model into a folder of plain tables: it opens with NumPy
 alone, without the dataset, RecBole or torch.
@@ -56,7 +57,6 @@ def bundle(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     # Imported here, because torch and RecBole take seconds that --help need not wait for.
-    from recbole_margo.serving.bundle import write_bundle
     from recbole_margo.serving.bundling import bundle_of_run
 
     made = bundle_of_run(options.run, evidence=not options.no_evidence)
@@ -100,7 +100,7 @@ def recommend(arguments: Sequence[str] | None = None) -> int:
         raise ConfigError("expected one of --users, --users_file, --all and --history")
     if options.output:
         check_format(options.output)
-    recommender = Recommender.load(options.bundle or options.run)
+    recommender = _load(options)
     if options.history:
         lists = recommender.recommend(
             n=options.top,
@@ -154,15 +154,25 @@ def explain(arguments: Sequence[str] | None = None) -> int:
     parser = _parser("explain", EXPLAIN)
     _add_source(parser)
     parser.add_argument("--user", required=True, help="raw id")
-    parser.add_argument("--item", required=True, help="raw id")
+    parser.add_argument("--item", help="raw id (the five that are recommended first)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
-    found = Recommender.load(options.bundle or options.run).explain(options.user, options.item)
+    recommender = _load(options)
+    items = [options.item] if options.item else _first_items(recommender, options.user)
+    found = [recommender.explain(options.user, item) for item in items]
     if options.json:
-        sys.stdout.write(json.dumps(asdict(found), indent=2, ensure_ascii=False) + "\n")
+        plain = [asdict(one) for one in found]
+        shown = plain[0] if options.item else plain
+        sys.stdout.write(json.dumps(shown, indent=2, ensure_ascii=False) + "\n")
     else:
-        sys.stdout.write("".join(f"{clean(line)}\n" for line in found.sentences()))
+        blocks = ["".join(f"{clean(line)}\n" for line in one.sentences()) for one in found]
+        sys.stdout.write("\n".join(blocks))
     return 0
+
+
+def _first_items(recommender: Recommender, user: str) -> list[str]:
+    n = min(EXPLAINED, len(recommender.bundle.item_ids))
+    return [ranked.item for ranked in recommender.recommend([user], n)[0].items]
 
 
 def _parser(verb: str, description: str) -> argparse.ArgumentParser:
@@ -178,6 +188,12 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--bundle", type=Path, metavar="DIR", help="a bundle")
     source.add_argument("--run", type=Path, metavar="DIR", help="a finished run of one model")
+
+
+def _load(options: argparse.Namespace) -> Recommender:
+    if options.bundle:
+        return Recommender(open_bundle(options.bundle))
+    return Recommender.load(options.run)
 
 
 def _ids(text: str) -> list[str]:

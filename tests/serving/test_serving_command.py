@@ -81,6 +81,8 @@ def test_new_users_and_explanations_are_printed(
     assert len(capsys.readouterr().out.splitlines()) == 5
     assert main(["explain", *source, "--user", "u1", "--item", "i3"]) == 0
     assert capsys.readouterr().out.startswith("i3 has the score ")
+    assert main(["explain", *source, "--user", "u1"]) == 0
+    assert capsys.readouterr().out.count(" has the score ") == 5
     assert main(["explain", *source, "--user", "u1", "--item", "i3", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["score"] == pytest.approx(sum(part["value"] for part in found["contributions"]))
