@@ -14,6 +14,7 @@ import torch
 
 STATUS = Path("/proc/self/status")
 CLEAR_REFERENCES = Path("/proc/self/clear_refs")
+THREADS = "OMP_NUM_THREADS"
 # The numbers of glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 LARGEST_KEPT = 2**30
@@ -25,6 +26,13 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def threads_of_each(processes: int) -> int:
+    """Return how many threads each of some processes may have, as many as asked for at most."""
+    share = max(1, available_cores() // processes)
+    asked = os.environ.get(THREADS, "")
+    return min(share, int(asked)) if asked.isdigit() and int(asked) else share
 
 
 def keep_freed_memory() -> None:

@@ -7,16 +7,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from recbole_margo.resources import available_cores
-
-THREADS = "OMP_NUM_THREADS"
-
-
-def threads_of_each(processes: int) -> int:
-    """Return how many threads each of some processes may have, as many as asked for at most."""
-    share = max(1, available_cores() // processes)
-    asked = os.environ.get(THREADS, "")
-    return min(share, int(asked)) if asked.isdigit() and int(asked) else share
+from recbole_margo.resources import THREADS
+from recbole_margo.resources import threads_of_each as threads_of_each
 
 
 @contextmanager
