@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 
 from dataset_converters.amazon import AmazonConverter
-from dataset_converters.base import Converter
-from dataset_converters.command import run_command
+from dataset_converters.base import Converter, convert
 from dataset_converters.microlens import MicroLensConverter
 from dataset_converters.mmrec import MMRecConverter
 from dataset_converters.movielens import MovieLensConverter
 from dataset_converters.tabular import TabularConverter
+from recbole_margo.command_line import CommandParser, run_command
 
 CONVERTERS: tuple[type[Converter], ...] = (
     MMRecConverter,
@@ -23,25 +22,32 @@ CONVERTERS: tuple[type[Converter], ...] = (
 )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(
+    arguments: Sequence[str] | None = None, program: str = "python -m dataset_converters"
+) -> int:
     """Run one converter and print its report.
 
     Args:
         arguments: the command line without the program's name; None takes that of the process.
+        program: what the help calls the command.
 
     Returns:
         The exit status: 0 when the dataset is in place, 2 when it cannot be put there.
     """
-    parsed = _parser().parse_args(arguments)
-    return run_command(parsed.converter, parsed)
+
+    def command() -> int:
+        parsed = _parser(program).parse_args(arguments)
+        return convert(parsed.converter, parsed)
+
+    return run_command(command)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m dataset_converters",
+def _parser(program: str) -> CommandParser:
+    parser = CommandParser(
+        program,
         description="Convert raw data to a dataset folder: RecBole's .inter files, one feature "
         "matrix a modality, and the dataset's configuration. Then --dataset=NAME trains on it.",
-        epilog="Each converter explains its options: python -m dataset_converters CONVERTER --help",
+        epilog=f"Each converter explains its options: {program} CONVERTER --help",
     )
     commands = parser.add_subparsers(
         title="converters", metavar="CONVERTER", dest="command", required=True

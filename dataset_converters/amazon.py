@@ -1,26 +1,169 @@
-"""Amazon reviews and metadata, editions of 2014, 2018 and 2023."""
+"""Amazon reviews, metadata and image features, editions of 2014, 2018 and 2023."""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
+import html
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO, cast
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from dataset_converters.amazon_images import extract_image_features
-from dataset_converters.amazon_metadata import read_metadata
 from dataset_converters.amazon_reviews import read_reviews
-from dataset_converters.interaction_converter import InteractionConverter
-from dataset_converters.item_inputs import ItemInputs
+from dataset_converters.interaction_converter import FILES, InteractionConverter, only_file
+from dataset_converters.interactions import RawInteractions
+from dataset_converters.options import group, option
 from dataset_converters.preparation import Preparation
-from dataset_converters.raw_interactions import RawInteractions
 from recbole_margo.errors import DataError
 from recbole_margo.store.feature_files import write_features
+from recbole_margo.store.reading import lines, reading
+from recbole_margo.store.tables.columns import check_overlap
+from recbole_margo.store.tables.json_lines import array_records, is_array, parse_record
+from recbole_margo.store.tables.table_file import whole_characters
+from recbole_margo.store.writing import disk_errors
+
+ASIN_BYTES = 10
+DIMENSION = 4096
+RECORD_BYTES = ASIN_BYTES + 4 * DIMENSION
+
+
+def extract_image_features(
+    path: Path, items: Sequence[str], target: Path
+) -> tuple[NDArray[Any], list[str]]:
+    """Copy the vectors of wanted items from the file into a matrix on disk, record by record.
+
+    Args:
+        path: records of 10 bytes of ASIN and 4,096 little-endian float32; plain or gzip.
+        items: the items that are wanted.
+        target: the file of float32 to make.
+
+    Returns:
+        The matrix [rows, 4096], memory-mapped, and the item of every row. An item without an
+        image has no row.
+
+    Raises:
+        DataError: the file ends within a record, is not of records, or has none of the items.
+    """
+    missing = set(items)
+    found: list[str] = []
+    others: list[str] = []
+    needed = len(items) * 4 * DIMENSION
+    with (
+        reading(path, "reading image features") as stream,
+        disk_errors(target, needed),
+        target.open("wb") as matrix,
+    ):
+        number = 0
+        while record := stream.read(RECORD_BYTES):
+            number += 1
+            asin = record[:ASIN_BYTES]
+            if len(record) < RECORD_BYTES or not asin.isalnum():
+                raise DataError(
+                    f"{path}, record {number} (byte {(number - 1) * RECORD_BYTES:,}): expected "
+                    f"{ASIN_BYTES} bytes of ASIN and {DIMENSION:,} float32, found {len(record):,} "
+                    f"bytes that begin with {asin!r}. Fetch the file again."
+                )
+            item = asin.decode("ascii")
+            if item in missing:
+                missing.remove(item)
+                matrix.write(record[ASIN_BYTES:])
+                found.append(item)
+            elif len(others) < 3:
+                others.append(item)
+    check_overlap([*found, *others], items, path)
+    shape = (len(found), DIMENSION)
+    if not found:
+        return np.empty(shape, dtype="<f4"), found
+    return np.memmap(target, dtype="<f4", mode="r", shape=shape), found
+
+
+ASIN = re.compile(rb"""["'](?:parent_)?asin["']\s*:\s*["']([^"']*)["']""")
+COLUMNS = ("title", "brand", "category", "description")
+# Pages of 2018 whose title was not found hold the script of the page instead.
+SCRIPT = "getTime"
+
+
+def read_metadata(path: Path, items: Sequence[str]) -> pd.DataFrame:
+    """Read the texts of products.
+
+    Args:
+        path: metadata of any edition: JSON lines, or the Python literals of 2014; plain or gzip.
+        items: the products that are wanted; only their lines are parsed.
+
+    Returns:
+        The columns title, brand, category (its first path) and description by item, in the order
+        of `items`, without items that have no text. Of several lines of a product the first counts.
+
+    Raises:
+        DataError: the file is missing or damaged, or describes none of the items.
+    """
+    wanted = {item.encode() for item in items}
+    found: dict[str, tuple[str, ...]] = {}
+    others: list[str] = []
+    with reading(path, "reading metadata") as stream:
+        if is_array(stream.peek(64)[:64]):  # type: ignore[attr-defined]
+            records: Iterator[tuple[int, Any]] = array_records(stream, path)
+        else:
+            records = _wanted_lines(stream, path, wanted, others)
+        for number, record in records:
+            fields: dict[str, Any] = record if isinstance(record, dict) else {}
+            item = fields.get("parent_asin", fields.get("asin"))
+            if not isinstance(item, str):
+                raise DataError(
+                    f"{path}, line {number}: expected the field asin or parent_asin, found "
+                    f"{', '.join(map(repr, fields)) or 'none'}. Is this the file of metadata?"
+                )
+            if item.encode(errors="replace") in wanted:
+                found.setdefault(item, _texts(fields))
+    check_overlap([*found, *others], items, path)
+    known = [item for item in items if any(found.get(item, ()))]
+    rows = [found[item] for item in known]
+    texts: pd.DataFrame = pd.DataFrame(rows, index=known, columns=list(COLUMNS), dtype=object)
+    return texts
+
+
+def _wanted_lines(
+    stream: BinaryIO, path: Path, wanted: set[bytes], others: list[str]
+) -> Iterator[tuple[int, Any]]:
+    """Yield the number and content of the lines that may speak of wanted items."""
+    for number, line in lines(stream, path):
+        named = ASIN.search(line)
+        if named is not None and wanted.isdisjoint(ASIN.findall(line)):
+            if len(others) < 3:
+                others.append(named[1].decode(errors="replace"))
+            continue
+        yield number, parse_record(line, path, number)
+
+
+def _texts(record: dict[str, Any]) -> tuple[str, ...]:
+    """Return title, brand, first category path and description of a product."""
+    title = _text(record.get("title"))
+    # 2014: a list of paths; since 2018: one path.
+    paths = record.get("categories") or record.get("category")
+    if isinstance(paths, list) and paths and isinstance(paths[0], list):
+        paths = paths[0]
+    return (
+        "" if SCRIPT in title else title,
+        _text(record.get("brand") or record.get("store")),
+        _text(paths),
+        _text(record.get("description")),
+    )
+
+
+def _text(value: Any) -> str:
+    parts = value if isinstance(value, list) else [value]
+    words = " ".join(html.unescape(part) for part in parts if isinstance(part, str))
+    return whole_characters(" ".join(words.split()))
+
 
 SUFFIXES = (".json", ".jsonl", ".csv", ".json.gz", ".jsonl.gz", ".csv.gz")
 
 
+@dataclass
 class AmazonConverter(InteractionConverter):
     """Converts Amazon's files as the published data sets were made; items keep their ASINs.
 
@@ -29,77 +172,50 @@ class AmazonConverter(InteractionConverter):
 
     command = "amazon"
     summary = "Amazon reviews 2014, 2018, 2023, with metadata and the image features of 2014"
-    preparation = Preparation(repeats="all", k_core=5)
 
-    def __init__(
-        self,
-        source: Path,
-        name: str,
-        preparation: Preparation | None = None,
-        inputs: ItemInputs | None = None,
-        reviews: Path | None = None,
-        metadata: Path | None = None,
-        image_features: Path | None = None,
-    ) -> None:
-        """Find the files.
+    preparation: Preparation = group(Preparation(repeats="all", k_core=5), "interactions")
+    reviews: Path | None = option(
+        "reviews (JSON lines) or ratings (csv), plain or gzip",
+        None,
+        metavar="FILE",
+        in_group=FILES,
+    )
+    metadata: Path | None = option(
+        "metadata of the products: meta_*", None, metavar="FILE", in_group=FILES
+    )
+    image_features: Path | None = option(
+        "binary image features of 2014: image_features*", None, metavar="FILE", in_group=FILES
+    )
 
-        Args:
-            source: folder of the files as they were fetched.
-            name: name of the dataset to make.
-            preparation: filters and split.
-            inputs: images, matrices and text features.
-            reviews: reviews or ratings; None takes the one file that is neither of the others.
-            metadata: None takes `meta_*`, if there is one.
-            image_features: None takes `image_features*`, if there is one.
+    def __post_init__(self) -> None:
+        """Find the files that are not named.
 
         Raises:
             DataError: no file or several could be meant.
         """
-        super().__init__(source, name, preparation, inputs)
-        files = sorted(path for path in source.iterdir() if path.is_file())
-        metadatas = [path for path in files if path.name.startswith("meta_")]
+        super().__post_init__()
+        files = sorted(path for path in self.source.iterdir() if path.is_file())
+        metadata = [path for path in files if path.name.startswith("meta_")]
         images = [path for path in files if path.name.startswith("image_features")]
-        others = [path for path in files if path.name.endswith(SUFFIXES) and path not in metadatas]
-        found = reviews or _only(others, "reviews or ratings", "--reviews", source)
-        if found is None:
-            raise DataError(
-                f"{source}: expected a file of reviews or ratings ({', '.join(SUFFIXES)}), found "
-                "none. Name it with --reviews."
-            )
-        self.reviews = found
-        self.metadata = metadata or _only(metadatas, "metadata", "--metadata", source)
-        self.image_features = image_features or _only(
-            images, "image features", "--image-features", source
+        others = [path for path in files if path.name.endswith(SUFFIXES) and path not in metadata]
+        self.reviews = self.reviews or only_file(
+            others, "file of reviews or ratings", "--reviews", self.source
         )
-
-    @classmethod
-    def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
-        """Add the files of the source."""
-        super().add_arguments(parser)
-        group = parser.add_argument_group("files", "By default they are found in the source.")
-        for option, what in (
-            ("--reviews", "reviews (JSON lines) or ratings (csv), plain or gzip"),
-            ("--metadata", "metadata of the products: meta_*"),
-            ("--image-features", "binary image features of 2014: image_features*"),
-        ):
-            group.add_argument(option, type=Path, metavar="FILE", help=what)
-
-    @classmethod
-    def from_arguments(cls, arguments: argparse.Namespace) -> AmazonConverter:
-        """Return the converter that a parsed command line describes."""
-        return cls(
-            arguments.source,
-            arguments.name,
-            Preparation.from_arguments(arguments),
-            ItemInputs.from_arguments(arguments),
-            arguments.reviews,
-            arguments.metadata,
-            arguments.image_features,
+        if self.reviews is None:
+            raise DataError(
+                f"{self.source}: expected a file of reviews or ratings ({', '.join(SUFFIXES)}), "
+                "found none. Name it with --reviews."
+            )
+        self.metadata = self.metadata or only_file(
+            metadata, "file of metadata", "--metadata", self.source
+        )
+        self.image_features = self.image_features or only_file(
+            images, "file of image features", "--image_features", self.source
         )
 
     def read_interactions(self) -> RawInteractions:
         """Read the reviews."""
-        return read_reviews(self.reviews)
+        return read_reviews(cast(Path, self.reviews))
 
     def read_texts(self, items: Sequence[str]) -> tuple[pd.DataFrame | None, list[str]]:
         """Read the metadata, if there are any."""
@@ -116,12 +232,3 @@ class AmazonConverter(InteractionConverter):
         write_features(folder, self.name, "image", matrix, found, self.image_features.name)
         rows.unlink()
         return ["image"]
-
-
-def _only(files: Sequence[Path], what: str, option: str, source: Path) -> Path | None:
-    if len(files) > 1:
-        raise DataError(
-            f"{source}: expected one file of {what}, found "
-            f"{', '.join(path.name for path in files)}. Name one with {option}."
-        )
-    return files[0] if files else None

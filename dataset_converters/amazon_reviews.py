@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dataset_converters.raw_interactions import RawInteractions
+from dataset_converters.interactions import RawInteractions
 from recbole_margo.errors import DataError
 from recbole_margo.store.reading import lines, reading, text_of
 from recbole_margo.store.tables.json_lines import array_records, is_array, parse_record

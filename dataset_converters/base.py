@@ -1,4 +1,4 @@
-"""What all converters share: one command line, one way to put a dataset in its place."""
+"""What all converters share: one way to put a dataset in its place, and the report of it."""
 
 from __future__ import annotations
 
@@ -6,25 +6,139 @@ import argparse
 import filecmp
 import re
 import shutil
+import sys
 import tempfile
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pandas as pd
 import yaml
 
-from dataset_converters.conversion_report import ConversionReport
+from dataset_converters.options import add_options, from_options, option
 from recbole_margo.errors import DataError
+from recbole_margo.store.dataset_files import read_splits
 from recbole_margo.store.file_lock import LOCK
+from recbole_margo.store.manifest import FeatureManifest
 from recbole_margo.store.writing import disk_errors, remove_abandoned, temporary_sibling
+
+
+@dataclass(frozen=True)
+class ConversionReport:
+    """Counts of a converted dataset.
+
+    Attributes:
+        dataset: its name.
+        rows_read: interactions in the source.
+        rows: split -> interactions written.
+        users: users that occur in any split.
+        items: items that occur in any split.
+        modalities: modality -> (columns, items with an interaction that miss it).
+        notes: what else the user should know.
+        dropped: reason -> interactions of the source that were not written.
+    """
+
+    dataset: str
+    rows_read: int
+    rows: dict[str, int]
+    users: int
+    items: int
+    modalities: dict[str, tuple[int, int]]
+    notes: tuple[str, ...]
+    dropped: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        folder: Path,
+        dataset: str,
+        rows_read: int,
+        notes: Sequence[str],
+        dropped: Mapping[str, int] | None = None,
+    ) -> ConversionReport:
+        """Count what lies in a dataset's folder.
+
+        Args:
+            folder: the folder with the `.inter` files of every split and the features.
+            dataset: name of the dataset.
+            rows_read: interactions in the source.
+            notes: what else the user should know.
+            dropped: reason -> interactions of the source that were not written.
+
+        Returns:
+            The report.
+        """
+        splits = read_splits(folder, dataset)
+        together = pd.concat(splits.values(), ignore_index=True)
+        items = set(together["item_id"])
+        notes = list(notes)
+        repeated = int(together.duplicated().sum())
+        if repeated:
+            notes.append(f"{repeated} interactions repeat a user and item that occurred before")
+        strangers = set(together["user_id"]) - set(splits["train"]["user_id"])
+        if strangers:
+            notes.append(f"{len(strangers)} users have no training interaction")
+        modalities = {}
+        # Raw texts and images become features later, with an encoder.
+        if FeatureManifest.path(folder, dataset).exists():
+            for name, entry in FeatureManifest.read(folder, dataset).modalities.items():
+                having = (folder / entry.tokens).read_text(encoding="utf-8").split("\n")
+                modalities[name] = (entry.dim, len(items.difference(having)))
+        return cls(
+            dataset,
+            rows_read,
+            {split: len(table) for split, table in splits.items()},
+            together["user_id"].nunique(),
+            len(items),
+            modalities,
+            tuple(notes),
+            dict(dropped or {}),
+        )
+
+    def __str__(self) -> str:
+        """Return the report as lines for a terminal."""
+        written = sum(self.rows.values())
+        lines = [
+            f"rows read     {self.rows_read:,}",
+            *(f"dropped       {count:,}: {reason}" for reason, count in self.dropped.items()),
+            f"users         {self.users:,}",
+            f"items         {self.items:,}",
+            f"density       {written / (self.users * self.items):.4%}",
+            *(f"{split:<13} {count:,}" for split, count in self.rows.items()),
+            *(
+                f"{name:<13} {columns:,} columns, {missing:,} items miss it"
+                for name, (columns, missing) in self.modalities.items()
+            ),
+            *(f"note          {note}" for note in self.notes),
+        ]
+        return "\n".join(lines)
+
 
 DATASET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 # RecBole reads this dataset from its own wheel, whatever lies in the dataset folder.
 RESERVED_NAME = "ml-100k"
 
 
+@dataclass(frozen=True)
+class Destination:
+    """Where a dataset goes, and how."""
+
+    output_dir: Path = option(
+        "folder of all datasets; the result is DIR/NAME (default: dataset)",
+        Path("dataset"),
+        metavar="DIR",
+    )
+    overwrite: bool = option(
+        "replace a dataset of this name with other content, and everything in its folder", False
+    )
+    dry_run: bool = option("show the report and write no dataset", False)
+
+
+@dataclass
 class Converter(ABC):
-    """One kind of source that becomes a dataset folder.
+    """One kind of source that becomes a dataset folder; its options are its fields.
 
     Attributes:
         command: the converter's name on the command line.
@@ -36,55 +150,34 @@ class Converter(ABC):
     summary: ClassVar[str]
     source_is_file: ClassVar[bool] = False
 
-    def __init__(self, source: Path, name: str) -> None:
-        """Remember what is to be converted.
+    source: Path = option("folder of the raw data", metavar="DIR")
+    name: str = option("name of the dataset to make")
 
-        Args:
-            source: folder of the source, or its file.
-            name: name of the dataset to make.
+    def __post_init__(self) -> None:
+        """Refuse a source that does not exist, and a name that no folder can have.
 
         Raises:
-            DataError: the source does not exist, or the name cannot name a folder or is reserved.
+            DataError: it is so.
         """
         expected = "file" if self.source_is_file else "folder"
-        if not (source.is_file() if self.source_is_file else source.is_dir()):
-            raise DataError(f"--source: expected a {expected}, found that {source} is none.")
-        if not DATASET_NAME.fullmatch(name) or name == RESERVED_NAME:
+        if not (self.source.is_file() if self.source_is_file else self.source.is_dir()):
+            raise DataError(f"--source: expected a {expected}, found that {self.source} is none.")
+        if not DATASET_NAME.fullmatch(self.name) or self.name == RESERVED_NAME:
             raise DataError(
                 "--name: expected letters, digits, '_', '-' and '.', and not "
-                f"{RESERVED_NAME!r}, which RecBole reads from its own package; found {name!r}."
+                f"{RESERVED_NAME!r}, which RecBole reads from its own package; found {self.name!r}."
             )
-        self.source = source
-        self.name = name
 
     @classmethod
     def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
-        """Add the options that every converter has; a converter adds its own to them."""
-        metavar, kind = ("FILE", "file") if cls.source_is_file else ("DIR", "folder")
-        parser.add_argument(
-            "--source", type=Path, required=True, metavar=metavar, help=f"{kind} of the raw data"
-        )
-        parser.add_argument("--name", required=True, help="name of the dataset to make")
-        parser.add_argument(
-            "--output",
-            type=Path,
-            default=Path("dataset"),
-            metavar="DIR",
-            help="folder of all datasets; the result is DIR/NAME (default: dataset)",
-        )
-        parser.add_argument(
-            "--overwrite",
-            action="store_true",
-            help="replace a dataset of this name with other content, and everything in its folder",
-        )
-        parser.add_argument(
-            "--dry-run", action="store_true", help="show the report and write no dataset"
-        )
+        """Add the options of the converter and of the destination."""
+        add_options(parser, cls)
+        add_options(parser, Destination, target=parser.add_argument_group("destination"))
 
     @classmethod
-    @abstractmethod
     def from_arguments(cls, arguments: argparse.Namespace) -> Converter:
         """Return the converter that a parsed command line describes."""
+        return from_options(cls, arguments)
 
     @abstractmethod
     def build(self, folder: Path) -> ConversionReport:
@@ -191,3 +284,17 @@ def _contains(folder: Path, part: Path) -> bool:
     """Tell whether every file of `part` is in `folder` with the same content."""
     names = [path.name for path in part.iterdir() if path.name != LOCK]
     return len(filecmp.cmpfiles(folder, part, names, shallow=False)[0]) == len(names)
+
+
+def convert(kind: type[Converter], parsed: argparse.Namespace) -> int:
+    """Run a converter as a parsed command line says, print its report and return the status."""
+    with disk_errors(parsed.output_dir):
+        converter = kind.from_arguments(parsed)
+        if parsed.dry_run:
+            sys.stdout.write(f"{converter.preview()}\nnothing written (--dry_run)\n")
+            return 0
+        report, changed = converter.run(parsed.output_dir, parsed.overwrite)
+    target = parsed.output_dir / converter.name
+    outcome = f"written to {target}" if changed else f"{target} holds this already"
+    sys.stdout.write(f"{report}\n{outcome}\n")
+    return 0

@@ -9,7 +9,7 @@ from recbole_margo.store.feature_files import write_features
 __all__ = ["write_features"]
 
 warnings.warn(
-    "dataset_converters.feature_files moves away with the next release: import write_features "
+    "dataset_converters.feature_files goes away with the next release: import write_features "
     "from recbole_margo.store.feature_files",
     DeprecationWarning,
     stacklevel=2,

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import pandas as pd
 
-from dataset_converters.base import Converter
-from dataset_converters.conversion_report import ConversionReport
-from dataset_converters.item_images import NamesByItem, find_images
-from dataset_converters.item_inputs import ItemInputs
-from dataset_converters.keyed_matrix import read_keyed_matrix
+from dataset_converters.base import ConversionReport, Converter
+from dataset_converters.interactions import RawInteractions, value_notes
+from dataset_converters.item_inputs import ItemInputs, NamesByItem, find_images, read_keyed_matrix
+from dataset_converters.options import group
 from dataset_converters.preparation import Preparation
-from dataset_converters.raw_interactions import RawInteractions
-from dataset_converters.value_notes import value_notes
+from recbole_margo.errors import DataError
 from recbole_margo.store.dataset_files import (
     SPLITS,
     write_images,
@@ -29,43 +26,20 @@ from recbole_margo.store.feature_files import write_features
 from recbole_margo.store.tables.columns import check_overlap
 from recbole_margo.store.text_features import text_features
 
+FILES = "files (by default they are found in the source)"
 
+
+@dataclass
 class InteractionConverter(Converter):
     """A source of interactions that are filtered and split here.
 
     Attributes:
-        preparation: how they are, when the user says nothing else.
-        images_option: what the source calls its images.
+        preparation: filters and split.
+        inputs: images, matrices and text features.
     """
 
-    preparation: ClassVar[Preparation] = Preparation()
-    images_option: ClassVar[str] = "--images"
-
-    def __init__(
-        self,
-        source: Path,
-        name: str,
-        preparation: Preparation | None = None,
-        inputs: ItemInputs | None = None,
-    ) -> None:
-        """Remember what is to be converted, and how.
-
-        Args:
-            source: the source.
-            name: name of the dataset to make.
-            preparation: filters and split; None takes those of the class.
-            inputs: images, matrices and text features; None takes the defaults.
-        """
-        super().__init__(source, name)
-        self.chosen = preparation or self.preparation
-        self.inputs = inputs or ItemInputs()
-
-    @classmethod
-    def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
-        """Add the options of filters, split and items to the common options."""
-        super().add_arguments(parser)
-        cls.preparation.add_arguments(parser)
-        ItemInputs.add_arguments(parser, cls.images_option)
+    preparation: Preparation = group(Preparation(), "interactions")
+    inputs: ItemInputs = group(ItemInputs(), "items")
 
     @abstractmethod
     def read_interactions(self) -> RawInteractions:
@@ -111,7 +85,7 @@ class InteractionConverter(Converter):
         """Write splits, texts, images, features and the configuration."""
         raw = self.read_interactions()
         raw.notes += value_notes(raw.table)
-        tables = self.chosen.apply(raw, str(self.source))
+        tables = self.preparation.apply(raw, str(self.source))
         items = raw.item_tokens()
         write_splits(folder, self.name, {s: raw.with_tokens(t) for s, t in tables.items()})
         rows_read, notes, dropped = raw.rows_read, list(raw.notes), raw.dropped
@@ -181,3 +155,17 @@ def _dataset_config(modalities: list[str]) -> dict[str, object]:
         "topk": [10, 20],
         "valid_metric": "Recall@20",
     }
+
+
+def only_file(files: Sequence[Path], what: str, flag: str, source: Path) -> Path | None:
+    """Return the only one of files, or None if there are none.
+
+    Raises:
+        DataError: there are several.
+    """
+    if len(files) > 1:
+        raise DataError(
+            f"{source}: expected one {what}, found {', '.join(path.name for path in files)}. Name "
+            f"one with {flag}."
+        )
+    return files[0] if files else None

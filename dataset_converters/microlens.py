@@ -2,87 +2,60 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import pandas as pd
 
-from dataset_converters.interaction_converter import InteractionConverter
-from dataset_converters.interaction_table import choose_columns, read_interactions
+from dataset_converters.interaction_converter import FILES, InteractionConverter, only_file
+from dataset_converters.interactions import RawInteractions, choose_columns, read_interactions
 from dataset_converters.item_inputs import ItemInputs
+from dataset_converters.options import group, option
 from dataset_converters.preparation import Preparation
-from dataset_converters.raw_interactions import RawInteractions
 from recbole_margo.errors import DataError
 from recbole_margo.store.tables.columns import read_item_texts
 from recbole_margo.store.tables.delimited import DelimitedTable
 
 
+@dataclass
 class MicroLensConverter(InteractionConverter):
-    """Converts MicroLens as it is published; the default split is that of its paper."""
+    """Converts MicroLens as it is published; the default split is that of its paper.
+
+    A `.npy` of features without ids has a row for each of the items 1, 2, ... (or 0, 1, ...).
+    """
 
     command = "microlens"
     summary = "MicroLens: *_pairs.csv, *_title*.csv, covers and extracted features"
-    preparation = Preparation(split="leave-one-out")
-    images_option = "--covers"
 
-    def __init__(
-        self,
-        source: Path,
-        name: str,
-        preparation: Preparation | None = None,
-        inputs: ItemInputs | None = None,
-        pairs: Path | None = None,
-        titles: Path | None = None,
-    ) -> None:
-        """Find the files.
+    preparation: Preparation = group(Preparation(split="leave-one-out"), "interactions")
+    inputs: ItemInputs = group(ItemInputs(), "items", images="--covers")
+    pairs: Path | None = option("user, item, timestamp", None, metavar="FILE", in_group=FILES)
+    titles: Path | None = option("item, title", None, metavar="FILE", in_group=FILES)
 
-        Args:
-            source: folder of the files as they were fetched.
-            name: name of the dataset to make.
-            preparation: filters and split.
-            inputs: covers, matrices and text features. A `.npy` without ids has a row for each of
-                the items 1, 2, ... (or 0, 1, ...) of the pairs.
-            pairs: user, item, timestamp; None takes `*_pairs.csv`.
-            titles: item, title; None takes `*_title*.csv`, if there is one.
+    def __post_init__(self) -> None:
+        """Find the files that are not named.
 
         Raises:
             DataError: no file or several could be meant.
         """
-        super().__init__(source, name, preparation, inputs)
-        found = pairs or _only(source, "*_pairs.csv", "--pairs")
-        if found is None:
+        super().__post_init__()
+        self.pairs = self.pairs or self._only("*_pairs.csv", "--pairs")
+        if self.pairs is None:
             raise DataError(
-                f"{source}: expected *_pairs.csv (user, item, timestamp), found none. Name the "
-                "file with --pairs. The *_pairs.tsv beside it has no timestamps."
+                f"{self.source}: expected *_pairs.csv (user, item, timestamp), found none. Name "
+                "the file with --pairs. The *_pairs.tsv beside it has no timestamps."
             )
-        self.pairs = found
-        self.titles = titles or _only(source, "*_title*.csv", "--titles")
+        self.titles = self.titles or self._only("*_title*.csv", "--titles")
         self._items: list[str] = []  # known once the pairs are read
 
-    @classmethod
-    def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
-        """Add the files of the source."""
-        super().add_arguments(parser)
-        group = parser.add_argument_group("files", "By default they are found in the source.")
-        group.add_argument("--pairs", type=Path, metavar="FILE", help="user, item, timestamp")
-        group.add_argument("--titles", type=Path, metavar="FILE", help="item, title")
-
-    @classmethod
-    def from_arguments(cls, arguments: argparse.Namespace) -> MicroLensConverter:
-        """Return the converter that a parsed command line describes."""
-        return cls(
-            arguments.source,
-            arguments.name,
-            Preparation.from_arguments(arguments),
-            ItemInputs.from_arguments(arguments),
-            arguments.pairs,
-            arguments.titles,
-        )
+    def _only(self, pattern: str, flag: str) -> Path | None:
+        return only_file(sorted(self.source.glob(pattern)), pattern, flag, self.source)
 
     def read_interactions(self) -> RawInteractions:
         """Read the pairs."""
-        table = DelimitedTable(self.pairs)
+        table = DelimitedTable(cast(Path, self.pairs))
         columns, notes = choose_columns(table, {})
         raw = read_interactions(table, columns)
         self._items = raw.items
@@ -107,13 +80,3 @@ class MicroLensConverter(InteractionConverter):
         if first > 1 or rows != last - first + 1:
             return None
         return [str(number) for number in range(first, last + 1)]
-
-
-def _only(source: Path, pattern: str, option: str) -> Path | None:
-    files = sorted(source.glob(pattern))
-    if len(files) > 1:
-        raise DataError(
-            f"{source}: expected one {pattern}, found {', '.join(file.name for file in files)}. "
-            f"Name one with {option}."
-        )
-    return files[0] if files else None

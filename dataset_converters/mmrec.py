@@ -3,20 +3,99 @@
 from __future__ import annotations
 
 import argparse
+import csv
+import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from dataset_converters.base import Converter
-from dataset_converters.conversion_report import ConversionReport
-from dataset_converters.mmrec_downloads import URLS, mmrec_files
-from dataset_converters.tab_separated import read_tab_separated
-from dataset_converters.value_notes import value_notes
+from dataset_converters.base import ConversionReport, Converter
+from dataset_converters.downloads import URLS, mmrec_files
+from dataset_converters.interactions import value_notes
+from dataset_converters.options import option
 from recbole_margo.errors import DataError
 from recbole_margo.store.dataset_files import SPLITS, write_splits
-from recbole_margo.store.feature_files import open_matrix, write_features
+from recbole_margo.store.feature_files import first_duplicate, open_matrix, write_features
+from recbole_margo.store.reading import lines
+
+HEADER_CHARACTERS = 1 << 16
+
+
+def read_tab_separated(path: Path, as_text: bool = False) -> pd.DataFrame:
+    """Read a table of interactions.
+
+    Args:
+        path: a UTF-8 file with a header, perhaps with a byte order mark.
+        as_text: keep every value as the text it is, and take a field in quotes as one field;
+            else whole columns become numbers where they can, and quotes have no meaning.
+
+    Returns:
+        The table, with at least one row.
+
+    Raises:
+        DataError: the file cannot be read, is no such table, or has no rows.
+    """
+    options: dict[str, Any] = (
+        {"dtype": str, "na_filter": False} if as_text else {"quoting": csv.QUOTE_NONE}
+    )
+    try:
+        _refuse_zero_bytes(path)
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            columns = file.readline(HEADER_CHARACTERS).rstrip("\r\n").split("\t")
+        repeated = first_duplicate(columns)
+        if repeated is not None:
+            raise DataError(
+                f"{path}: expected each column once, found {repeated!r} twice in the header. "
+                "Rename or remove one of them."
+            )
+        with warnings.catch_warnings():
+            # pandas would cut off rows that are longer than the header, with a warning only.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            table: pd.DataFrame = pd.read_csv(
+                path,
+                sep="\t",
+                index_col=False,
+                low_memory=False,
+                float_precision="round_trip",
+                encoding="utf-8-sig",
+                **options,
+            )
+    except DataError:
+        raise
+    except OSError as error:
+        raise DataError(f"{path}: expected a file to read, found: {error.strerror}.") from error
+    except pd.errors.EmptyDataError as error:
+        raise DataError(f"{path}: expected interactions, found an empty file.") from error
+    except (ValueError, OverflowError, pd.errors.ParserWarning) as error:
+        raise DataError(
+            f"{path}: expected a UTF-8 table with as many fields in every row as in the header, "
+            f"found: {str(error).strip()}."
+        ) from error
+    if table.empty:
+        raise DataError(f"{path}: expected interactions, found a header only.")
+    lacking = table.iloc[:, -1].isna().to_numpy()
+    if as_text and lacking.any():
+        raise DataError(
+            f"{path}, line {int(lacking.argmax()) + 2}: expected {len(table.columns)} fields as in "
+            "the header, found fewer."
+        )
+    return table
+
+
+def _refuse_zero_bytes(path: Path) -> None:
+    """Refuse what pandas would silently take for the end of a field."""
+    with path.open("rb") as file:
+        for number, line in lines(file, path, blank=True):
+            if b"\0" in line:
+                raise DataError(
+                    f"{path}, line {number}: expected text in UTF-8, found a byte "
+                    "of value 0. Is it in UTF-16? Convert it: iconv -f UTF-16 -t UTF-8."
+                )
+
 
 LOCK_FILE = "downloads.lock.json"
 DEFAULT_FEATURES = {"image": "image_feat.npy", "text": "text_feat.npy"}
@@ -24,6 +103,7 @@ REQUIRED = {"userID": "user_id", "itemID": "item_id", "x_label": "x_label"}
 OPTIONAL = {"rating": "rating", "timestamp": "timestamp"}
 
 
+@dataclass
 class MMRecConverter(Converter):
     """Converts MMRec's layout; its split (x_label 0, 1, 2) is kept exactly.
 
@@ -33,67 +113,46 @@ class MMRecConverter(Converter):
     command = "mmrec"
     summary = "MMRec's layout: NAME.inter with x_label, image_feat.npy, text_feat.npy, ..."
 
-    def __init__(self, source: Path, name: str, features: Mapping[str, str] | None = None) -> None:
-        """Remember what is to be converted.
+    features: dict[str, str] | None = option(
+        "a modality and its matrix in the source, such as audio=audio_feat.npy; once for each "
+        "(default: image=image_feat.npy and text=text_feat.npy, where they exist)",
+        None,
+        flag="--feature",
+        metavar="MODALITY=FILE",
+    )
+    download: str | None = option(
+        "first fetch this published data set into --source (needs gdown), or go on with it; "
+        f"checksums are pinned in {LOCK_FILE} in --output_dir",
+        None,
+        choices=URLS,
+    )
+    mirror: str | None = option(
+        "with --download: another address, which holds DATASET/FILE", None, metavar="URL"
+    )
 
-        Args:
-            source: folder with one `.inter` file and the feature files.
-            name: name of the dataset to make.
-            features: modality -> file name in the folder; None takes those of `DEFAULT_FEATURES`
-                that exist.
+    def __post_init__(self) -> None:
+        """Find the files.
 
         Raises:
             DataError: a file is missing, or there is none.
         """
-        super().__init__(source, name)
-        self.interactions_file = _interactions_file(source, name)
-        self.features = _feature_files(source, features)
+        super().__post_init__()
+        self._interactions_file = _interactions_file(self.source, self.name)
+        self._features = _feature_files(self.source, self.features or None)
 
     @classmethod
-    def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
-        """Add `--feature` and the options of downloads to the common options."""
-        super().add_arguments(parser)
-        parser.add_argument(
-            "--feature",
-            action="append",
-            metavar="MODALITY=FILE",
-            help="a modality and its matrix in the source, such as audio=audio_feat.npy; once for "
-            "each (default: image=image_feat.npy and text=text_feat.npy, where they exist)",
-        )
-        parser.add_argument(
-            "--download",
-            choices=URLS,
-            help="first fetch this published data set into --source (needs gdown), or go on with "
-            f"it; checksums are pinned in {LOCK_FILE} in --output",
-        )
-        parser.add_argument(
-            "--mirror",
-            metavar="URL",
-            help="with --download: another address, which holds DATASET/FILE",
-        )
-
-    @classmethod
-    def from_arguments(cls, arguments: argparse.Namespace) -> MMRecConverter:
+    def from_arguments(cls, arguments: argparse.Namespace) -> Converter:
         """Return the converter that a parsed command line describes, after fetching its source."""
-        features: dict[str, str] = {}
-        for given in arguments.feature or []:
-            modality, separator, file_name = given.partition("=")
-            if not (modality and separator and file_name) or modality in features:
-                raise DataError(
-                    "--feature: expected MODALITY=FILE, each modality once, such as "
-                    f"audio=audio_feat.npy; found {given!r}."
-                )
-            features[modality] = file_name
         if arguments.download:
             files = mmrec_files(arguments.download, arguments.mirror)
-            files.fetch(arguments.source, arguments.output / LOCK_FILE)
+            files.fetch(arguments.source, arguments.output_dir / LOCK_FILE)
         elif arguments.mirror:
             raise DataError("--mirror: expected --download DATASET with it, found none.")
-        return cls(arguments.source, arguments.name, features or None)
+        return super().from_arguments(arguments)
 
     def build(self, folder: Path) -> ConversionReport:
         """Write the three `.inter` files, the features and the configuration."""
-        interactions = read_interactions(self.interactions_file)
+        interactions = read_interactions(self._interactions_file)
         item_count = int(interactions["item_id"].max()) + 1
         columns = interactions.columns.drop("x_label")
         split_of = interactions["x_label"]
@@ -102,18 +161,18 @@ class MMRecConverter(Converter):
             self.name,
             {s: interactions.loc[split_of == label, columns] for label, s in enumerate(SPLITS)},
         )
-        for modality, file_name in self.features.items():
+        for modality, file_name in self._features.items():
             matrix = open_matrix(self.source / file_name)
             if len(matrix) != item_count:
                 raise DataError(
                     f"{self.source / file_name}: expected {item_count} rows, row r for itemID r of "
-                    f"{self.interactions_file.name} (largest itemID {item_count - 1}), found "
+                    f"{self._interactions_file.name} (largest itemID {item_count - 1}), found "
                     f"{len(matrix)}. Take features and interactions from the same preparation."
                 )
             tokens = [str(item) for item in range(item_count)]
             source = f"{self.source.resolve().name}/{file_name}"
             write_features(folder, self.name, modality, matrix, tokens, source)
-        self.write_config(folder, dataset_config(list(self.features)))
+        self.write_config(folder, dataset_config(list(self._features)))
         notes = [*self._notes(), *value_notes(interactions)]
         unused = item_count - interactions["item_id"].nunique()
         if unused:
@@ -122,7 +181,7 @@ class MMRecConverter(Converter):
 
     def _notes(self) -> list[str]:
         found = {path.name for path in self.source.glob("*_feat.npy")}
-        others = sorted(found.difference(self.features.values()))
+        others = sorted(found.difference(self._features.values()))
         return [f"{name} is not among the features; name it with --feature" for name in others]
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
@@ -11,15 +10,129 @@ from pathlib import Path
 import pandas as pd
 
 from dataset_converters.interaction_converter import InteractionConverter
-from dataset_converters.interaction_table import read_interactions
-from dataset_converters.item_images import NamesByItem
-from dataset_converters.item_inputs import ItemInputs
-from dataset_converters.poster_ids import LINKS, POSTER_IDS, PosterIds
-from dataset_converters.preparation import Preparation
-from dataset_converters.raw_interactions import RawInteractions
+from dataset_converters.interactions import RawInteractions, read_interactions
+from dataset_converters.item_inputs import ItemInputs, NamesByItem
+from dataset_converters.options import group, option
 from recbole_margo.errors import DataError
 from recbole_margo.store.tables.columns import read_item_texts
 from recbole_margo.store.tables.delimited import DelimitedTable
+
+POSTER_IDS = ("auto", "movie", "tmdb", "imdb")
+OPTION = "--poster_ids"
+LINKS = "links.csv"
+COLUMNS = {"movie": "movieId", "tmdb": "tmdbId", "imdb": "imdbId"}
+# The second likeliest kind must leave so many times as many names unexplained, and this share.
+CLEARLY_MORE = 4
+CLEAR_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class PosterIds:
+    """What the names of posters mean.
+
+    Attributes:
+        choice: one of `POSTER_IDS`; `auto` takes the kind that explains the names best.
+        links: the file of ids, with the columns of `COLUMNS`; it need not exist for `movie`.
+    """
+
+    choice: str
+    links: Path
+
+    def names_by_movie(
+        self, names: Sequence[str], folder: Path
+    ) -> tuple[dict[str, list[str]], list[str]]:
+        """Say which names belong to each movie.
+
+        Args:
+            names: of the files, without their suffix.
+            folder: where they lie, for messages.
+
+        Returns:
+            movieId -> names, in the order of `names`; and notes on how they were understood.
+
+        Raises:
+            DataError: several kinds explain the names about equally well, none explains any, or
+                a kind is asked for that only a file of links can explain.
+        """
+        if not self.links.is_file():
+            return self._without_links(names)
+        movies_by = _movies_by_id(self.links)
+        counts = {
+            kind: sum(_plain(name, kind) in known for name in names)
+            for kind, known in movies_by.items()
+        }
+        kind = self._clearest(counts, len(names), folder) if self.choice == "auto" else self.choice
+        if not counts[kind]:
+            raise DataError(
+                f"{folder}: expected images named by {COLUMNS[kind]} of {self.links}, found "
+                f"{', '.join(map(repr, names[:3]))}, none of them there. Rename the images, or "
+                f"choose another {OPTION}."
+            )
+        found: dict[str, list[str]] = {}
+        for name in names:
+            for movie in movies_by[kind].get(_plain(name, kind), ()):
+                found.setdefault(movie, []).append(name)
+        note = (
+            f"{counts[kind]:,} of {len(names):,} names of posters are a {COLUMNS[kind]} of {LINKS}"
+        )
+        also = ", ".join(
+            f"{counts[other]:,} a {COLUMNS[other]}"
+            for other in COLUMNS
+            if other != kind and counts[other]
+        )
+        guessed = f"; guessed {OPTION} {kind}" if self.choice == "auto" else ""
+        return found, [f"{note}{f' (by chance also {also})' if also else ''}{guessed}"]
+
+    def _without_links(self, names: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
+        if self.choice in ("tmdb", "imdb"):
+            raise DataError(
+                f"{OPTION} {self.choice}: expected {self.links}, which says the movieId of every "
+                f"{COLUMNS[self.choice]}, found none. Take it from the same archive as the ratings."
+            )
+        notes = []
+        if self.choice == "auto":
+            notes = [
+                f"names of posters are taken for movieIds, unchecked: there is no {LINKS} to tell "
+                f"them from tmdbIds and imdbIds; {OPTION} movie says that they are"
+            ]
+        return {name: [name] for name in names}, notes
+
+    def _clearest(self, counts: Mapping[str, int], total: int, folder: Path) -> str:
+        first, second, _ = sorted(counts, key=lambda kind: -counts[kind])
+        missed, missed_by_second = total - counts[first], total - counts[second]
+        if missed_by_second <= max(CLEARLY_MORE * missed, CLEAR_SHARE * total):
+            covered = ", ".join(f"{count:,} a {COLUMNS[kind]}" for kind, count in counts.items())
+            raise DataError(
+                f"{folder}: expected images named by one kind of id, found that of {total:,} names "
+                f"{covered} of {self.links}, which does not tell the kinds apart. Say which it is "
+                f"with {OPTION} movie, tmdb or imdb."
+            )
+        return first
+
+
+def _movies_by_id(links: Path) -> dict[str, dict[str, list[str]]]:
+    """Return kind -> id -> movieIds; a few movies share their page at TMDB or IMDb."""
+    table = DelimitedTable(links, ",", header=True)
+    columns = list(COLUMNS.values())
+    table.check(columns, "Fetch it again: https://grouplens.org/datasets/movielens/")
+    rows = pd.concat(table.read(columns, "reading links"), ignore_index=True)
+    movies = [movie.strip() for movie in rows["movieId"]]
+    found: dict[str, dict[str, list[str]]] = {}
+    for kind, column in COLUMNS.items():
+        known: dict[str, list[str]] = {}
+        for value, movie in zip(rows[column], movies, strict=True):
+            # A data frame with gaps writes 862 as 862.0.
+            plain = _plain(value.strip().removesuffix(".0"), kind)
+            if plain:
+                known.setdefault(plain, []).append(movie)
+        found[kind] = known
+    return found
+
+
+def _plain(name: str, kind: str) -> str:
+    """Return an id as it is compared: tt0114709, 0114709 and 114709 are one id of IMDb."""
+    return name.removeprefix("tt").lstrip("0") if kind == "imdb" else name
+
 
 FETCH_AGAIN = "Fetch it again: https://grouplens.org/datasets/movielens/"
 # The columns of flags in u.item (README of ml-100k), after one that says that none is known.
@@ -75,77 +188,47 @@ LAYOUTS = (
 )
 
 
+@dataclass
 class MovieLensConverter(InteractionConverter):
     """Converts MovieLens; texts are titles, genres and, where there are some, tags."""
 
     command = "movielens"
     summary = "MovieLens 100k, 1M, 10M, 20M, 25M, 32M, latest: titles, genres, tags, posters"
-    images_option = "--posters"
 
-    def __init__(
-        self,
-        source: Path,
-        name: str,
-        preparation: Preparation | None = None,
-        inputs: ItemInputs | None = None,
-        poster_ids: str = "auto",
-    ) -> None:
+    inputs: ItemInputs = group(ItemInputs(), "items", images="--posters")
+    poster_ids: str | None = option(
+        "what the posters are named by; auto takes the column of links.csv that explains the "
+        "names, and says which (default: auto)",
+        None,
+        choices=POSTER_IDS,
+    )
+
+    def __post_init__(self) -> None:
         """Recognise the layout.
-
-        Args:
-            source: the unpacked folder.
-            name: name of the dataset to make.
-            preparation: filters and split.
-            inputs: posters, matrices and text features.
-            poster_ids: what the posters are named by, one of `POSTER_IDS`.
 
         Raises:
             DataError: the folder has the ratings of no layout, or lacks the movies, or the kind of
                 ids is none.
         """
-        super().__init__(source, name, preparation, inputs)
-        if poster_ids not in POSTER_IDS:
+        super().__post_init__()
+        if self.poster_ids is not None and self.poster_ids not in POSTER_IDS:
             raise DataError(
-                f"--poster_ids: expected one of {', '.join(POSTER_IDS)}, found {poster_ids!r}."
+                f"--poster_ids: expected one of {', '.join(POSTER_IDS)}, found {self.poster_ids!r}."
             )
-        self.poster_ids = PosterIds(poster_ids, source / LINKS)
-        layouts = [layout for layout in LAYOUTS if (source / layout.ratings).is_file()]
+        if self.poster_ids and self.inputs.images is None:
+            raise DataError("--poster_ids: expected --posters DIR with it, found none.")
+        layouts = [layout for layout in LAYOUTS if (self.source / layout.ratings).is_file()]
         if not layouts:
             raise DataError(
-                f"{source}: expected one of {', '.join(layout.ratings for layout in LAYOUTS)}, "
+                f"{self.source}: expected one of {', '.join(one.ratings for one in LAYOUTS)}, "
                 f"found none. Give the unpacked folder. {FETCH_AGAIN}"
             )
         self._layout = layouts[0]
-        if not (source / self._layout.movies).is_file():
+        if not (self.source / self._layout.movies).is_file():
             raise DataError(
-                f"{source}: expected {self._layout.movies} beside {self._layout.ratings}, found "
-                f"none. {FETCH_AGAIN}"
+                f"{self.source}: expected {self._layout.movies} beside {self._layout.ratings}, "
+                f"found none. {FETCH_AGAIN}"
             )
-
-    @classmethod
-    def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
-        """Add what the posters are named by."""
-        super().add_arguments(parser)
-        parser.add_argument(
-            "--poster_ids",
-            "--poster-ids",
-            choices=POSTER_IDS,
-            help="what the posters are named by; auto takes the column of links.csv that explains "
-            "the names, and says which (default: auto)",
-        )
-
-    @classmethod
-    def from_arguments(cls, arguments: argparse.Namespace) -> MovieLensConverter:
-        """Return the converter that a parsed command line describes."""
-        if arguments.poster_ids and arguments.images is None:
-            raise DataError("--poster_ids: expected --posters DIR with it, found none.")
-        return cls(
-            arguments.source,
-            arguments.name,
-            Preparation.from_arguments(arguments),
-            ItemInputs.from_arguments(arguments),
-            arguments.poster_ids or "auto",
-        )
 
     def read_interactions(self) -> RawInteractions:
         """Read the ratings."""
@@ -177,7 +260,7 @@ class MovieLensConverter(InteractionConverter):
 
     def names_by_item(self) -> NamesByItem:
         """Return what tells movies by the names of their posters."""
-        return self.poster_ids.names_by_movie
+        return PosterIds(self.poster_ids or "auto", self.source / LINKS).names_by_movie
 
     def _tags(self, layout: _Layout) -> pd.Series:
         """Return the distinct tags of every movie, those that most users gave it first."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 from dataclasses import dataclass
 
@@ -10,33 +9,153 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dataset_converters.k_core import k_core
-from dataset_converters.raw_interactions import RawInteractions
-from dataset_converters.splits import SPLIT_RULES, TIME_RULES, split_labels
+from dataset_converters.interactions import RawInteractions
+from dataset_converters.options import option
 from recbole_margo.errors import DataError
 from recbole_margo.store.dataset_files import SPLITS
+
+
+def k_core(
+    users: NDArray[np.integer], items: NDArray[np.integer], minimum: int
+) -> NDArray[np.bool_]:
+    """Find the interactions in which every user and every item has at least `minimum`.
+
+    Users and items below the minimum are removed together, again and again, until nothing changes.
+    The result is the largest such set; it does not depend on the order of removal.
+
+    Args:
+        users: [E] the user of every interaction, as numbers from 0 without large gaps.
+        items: [E] its item, likewise.
+        minimum: the fewest interactions that a user or an item may have.
+
+    Returns:
+        [E] True where the interaction is in the core.
+    """
+    core = np.zeros(len(users), dtype=bool)
+    kept = np.arange(len(users))
+    while len(kept):
+        enough = np.bincount(users)[users] >= minimum
+        enough &= np.bincount(items)[items] >= minimum
+        if enough.all():
+            break
+        kept, users, items = kept[enough], users[enough], items[enough]
+    core[kept] = True
+    return core
+
+
+SPLIT_RULES = {
+    "random": "a fifth of each user's interactions, drawn at random, is held out (as published)",
+    "time": "the latest fifth of each user's interactions is held out",
+    "leave-one-out": "each user's latest interaction is the test, the one before the validation",
+    "global-time": "the first 80 % of all time is training, the next 10 % validation",
+}
+TIME_RULES = frozenset(SPLIT_RULES) - {"random"}
+TRAIN, VALID, TEST = range(3)
+# A user below this has nothing to spare: one interaction each for training, validation and test.
+FEWEST_TO_SPLIT = 3
+
+
+def split_labels(
+    users: NDArray[np.integer], timestamps: NDArray[np.number] | None, rule: str, seed: int
+) -> NDArray[np.int8]:
+    r"""Assign every interaction to training (0), validation (1) or test (2).
+
+    A user with n < 10 interactions gives 1 to validation and 1 to test; a user with n >= 10 gives
+    \lfloor n / 5 \rfloor, of which \lfloor half \rfloor go to validation and the rest to test. A
+    user with fewer than 3 keeps all of them in training.
+
+    Args:
+        users: [E] the user of every interaction, as numbers.
+        timestamps: [E] its time; not needed by the rule `random`. Equal times keep the row order.
+        rule: one of `SPLIT_RULES`.
+        seed: of the draw; only the rule `random` uses it.
+
+    Returns:
+        [E] the labels.
+
+    Raises:
+        ValueError: the rule is unknown, or needs timestamps that are not given.
+    """
+    if rule not in SPLIT_RULES:
+        raise ValueError(f"expected one of {list(SPLIT_RULES)}, found {rule!r}.")
+    if rule == "random":
+        order = np.random.default_rng(seed).permutation(len(users))
+        return _by_user(users, order, leave_one_out=False)
+    if timestamps is None:
+        raise ValueError(f"the rule {rule!r} needs timestamps.")
+    if rule == "global-time":
+        return _by_global_time(timestamps)
+    order = np.argsort(timestamps, kind="stable")
+    return _by_user(users, order, leave_one_out=rule == "leave-one-out")
+
+
+def held_out_counts(
+    counts: NDArray[np.integer],
+) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+    """Return how many of n interactions of a user go to validation and to test.
+
+    Args:
+        counts: [U] interactions of every user.
+
+    Returns:
+        Two arrays [U]: those for validation, those for test.
+    """
+    held = np.where(counts < 10, 2, counts // 5)
+    held = np.where(counts < FEWEST_TO_SPLIT, 0, held)
+    return held // 2, held - held // 2
+
+
+def _by_user(
+    users: NDArray[np.integer], order: NDArray[np.integer], leave_one_out: bool
+) -> NDArray[np.int8]:
+    """Label the last interactions of every user, where `order` [E] lists all from first to last."""
+    order = order[np.argsort(users[order], kind="stable")]
+    _, starts, counts = np.unique(users[order], return_index=True, return_counts=True)
+    valid, test = held_out_counts(np.minimum(counts, FEWEST_TO_SPLIT) if leave_one_out else counts)
+    # 1 for the last interaction of its user, 2 for the one before, ...
+    from_end = np.repeat(starts + counts, counts) - np.arange(len(order))
+    labels = np.full(len(order), TRAIN, dtype=np.int8)
+    labels[order[from_end <= np.repeat(valid + test, counts)]] = VALID
+    labels[order[from_end <= np.repeat(test, counts)]] = TEST
+    return labels
+
+
+def _by_global_time(timestamps: NDArray[np.number]) -> NDArray[np.int8]:
+    """Cut all time at its quantiles .8 and .9; interactions of one moment stay together."""
+    end_of_train, end_of_valid = np.quantile(timestamps, [0.8, 0.9])
+    labels = np.full(len(timestamps), TRAIN, dtype=np.int8)
+    labels[timestamps > end_of_train] = VALID
+    labels[timestamps > end_of_valid] = TEST
+    return labels
+
 
 REPEATS = ("first", "last", "all")
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """How interactions are filtered and split, in this order.
+    """How interactions are filtered and split, in the order of the fields."""
 
-    Attributes:
-        min_rating: drop rows with a lower rating; None makes every rating a positive.
-        repeats: of several interactions of one user with one item, keep the `first` or the `last`
-            row, or `all` that differ in time.
-        k_core: drop users and items with fewer interactions, again and again; 1 drops none.
-        split: one of `SPLIT_RULES`.
-        seed: of the split `random`.
-    """
-
-    min_rating: float | None = None
-    repeats: str = "first"
-    k_core: int = 1
-    split: str = "random"
-    seed: int = 999
+    min_rating: float | None = option(
+        "drop interactions with a lower rating (default: every rating is a positive)",
+        None,
+        metavar="RATING",
+    )
+    repeats: str = option(
+        "of several interactions of one user with one item keep the first row, the last, or all "
+        "that differ in time",
+        "first",
+        choices=REPEATS,
+    )
+    k_core: int = option(
+        "drop users and items with fewer than K interactions, until none is left", 1, metavar="K"
+    )
+    split: str = option(
+        "; ".join(f"{rule}: {text}" for rule, text in SPLIT_RULES.items()),
+        "random",
+        choices=SPLIT_RULES,
+    )
+    seed: int = option("seed of the split 'random'", 999, metavar="SEED")
 
     def __post_init__(self) -> None:
         """Refuse what no data could satisfy.
@@ -50,58 +169,6 @@ class Preparation:
             raise DataError(f"--k-core: expected 1 (drops none) or more, found {self.k_core}.")
         if self.seed < 0:
             raise DataError(f"--seed: expected 0 or more, found {self.seed}.")
-
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Add an option for each attribute, with the values of this object as defaults."""
-        group = parser.add_argument_group("interactions")
-        group.add_argument(
-            "--min-rating",
-            type=float,
-            default=self.min_rating,
-            metavar="RATING",
-            help="drop interactions with a lower rating (default: every rating is a positive)",
-        )
-        group.add_argument(
-            "--repeats",
-            choices=REPEATS,
-            default=self.repeats,
-            help="of several interactions of one user with one item keep the first row, the last, "
-            f"or all that differ in time (default: {self.repeats})",
-        )
-        group.add_argument(
-            "--k-core",
-            type=int,
-            default=self.k_core,
-            metavar="K",
-            help="drop users and items with fewer than K interactions, until none is left "
-            f"(default: {self.k_core})",
-        )
-        group.add_argument(
-            "--split",
-            choices=SPLIT_RULES,
-            default=self.split,
-            help="; ".join(f"{rule}: {text}" for rule, text in SPLIT_RULES.items()).replace(
-                "%", "%%"
-            )
-            + f" (default: {self.split})",
-        )
-        group.add_argument(
-            "--seed",
-            type=int,
-            default=self.seed,
-            help=f"seed of the split 'random' (default: {self.seed})",
-        )
-
-    @classmethod
-    def from_arguments(cls, arguments: argparse.Namespace) -> Preparation:
-        """Return what a parsed command line asks for."""
-        return cls(
-            arguments.min_rating,
-            arguments.repeats,
-            arguments.k_core,
-            arguments.split,
-            arguments.seed,
-        )
 
     def apply(self, raw: RawInteractions, where: str) -> dict[str, pd.DataFrame]:
         """Filter interactions in place, count what is dropped, and split the rest.

@@ -9,8 +9,8 @@ from recbole_margo.store.dataset_files import read_item_lines
 __all__ = ["read_item_lines"]
 
 warnings.warn(
-    "dataset_converters.text_table moves away with the next release: import read_item_lines from "
-    " recbole_margo.store.dataset_files",
+    "dataset_converters.text_table goes away with the next release: import read_item_lines from "
+    "recbole_margo.store.dataset_files",
     DeprecationWarning,
     stacklevel=2,
 )

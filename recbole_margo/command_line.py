@@ -9,7 +9,7 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -28,8 +28,30 @@ ERRORS_OF_PATHS = (
 )
 
 
+# Spellings of earlier versions, which the help no longer shows; so is a dash for an underscore.
+OTHER_SPELLINGS = {"--output": "--output_dir"}
+
+
 class CommandParser(argparse.ArgumentParser):
-    """A parser that says what is wrong in one line, as all other errors are said."""
+    """A parser that says what is wrong in one line, and knows the spellings of earlier versions."""
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse words, each option in today's spelling or another one."""
+        words = list(sys.argv[1:] if args is None else args)
+        end = words.index("--") if "--" in words else len(words)
+        words[:end] = map(self._respelled, words[:end])
+        parsed: tuple[argparse.Namespace, list[str]] = super().parse_known_args(words, namespace)
+        return parsed
+
+    def _respelled(self, word: str) -> str:
+        name, equals, value = word.partition("=")
+        if not name.startswith("--") or name in self._option_string_actions:
+            return word
+        plain = f"--{name[2:].replace('-', '_')}"
+        plain = OTHER_SPELLINGS.get(plain, plain)
+        return f"{plain}{equals}{value}" if plain in self._option_string_actions else word
 
     def error(self, message: str) -> NoReturn:
         """Raise a `ConfigError` in place of printing the usage and leaving.

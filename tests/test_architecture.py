@@ -20,8 +20,8 @@ LAYERS = (
     "errors",
     "optional",
     "store",
-    "dataset_converters",
     "command_line",
+    "dataset_converters",
     "yaml_loader",
     "output_folder",
     "defaults",
@@ -65,7 +65,7 @@ LATE_IMPORTS = {
     ("recbole_dropin", "model"),
 }
 # What the converters stand on, without torch and RecBole; nothing of the core stands on them.
-UNDER_CONVERTERS = {"errors", "optional", "store"}
+UNDER_CONVERTERS = {"errors", "optional", "store", "command_line"}
 FORBIDDEN = {"torch_sparse", "torch_scatter", "torch_geometric", "ray", "thop"}
 FILE_LINES, FUNCTION_LINES = 400, 60
 # compat.py knows versions, and what it hands RecBole's tuning to.

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from dataset_converters import amazon_reviews
 from dataset_converters.__main__ import main
-from dataset_converters.amazon import AmazonConverter
-from dataset_converters.amazon_images import DIMENSION
+from dataset_converters.amazon import DIMENSION, AmazonConverter
 from dataset_converters.preparation import Preparation
 from recbole_margo.errors import DataError
 from recbole_margo.store.dataset_files import read_item_lines

@@ -15,7 +15,6 @@ import pytest
 from mmrec_source import write_source
 
 from dataset_converters import export as export_command
-from dataset_converters import mmrec_export
 from dataset_converters.__main__ import main
 from dataset_converters.mmrec import MMRecConverter
 from recbole_margo.errors import DataError
@@ -193,7 +192,7 @@ def test_blocks_make_the_file_that_numpy_would_write(tmp_path: Path) -> None:
 
 
 def test_no_matrix_is_written_through_a_memory_map() -> None:
-    folders = [Path(module.__file__).parent for module in (mmrec_export, writing)]
+    folders = [Path(module.__file__).parent for module in (export_command, writing)]
     sources = [path for folder in folders for path in folder.rglob("*.py")]
     assert len(sources) > 20
     assert [path.name for path in sources if "open_memmap" in path.read_text("utf-8")] == []

@@ -7,9 +7,8 @@ import pandas as pd
 import pytest
 from mmrec_source import ITEM_COUNT, text_features, write_inter, write_source
 
-from dataset_converters.export import main
+from dataset_converters.export import MMRecExport, main
 from dataset_converters.mmrec import MMRecConverter
-from dataset_converters.mmrec_export import MMRecExport
 from recbole_margo.errors import DataError
 from recbole_margo.store.dataset_files import write_splits
 from recbole_margo.store.feature_files import write_features

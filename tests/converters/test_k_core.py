@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataset_converters.k_core import k_core
+from dataset_converters.preparation import k_core
 
 edges = st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), max_size=70)
 

@@ -16,7 +16,7 @@ from mmrec_source import (
     write_source,
 )
 
-from dataset_converters.conversion_report import ConversionReport
+from dataset_converters.base import ConversionReport
 from dataset_converters.mmrec import MMRecConverter
 from recbole_margo.errors import DataError
 from recbole_margo.store.manifest import FeatureManifest

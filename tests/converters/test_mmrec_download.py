@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from mmrec_source import ITEM_COUNT, write_source
 
-from dataset_converters import public_files
+from dataset_converters import downloads
 from dataset_converters.__main__ import main
-from dataset_converters.mmrec_downloads import URLS, mmrec_files
+from dataset_converters.downloads import URLS, mmrec_files
 from recbole_margo.errors import DataError
 
 gdown = pytest.importorskip("gdown")
@@ -67,7 +67,7 @@ class _Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(public_files, "RETRIES", 0)
+    monkeypatch.setattr(downloads, "RETRIES", 0)
     source = write_source(tmp_path / "published")
     (source / "toy.inter").rename(source / "baby.inter")
     # Larger than the blocks in which gdown writes.
@@ -137,7 +137,7 @@ def test_an_interrupted_download_goes_on_where_it_was(
 def test_a_break_is_mended_without_a_second_command(
     server: FileServer, raw: Path, lock: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(public_files, "RETRIES", 1)
+    monkeypatch.setattr(downloads, "RETRIES", 1)
     monkeypatch.setattr("random.uniform", lambda low, high: 0.0)
     server.cut["/baby/image_feat.npy"] = CUT
     mmrec_files("baby", server.url).fetch(raw, lock)

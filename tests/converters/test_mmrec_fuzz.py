@@ -13,10 +13,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from mmrec_source import COLUMNS, ROWS, write_source
 
-from dataset_converters.download_lock import DownloadLock
-from dataset_converters.mmrec import MMRecConverter, read_interactions
-from dataset_converters.mmrec_export import MMRecExport
-from dataset_converters.tab_separated import read_tab_separated
+from dataset_converters.downloads import DownloadLock
+from dataset_converters.export import MMRecExport
+from dataset_converters.mmrec import MMRecConverter, read_interactions, read_tab_separated
 from recbole_margo.errors import DataError
 from recbole_margo.store.dataset_files import SPLITS, write_splits
 from recbole_margo.store.feature_files import write_features

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dataset_converters.keyed_matrix import read_keyed_matrix
+from dataset_converters.item_inputs import read_keyed_matrix
 from recbole_margo.data.reduction import ReducedFeatures
 from recbole_margo.encode.encoding_cache import EncodingCache
 from recbole_margo.errors import CheckpointError, DataError

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dataset_converters.keyed_matrix import read_keyed_matrix
+from dataset_converters.item_inputs import read_keyed_matrix
 from recbole_margo.errors import DataError
 from recbole_margo.store.tables import parquet
 from recbole_margo.store.tables.parquet import ParquetTable

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataset_converters.k_core import k_core
-from dataset_converters.splits import (
+from dataset_converters.preparation import (
     SPLIT_RULES,
     TEST,
     TRAIN,
     VALID,
     held_out_counts,
+    k_core,
     split_labels,
 )
 

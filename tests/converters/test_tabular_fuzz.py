@@ -13,8 +13,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from dataset_converters.item_inputs import ItemInputs
-from dataset_converters.keyed_matrix import read_keyed_matrix
+from dataset_converters.item_inputs import ItemInputs, read_keyed_matrix
 from dataset_converters.tabular import TabularConverter
 from recbole_margo.errors import DataError
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dataset_converters.download_lock import DownloadLock
+from dataset_converters.downloads import DownloadLock
 from recbole_margo.store.feature_files import write_features
 from recbole_margo.store.file_lock import FolderInUseError, locked
 from recbole_margo.store.manifest import FeatureManifest

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dataset_converters.download_lock import DownloadLock
+from dataset_converters.downloads import DownloadLock
 from recbole_margo.errors import CheckpointError, DataError
 from recbole_margo.store.manifest import FeatureManifest
 from recbole_margo.store.reading import JSON_BYTES, read_json

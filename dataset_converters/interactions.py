@@ -1,17 +1,74 @@
-"""Reads interactions from any table."""
+"""Interactions as a source gives them, before anything is dropped or split, read from any table."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dataset_converters.raw_interactions import RawInteractions
+from dataset_converters.options import option
 from recbole_margo.errors import DataError
 from recbole_margo.store.tables.columns import INTERACTION_NAMES, guess_column
-from recbole_margo.store.tables.table_file import MISSING, TableFile, TokenCodes
+from recbole_margo.store.tables.table_file import MISSING, TableFile, TokenCodes, clean_ids
+
+
+@dataclass
+class RawInteractions:
+    """A table of interactions whose users and items are numbers.
+
+    Attributes:
+        table: columns user_id and item_id (numbers that stand for tokens) and, if the source has
+            them, rating and timestamp.
+        users: token by number.
+        items: token by number.
+        rows_read: rows of the source.
+        dropped: reason -> rows of the source that are not in `table`.
+        notes: what the reader had to guess.
+    """
+
+    table: pd.DataFrame
+    users: list[str]
+    items: list[str]
+    rows_read: int
+    dropped: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def clean_ids(self, where: dict[str, str]) -> None:
+        """Apply `clean_ids` to users and items, and number them again where two became one.
+
+        Args:
+            where: user_id and item_id -> file and column, for messages.
+        """
+        for column, tokens in (("user_id", self.users), ("item_id", self.items)):
+            cleaned = clean_ids(tokens, where[column])
+            codes, unique = pd.factorize(np.array(cleaned, dtype=object))
+            changed = [
+                token for token, clean in zip(tokens, cleaned, strict=True) if token != clean
+            ]
+            if changed:
+                self.notes.append(
+                    f"{len(changed):,} ids of {column} are written with a fraction of zero, such "
+                    f"as {changed[0]}, and are read without it; {len(tokens) - len(unique):,} of "
+                    "them are the same as another id"
+                )
+            self.table[column] = codes[self.table[column].to_numpy()]
+            tokens[:] = unique
+
+    def item_tokens(self) -> list[str]:
+        """Return the items of the table, in the order of their first appearance."""
+        return [self.items[code] for code in self.table["item_id"].unique()]
+
+    def with_tokens(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Return rows of the table with tokens in the place of numbers."""
+        decoded: pd.DataFrame = table.assign(
+            user_id=np.array(self.users, dtype=object)[table["user_id"]],
+            item_id=np.array(self.items, dtype=object)[table["item_id"]],
+        )
+        return decoded
+
 
 OPTIONS = {
     "user_id": "--user",
@@ -19,6 +76,18 @@ OPTIONS = {
     "rating": "--rating",
     "timestamp": "--timestamp",
 }
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a table of interactions; None: guessed."""
+
+    user_id: str | None = option("of the user", None, flag="--user", metavar="COLUMN")
+    item_id: str | None = option("of the item", None, flag="--item", metavar="COLUMN")
+    rating: str | None = option("of the rating", None, metavar="COLUMN")
+    timestamp: str | None = option("of the timestamp", None, metavar="COLUMN")
+
+
 REQUIRED = ("user_id", "item_id")
 # Above this, a number is no rating: it counts seconds since 1970.
 LARGEST_RATING = 1e6
@@ -44,25 +113,25 @@ def choose_columns(
     """
     chosen: dict[str, str] = {}
     guesses: list[str] = []
-    for field, option in OPTIONS.items():
-        column = given.get(field)
+    for name, flag in OPTIONS.items():
+        column = given.get(name)
         if column is not None:
-            table.check([column], f"Name another with {option}.")
-            chosen[field] = column
+            table.check([column], f"Name another with {flag}.")
+            chosen[name] = column
             continue
-        free = [name for name in table.columns if name not in {*given.values(), *chosen.values()}]
-        guess = guess_column(free, INTERACTION_NAMES[field]) or _by_position(table, field)
-        if guess is None and field in REQUIRED:
+        free = [one for one in table.columns if one not in {*given.values(), *chosen.values()}]
+        guess = guess_column(free, INTERACTION_NAMES[name]) or _by_position(table, name)
+        if guess is None and name in REQUIRED:
             raise DataError(
-                f"{table.path}: expected a column of {field.removesuffix('_id')}s, found "
+                f"{table.path}: expected a column of {name.removesuffix('_id')}s, found "
                 f"{', '.join(map(repr, table.columns))} ({table.description}), none with a name "
-                f"that says so. Name it with {option}; --no-header and --separator change how the "
+                f"that says so. Name it with {flag}; --no-header and --separator change how the "
                 "file is read."
             )
         if guess is not None:
-            table.check([guess], f"Name another with {option}.")
-            chosen[field] = guess
-            guesses.append(f"{option} {guess}")
+            table.check([guess], f"Name another with {flag}.")
+            chosen[name] = guess
+            guesses.append(f"{flag} {guess}")
     if chosen["user_id"] == chosen["item_id"]:
         raise DataError(
             f"{table.path}: expected users and items in two columns, found {chosen['user_id']!r} "
@@ -84,19 +153,19 @@ def read_interactions(table: TableFile, columns: Mapping[str, str]) -> RawIntera
     Raises:
         DataError: a rating or a time is neither empty nor a number or date, or an id is not one.
     """
-    codes = {field: TokenCodes() for field in REQUIRED}
+    codes = {name: TokenCodes() for name in REQUIRED}
     pieces: list[pd.DataFrame] = []
     rows_read = 0
     for chunk in table.read(list(dict.fromkeys(columns.values())), "reading interactions"):
         rows_read += len(chunk)
         piece = pd.DataFrame(index=chunk.index)
-        for field, column in columns.items():
-            if field in codes:
+        for name, column in columns.items():
+            if name in codes:
                 table.check_ids(chunk[column])
-                piece[field] = codes[field].encode(chunk[column])
+                piece[name] = codes[name].encode(chunk[column])
             else:
-                read = to_numbers if field == "rating" else to_seconds
-                piece[field] = read(chunk[column], table)
+                read = to_numbers if name == "rating" else to_seconds
+                piece[name] = read(chunk[column], table)
         pieces.append(piece[(piece["user_id"] >= 0) & (piece["item_id"] >= 0)])
     if not rows_read:
         raise DataError(f"{table.path}: expected interactions, found a header only.")
@@ -117,7 +186,7 @@ def read_interactions(table: TableFile, columns: Mapping[str, str]) -> RawIntera
         {"no user or no item": dropped} if dropped else {},
         table.notes(),
     )
-    raw.clean_ids({field: f"{table.path}, column {columns[field]!r}" for field in REQUIRED})
+    raw.clean_ids({name: f"{table.path}, column {columns[name]!r}" for name in REQUIRED})
     return raw
 
 
@@ -194,3 +263,39 @@ def _whole_if_possible(numbers: pd.Series) -> pd.Series:
     # Beyond 2^53 a float is no longer the number that was read.
     is_whole = (numbers.abs() < 2**53).all() and (numbers == np.floor(numbers)).all()
     return numbers.astype(np.int64) if is_whole else numbers
+
+
+# Times since 1970 between 1973 and 5138, by their unit.
+UNITS = {
+    "seconds": (1e8, 1e11),
+    "milliseconds": (1e11, 1e14),
+    "microseconds": (1e14, 1e17),
+    "nanoseconds": (1e17, 1e20),
+}
+
+
+def value_notes(table: pd.DataFrame) -> list[str]:
+    """Return notes on ratings and times that are missing, and on times of several units.
+
+    Args:
+        table: interactions, perhaps with the columns rating and timestamp.
+    """
+    notes = []
+    for column in ("rating", "timestamp"):
+        absent = int(table[column].isna().sum()) if column in table else 0
+        if absent:
+            notes.append(f"{absent:,} interactions have no {column} (empty, NaN or the like)")
+    if "timestamp" not in table:
+        return notes
+    sizes = np.abs(table["timestamp"].to_numpy(dtype=float))
+    counts = {
+        unit: int(((sizes >= low) & (sizes < high)).sum()) for unit, (low, high) in UNITS.items()
+    }
+    found = {unit: count for unit, count in counts.items() if count}
+    if len(found) > 1:
+        listed = ", ".join(f"{count:,} like {unit}" for unit, count in found.items())
+        notes.append(
+            f"times of several units: {listed}; they are kept as they are, so that an order or a "
+            "split by time is wrong. Bring them to one unit"
+        )
+    return notes
