@@ -59,7 +59,7 @@ def main() -> None:
             with gzip.open(Path(folder) / "Electronics.json.gz", "wt", compresslevel=1) as file:
                 for review in reviews(rows):
                     size += file.write(json.dumps(review) + "\n")
-            options = ["amazon", "--source", folder, "--name", "electronics", "--dry-run"]
+            options = ["amazon", "--source", folder, "--name", "electronics", "--dry_run"]
             start = time.perf_counter()
             child = subprocess.run(  # noqa: S603 - our own command
                 [sys.executable, "-c", CHILD, *options], check=True, capture_output=True, text=True

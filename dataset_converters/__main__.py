@@ -27,10 +27,6 @@ def main(
 ) -> int:
     """Run one converter and print its report.
 
-    Args:
-        arguments: the command line without the program's name; None takes that of the process.
-        program: what the help calls the command.
-
     Returns:
         The exit status: 0 when the dataset is in place, 2 when it cannot be put there.
     """

@@ -36,17 +36,9 @@ def extract_image_features(
 ) -> tuple[NDArray[Any], list[str]]:
     """Copy the vectors of wanted items from the file into a matrix on disk, record by record.
 
-    Args:
-        path: records of 10 bytes of ASIN and 4,096 little-endian float32; plain or gzip.
-        items: the items that are wanted.
-        target: the file of float32 to make.
-
     Returns:
         The matrix [rows, 4096], memory-mapped, and the item of every row. An item without an
         image has no row.
-
-    Raises:
-        DataError: the file ends within a record, is not of records, or has none of the items.
     """
     missing = set(items)
     found: list[str] = []
@@ -97,9 +89,6 @@ def read_metadata(path: Path, items: Sequence[str]) -> pd.DataFrame:
     Returns:
         The columns title, brand, category (its first path) and description by item, in the order
         of `items`, without items that have no text. Of several lines of a product the first counts.
-
-    Raises:
-        DataError: the file is missing or damaged, or describes none of the items.
     """
     wanted = {item.encode() for item in items}
     found: dict[str, tuple[str, ...]] = {}

@@ -6,7 +6,6 @@ as `<name>.itememb`, named by `additional_feat_suffix` and `preload_weight`.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,31 +14,33 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dataset_converters.options import add_options, from_options, option
+from recbole_margo.command_line import CommandParser, run_command
 from recbole_margo.errors import DataError
 from recbole_margo.store.feature_files import write_features
 from recbole_margo.store.reading import lines, reading, text_of
-from recbole_margo.store.writing import disk_error
+from recbole_margo.store.writing import disk_errors
 
 TYPES = ("float_seq", "float")
 
 
 @dataclass(frozen=True)
 class AtomicVectors:
-    """Vectors of items in one of RecBole's atomic files.
+    """Vectors of items in one of RecBole's atomic files."""
 
-    Args:
-        path: the file.
-        field: name of the `float_seq` (or `float`) column that holds the vectors.
-        item_field: name of the `token` column of items; none: the only `token` column there is.
-        field_separator: between columns, as RecBole's key of this name.
-        seq_separator: between the numbers of a vector, as RecBole's key of this name.
-    """
+    dataset: str = option("name of the dataset", metavar="NAME")
+    modality: str = option("name of the modality, such as image", metavar="NAME")
+    field: str = option("the float_seq (or float) column of the vectors", metavar="COLUMN")
+    data_path: Path = option("folder of datasets", Path("dataset"), metavar="DIR")
+    suffix: str = option("ending of the file, such as itememb", "item")
+    item_field: str | None = option("the token column of items (default: the only one)", None)
+    field_separator: str = option("between columns (default: tab)", "\t")
+    seq_separator: str = option("between numbers (default: space)", " ")
 
-    path: Path
-    field: str
-    item_field: str | None = None
-    field_separator: str = "\t"
-    seq_separator: str = " "
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.data_path / self.dataset / f"{self.dataset}.{self.suffix}"
 
     def read(self) -> tuple[NDArray[np.float32], list[str]]:
         """Read the vectors.
@@ -90,7 +91,7 @@ class AtomicVectors:
             item_field = of_tokens[0]
         if item_field is None and "item_id" in of_tokens:
             item_field = "item_id"
-        for option, name, found, kind in (
+        for flag, name, found, kind in (
             ("--item_field", item_field, of_tokens, "token"),
             ("--field", self.field, of_vectors, " or ".join(TYPES)),
         ):
@@ -98,7 +99,7 @@ class AtomicVectors:
                 raise DataError(
                     f"{self.path}, line 1: expected a column {name or 'of items'}:{kind}, found "
                     f"{', '.join(header)[:200]}. Name one of {', '.join(found) or 'none'} with "
-                    f"{option}."
+                    f"{flag}."
                 )
         return names.index(item_field), names.index(self.field)
 
@@ -131,50 +132,25 @@ def main(
     arguments: Sequence[str] | None = None,
     program: str = "python -m dataset_converters.atomic_features",
 ) -> int:
-    """Write the vectors of one of RecBole's files as a modality of its dataset.
+    """Write the vectors of one of RecBole's files as a modality of its dataset."""
 
-    Args:
-        arguments: the command line without the program's name; None takes that of the process.
-        program: what the help calls the command.
+    def command() -> int:
+        parser = CommandParser(program, description=__doc__)
+        add_options(parser, AtomicVectors)
+        vectors = from_options(AtomicVectors, parser.parse_args(arguments))
+        folder, source = vectors.path.parent, f"{vectors.path.name}, field {vectors.field}"
+        with disk_errors(folder):
+            matrix, tokens = vectors.read()
+            entry = write_features(
+                folder, vectors.dataset, vectors.modality, matrix, tokens, source
+            )
+        sys.stdout.write(
+            f"{vectors.modality}: {entry.rows} items with {entry.dim} columns from {source}, "
+            f"written to {folder / entry.file}\n"
+        )
+        return 0
 
-    Returns:
-        The exit status: 0 when the features are in place, 2 when they cannot be put there.
-    """
-    parser = argparse.ArgumentParser(program, description=__doc__)
-    parser.add_argument("--dataset", required=True, metavar="NAME", help="name of the dataset")
-    parser.add_argument(
-        "--data_path",
-        type=Path,
-        default=Path("dataset"),
-        metavar="DIR",
-        help="folder of datasets",
-    )
-    parser.add_argument("--modality", required=True, help="name of the modality, such as image")
-    parser.add_argument("--field", required=True, help="the float_seq column of the vectors")
-    parser.add_argument(
-        "--suffix", default="item", help="ending of the file, such as itememb (default: item)"
-    )
-    parser.add_argument("--item_field", help="the token column of items (default: the only one)")
-    parser.add_argument("--field_separator", default="\t", help="between columns (default: tab)")
-    parser.add_argument("--seq_separator", default=" ", help="between numbers (default: space)")
-    given = parser.parse_args(arguments)
-    folder = given.data_path / given.dataset
-    path = folder / f"{given.dataset}.{given.suffix}"
-    try:
-        matrix, tokens = AtomicVectors(
-            path, given.field, given.item_field, given.field_separator, given.seq_separator
-        ).read()
-        source = f"{path.name}, field {given.field}"
-        entry = write_features(folder, given.dataset, given.modality, matrix, tokens, source)
-    except (DataError, OSError) as error:
-        said = disk_error(error, folder) if isinstance(error, OSError) else error
-        sys.stderr.write(f"error: {' '.join(str(said).split())}\n")
-        return 2
-    sys.stdout.write(
-        f"{given.modality}: {entry.rows} items with {entry.dim} columns from {source}, written to "
-        f"{folder / entry.file}\n"
-    )
-    return 0
+    return run_command(command)
 
 
 if __name__ == "__main__":

@@ -58,18 +58,7 @@ class ConversionReport:
         notes: Sequence[str],
         dropped: Mapping[str, int] | None = None,
     ) -> ConversionReport:
-        """Count what lies in a dataset's folder.
-
-        Args:
-            folder: the folder with the `.inter` files of every split and the features.
-            dataset: name of the dataset.
-            rows_read: interactions in the source.
-            notes: what else the user should know.
-            dropped: reason -> interactions of the source that were not written.
-
-        Returns:
-            The report.
-        """
+        """Count what lies in a dataset's folder."""
         splits = read_splits(folder, dataset)
         together = pd.concat(splits.values(), ignore_index=True)
         items = set(together["item_id"])
@@ -185,27 +174,13 @@ class Converter(ABC):
 
         Args:
             folder: an empty folder; it becomes the dataset's folder when this returns.
-
-        Returns:
-            The report of what was written.
-
-        Raises:
-            DataError: the source is not as expected.
         """
 
     def run(self, output: Path, overwrite: bool = False) -> tuple[ConversionReport, bool]:
         """Convert, and put the result in place only when it is whole.
 
-        Args:
-            output: the folder of all datasets; the result is `output / name`.
-            overwrite: replace a dataset of this name that has other content.
-
         Returns:
             The report, and whether anything changed: converting the same source again does not.
-
-        Raises:
-            DataError: the source is not as expected, the dataset exists with other content, or the
-                disk is full.
         """
         target = output / self.name
         with disk_errors(target):
@@ -225,14 +200,7 @@ class Converter(ABC):
             shutil.rmtree(building, ignore_errors=True)
 
     def preview(self) -> ConversionReport:
-        """Convert into a folder that is thrown away.
-
-        Returns:
-            The report that `run` would give.
-
-        Raises:
-            DataError: the source is not as expected.
-        """
+        """Convert into a folder that is thrown away."""
         with (
             disk_errors(Path(tempfile.gettempdir()) / self.name),
             tempfile.TemporaryDirectory() as folder,
@@ -264,11 +232,11 @@ class Converter(ABC):
                 f"{target}: expected no dataset of this name, found one with other content. Choose "
                 "another --name, or give --overwrite to replace the folder and everything in it."
             )
-        # A mistyped --output must not cost somebody a folder that never was a dataset.
+        # A mistyped --output_dir must not cost somebody a folder that never was a dataset.
         if not any(target.glob(f"{self.name}.*")):
             raise DataError(
                 f"{target}: expected a dataset to overwrite, found no file named {self.name}.*. "
-                "Choose another --output or --name."
+                "Choose another --output_dir or --name."
             )
         old = temporary_sibling(target)
         target.rename(old)

@@ -35,17 +35,7 @@ class DownloadLock:
 
     @classmethod
     def read(cls, path: Path) -> DownloadLock:
-        """Read a lock; where there is none yet, nothing is pinned.
-
-        Args:
-            path: the file.
-
-        Returns:
-            The lock.
-
-        Raises:
-            DataError: the file is not a lock.
-        """
+        """Read a lock; where there is none yet, nothing is pinned."""
         if not path.exists():
             return cls(path)
         try:
@@ -68,11 +58,6 @@ class DownloadLock:
 
     def check(self, name: str, file: Path, remedy: str) -> None:
         """Hold a file to its pin, or pin it if it has none.
-
-        Args:
-            name: its name in the lock.
-            file: the file.
-            remedy: what the user can do when it is another.
 
         Raises:
             DataError: it is not the file that was pinned.
@@ -121,10 +106,6 @@ class PublicFiles:
 
     def fetch(self, folder: Path, lock_file: Path) -> None:
         """Put all files into a folder; those that are there already are only checked.
-
-        Args:
-            folder: where they go; what is fetched in part is kept there too, and gone on with.
-            lock_file: where the checksum of each is pinned when it is fetched first.
 
         Raises:
             DataError: a file cannot be fetched, or is not the one that was pinned.
@@ -237,14 +218,6 @@ URLS = {
 
 
 def mmrec_files(name: str, mirror: str | None = None) -> PublicFiles:
-    """Return the files of a published data set.
-
-    Args:
-        name: a key of `URLS`.
-        mirror: an address that holds `<name>/<file>`, in place of the published one.
-
-    Returns:
-        The interactions and both feature matrices.
-    """
+    """Return the files of a published data set."""
     url = f"{mirror.rstrip('/')}/{name}" if mirror else URLS[name]
     return PublicFiles(name, url, (f"{name}.inter", *FEATURES))

@@ -240,12 +240,7 @@ def _write_table(path: Path, columns: Mapping[str, Any]) -> None:
 def main(
     arguments: Sequence[str] | None = None, program: str = "python -m dataset_converters.export"
 ) -> int:
-    """Export one dataset, print the report and return the exit status.
-
-    Args:
-        arguments: the command line without the program's name; None takes that of the process.
-        program: what the help calls the command.
-    """
+    """Export one dataset, print the report and return the exit status."""
 
     def command() -> int:
         parser = CommandParser(program, description=f"Export {MMRecExport.summary}")

@@ -31,12 +31,7 @@ FILES = "files (by default they are found in the source)"
 
 @dataclass
 class InteractionConverter(Converter):
-    """A source of interactions that are filtered and split here.
-
-    Attributes:
-        preparation: filters and split.
-        inputs: images, matrices and text features.
-    """
+    """A source of interactions that are filtered and split here."""
 
     preparation: Preparation = group(Preparation(), "interactions")
     inputs: ItemInputs = group(ItemInputs(), "items")
@@ -58,23 +53,11 @@ class InteractionConverter(Converter):
         """
 
     def write_own_features(self, folder: Path, items: Sequence[str]) -> list[str]:
-        """Write the matrices that the source itself has; most have none.
-
-        Args:
-            folder: the dataset's folder.
-            items: as in `read_texts`.
-
-        Returns:
-            The modalities written.
-        """
+        """Write the matrices that the source itself has; most have none."""
         return []
 
     def ids_of_rows(self, rows: int) -> list[str] | None:
-        """Return the items of a `.npy` without ids, if the source has a rule for them.
-
-        Args:
-            rows: of the matrix.
-        """
+        """Return the items of a `.npy` without ids, if the source has a rule for them."""
         return None
 
     def names_by_item(self) -> NamesByItem | None:

@@ -37,11 +37,7 @@ class RawInteractions:
     notes: list[str] = field(default_factory=list)
 
     def clean_ids(self, where: dict[str, str]) -> None:
-        """Apply `clean_ids` to users and items, and number them again where two became one.
-
-        Args:
-            where: user_id and item_id -> file and column, for messages.
-        """
+        """Apply `clean_ids` to users and items, and number them again where two became one."""
         for column, tokens in (("user_id", self.users), ("item_id", self.items)):
             cleaned = clean_ids(tokens, where[column])
             codes, unique = pd.factorize(np.array(cleaned, dtype=object))
@@ -100,11 +96,6 @@ def choose_columns(
 ) -> tuple[dict[str, str], list[str]]:
     """Decide which column of a table holds which field.
 
-    Args:
-        table: the interactions.
-        given: field (user_id, item_id, rating, timestamp) -> the column that the user named; None
-            or absent: to be guessed.
-
     Returns:
         Field -> column, and a note on the guesses.
 
@@ -125,7 +116,7 @@ def choose_columns(
             raise DataError(
                 f"{table.path}: expected a column of {name.removesuffix('_id')}s, found "
                 f"{', '.join(map(repr, table.columns))} ({table.description}), none with a name "
-                f"that says so. Name it with {flag}; --no-header and --separator change how the "
+                f"that says so. Name it with {flag}; --no_header and --separator change how the "
                 "file is read."
             )
         if guess is not None:
@@ -142,13 +133,6 @@ def choose_columns(
 
 def read_interactions(table: TableFile, columns: Mapping[str, str]) -> RawInteractions:
     """Read interactions.
-
-    Args:
-        table: the file.
-        columns: field (user_id, item_id and perhaps rating, timestamp) -> its column.
-
-    Returns:
-        The interactions with a user and an item.
 
     Raises:
         DataError: a rating or a time is neither empty nor a number or date, or an id is not one.
@@ -193,10 +177,6 @@ def read_interactions(table: TableFile, columns: Mapping[str, str]) -> RawIntera
 def to_numbers(values: pd.Series, table: TableFile) -> pd.Series:
     """Return numbers, NaN where there is no value.
 
-    Args:
-        values: a piece of a column.
-        table: its file, for messages.
-
     Raises:
         DataError: a value is no number.
     """
@@ -209,10 +189,6 @@ def to_numbers(values: pd.Series, table: TableFile) -> pd.Series:
 
 def to_seconds(values: pd.Series, table: TableFile) -> pd.Series:
     """Return times as numbers: as they are, or the seconds since 1970 of dates.
-
-    Args:
-        values: a piece of a column: numbers, dates, or text in ISO 8601.
-        table: its file, for messages.
 
     Raises:
         DataError: a value is neither a number nor a date.
@@ -275,11 +251,7 @@ UNITS = {
 
 
 def value_notes(table: pd.DataFrame) -> list[str]:
-    """Return notes on ratings and times that are missing, and on times of several units.
-
-    Args:
-        table: interactions, perhaps with the columns rating and timestamp.
-    """
+    """Return notes on ratings and times that are missing, and on times of several units."""
     notes = []
     for column in ("rating", "timestamp"):
         absent = int(table[column].isna().sum()) if column in table else 0

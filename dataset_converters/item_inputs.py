@@ -64,12 +64,6 @@ def find_images(
 ) -> tuple[dict[str, Path], list[str]]:
     """Find `<item>.jpg` (or .png, .webp, ...) for every item, in a folder and those in it.
 
-    Args:
-        folder: the images.
-        items: item tokens.
-        names_by_item: says which names, without suffix, belong to which item, where they are not
-            the item's token.
-
     Returns:
         Item -> image, in the order of `items`; and notes on files that were left out.
 
@@ -145,7 +139,7 @@ def read_keyed_matrix(
         names = ", ".join(pattern.format(path.stem) for pattern in IDS_BESIDE)
         raise DataError(
             f"{path}: expected the item of every row in a file beside it ({names}), found none. "
-            "Name it with --feature-ids MODALITY=FILE."
+            "Name it with --feature_ids MODALITY=FILE."
         )
     if matrix.ndim != 2 or len(ids) != len(matrix):
         raise DataError(

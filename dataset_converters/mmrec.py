@@ -33,9 +33,6 @@ def read_tab_separated(path: Path, as_text: bool = False) -> pd.DataFrame:
         as_text: keep every value as the text it is, and take a field in quotes as one field;
             else whole columns become numbers where they can, and quotes have no meaning.
 
-    Returns:
-        The table, with at least one row.
-
     Raises:
         DataError: the file cannot be read, is no such table, or has no rows.
     """
@@ -203,9 +200,6 @@ def dataset_config(modalities: list[str]) -> dict[str, object]:
 
 def read_interactions(path: Path) -> pd.DataFrame:
     """Read and check MMRec's `.inter` file.
-
-    Args:
-        path: tab separated, with the header userID, itemID, x_label and perhaps rating, timestamp.
 
     Returns:
         Columns user_id, item_id, x_label (0, 1, 2), and rating and timestamp if the file has them.

@@ -43,10 +43,6 @@ class PosterIds:
     ) -> tuple[dict[str, list[str]], list[str]]:
         """Say which names belong to each movie.
 
-        Args:
-            names: of the files, without their suffix.
-            folder: where they lie, for messages.
-
         Returns:
             movieId -> names, in the order of `names`; and notes on how they were understood.
 

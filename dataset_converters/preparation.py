@@ -92,14 +92,7 @@ def split_labels(
 def held_out_counts(
     counts: NDArray[np.integer],
 ) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
-    """Return how many of n interactions of a user go to validation and to test.
-
-    Args:
-        counts: [U] interactions of every user.
-
-    Returns:
-        Two arrays [U]: those for validation, those for test.
-    """
+    """Return how many of n interactions of a user go to validation and to test."""
     held = np.where(counts < 10, 2, counts // 5)
     held = np.where(counts < FEWEST_TO_SPLIT, 0, held)
     return held // 2, held - held // 2
@@ -164,18 +157,14 @@ class Preparation:
             DataError: a value is out of its range.
         """
         if self.min_rating is not None and not math.isfinite(self.min_rating):
-            raise DataError(f"--min-rating: expected a number, found {self.min_rating}.")
+            raise DataError(f"--min_rating: expected a number, found {self.min_rating}.")
         if self.k_core < 1:
-            raise DataError(f"--k-core: expected 1 (drops none) or more, found {self.k_core}.")
+            raise DataError(f"--k_core: expected 1 (drops none) or more, found {self.k_core}.")
         if self.seed < 0:
             raise DataError(f"--seed: expected 0 or more, found {self.seed}.")
 
     def apply(self, raw: RawInteractions, where: str) -> dict[str, pd.DataFrame]:
         """Filter interactions in place, count what is dropped, and split the rest.
-
-        Args:
-            raw: the interactions; its `table` and `dropped` are changed.
-            where: the source, for messages.
 
         Returns:
             Split -> its rows, in the order of the table.
@@ -208,8 +197,8 @@ class Preparation:
             return np.ones(len(table), dtype=bool)
         if "rating" not in table:
             raise DataError(
-                f"{where}: --min-rating needs a column of ratings, found none. Name it with "
-                "--rating, or leave --min-rating out."
+                f"{where}: --min_rating needs a column of ratings, found none. Name it with "
+                "--rating, or leave --min_rating out."
             )
         return table["rating"].to_numpy() >= self.min_rating
 

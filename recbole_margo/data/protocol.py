@@ -75,7 +75,7 @@ def check_dataset(config: Any) -> None:
         raise DatasetNotFoundError(
             f"dataset {name!r} is not complete: {', '.join(missing)} not found in "
             f"{folder.resolve()}; bring it there with `python -m dataset_converters mmrec "
-            f"--source FOLDER --name {name} --output {folder.parent}` from MMRec's files, "
+            f"--source FOLDER --name {name} --output_dir {folder.parent}` from MMRec's files, "
             "or point `data_path` to the folder that holds it"
         )
     check_id_columns(config)

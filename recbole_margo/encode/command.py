@@ -28,7 +28,7 @@ sources:
 examples:
   recbole-margo encode --dataset shop --modality image --source photos/
   recbole-margo encode --dataset shop --modality text --encoder models/all-MiniLM-L6-v2
-  recbole-margo encode --dataset ml-100k --modality titles --kind text --text-columns movie_title
+  recbole-margo encode --dataset ml-100k --modality titles --kind text --text_columns movie_title
 
 A run that was interrupted goes on where it stopped when the same command is given again; after a
 change of some files only these are encoded. Items that cannot be read miss the modality.
@@ -103,14 +103,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder of all datasets (dataset)",
     )
-    add("--item-id", metavar="COLUMN", help="column of item ids in a table (guessed)")
+    add("--item_id", metavar="COLUMN", help="column of item ids in a table (guessed)")
     add(
-        "--text-columns",
+        "--text_columns",
         type=lambda text: text.split(","),
         metavar="A,B",
         help="columns of text in a table (guessed)",
     )
-    add("--path-column", metavar="COLUMN", help="column of file names in a table (guessed)")
+    add("--path_column", metavar="COLUMN", help="column of file names in a table (guessed)")
     add("--batch_size", type=int, metavar="N", help="items a batch (the encoder's own)")
     add("--device", help="device of torch, such as cpu or cuda:0 (a GPU where there is one)")
     add("--dimension", type=int, default=128, metavar="D", help="most columns of tfidf (128)")

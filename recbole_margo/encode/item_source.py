@@ -146,7 +146,7 @@ def _rows_of(
     if column is None:
         raise DataError(
             f"{path}: expected a column of file names, found {', '.join(table.columns)} "
-            f"({table.description}). Name it with --path-column."
+            f"({table.description}). Name it with --path_column."
         )
     chosen, files, _ = choose_item_columns(table, id_column, [column], "item_id")
     rows = _joined(table, chosen, files)
@@ -165,10 +165,10 @@ def _rows_of_recbole(path: Path, columns: Sequence[str] | None) -> dict[str, str
     if not texts:
         raise DataError(
             f"{path}: expected columns of the type token_seq, found {', '.join(table.columns)}. "
-            "Name the columns of text with --text-columns."
+            "Name the columns of text with --text_columns."
         )
-    table.check([by_name.get("item_id", "item_id")], "--item-id")
-    table.check(texts, "--text-columns")
+    table.check([by_name.get("item_id", "item_id")], "--item_id")
+    table.check(texts, "--text_columns")
     return dict(_joined(table, by_name["item_id"], texts))
 
 

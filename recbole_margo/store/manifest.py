@@ -102,8 +102,8 @@ class FeatureManifest:
             raise DataError(
                 f"{path}: expected the manifest of the item features of {dataset!r}, found that "
                 f"{what} does not exist. Convert the dataset, for example: python -m "
-                f"dataset_converters mmrec --source DIR --name {dataset} --output {folder.parent}; "
-                "or write the features by hand (docs/data.md)."
+                f"dataset_converters mmrec --source DIR --name {dataset} "
+                f"--output_dir {folder.parent}; or write the features by hand (docs/data.md)."
             )
         try:
             content = read_json(path)

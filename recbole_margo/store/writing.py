@@ -135,7 +135,7 @@ def disk_error(error: OSError, path: Path, needed: int | None = None) -> DataErr
         return DataError(
             f"{error.filename or path}: expected a place to read from or write to, found: "
             f"{error.strerror or error}. Check the path and who may use it, or choose another one "
-            "(datasets go to --output)."
+            "(datasets go to --output_dir)."
         )
     wanted = f"{needed:,} bytes of space" if needed else "enough space"
     limit = ""
@@ -143,7 +143,7 @@ def disk_error(error: OSError, path: Path, needed: int | None = None) -> DataErr
         limit = f" and the limit on this user or process ({error.strerror})"
     return DataError(
         f"{path}: expected {wanted} on its disk, found {_free(path):,} bytes free{limit}. Free "
-        "some, or choose a folder on another disk with --output (--dry-run writes to TMPDIR)."
+        "some, or choose a folder on another disk with --output_dir (--dry_run writes to TMPDIR)."
     )
 
 

@@ -80,3 +80,30 @@ def test_python_m_runs_it(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert "CONVERTER" in done.stderr
+
+
+@pytest.mark.parametrize("new", ["--output_dir", "--min_rating", "--k_core", "--dry_run"])
+def test_spellings_of_earlier_versions_are_known_and_not_shown(
+    new: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "rows.csv").write_text(
+        "user,item,rating\n"
+        + "".join(f"u{u},i{i},{1 + i % 5}\n" for u in range(9) for i in range(9))
+    )
+    values = {"--output_dir": tmp_path / "out", "--min_rating": 2, "--k_core": 3}
+    old = "--output" if new == "--output_dir" else new.replace("_", "-")
+    reports = []
+    for word in (new, old):
+        words = {**values, new: None}
+        given = [f"{key}={value}" for key, value in words.items() if value is not None]
+        chosen = [f"{word}={values[new]}"] if new in values else [word]
+        source = ["tabular", f"--source={tmp_path / 'rows.csv'}", "--name=rows", "--overwrite"]
+        assert main([*source, *given, *chosen]) == 0
+        reports.append(capsys.readouterr().out.split("\nwritten")[0].split("\nrows holds")[0])
+    assert reports[0].splitlines()[:5] == reports[1].splitlines()[:5]
+    assert "dropped" in reports[0]
+    with pytest.raises(SystemExit):
+        main(["tabular", "--help"])
+    shown = capsys.readouterr().out
+    assert new in shown
+    assert f"{old} " not in shown

@@ -90,7 +90,7 @@ def test_a_full_disk_ends_an_export_in_words(
     assert list(small_disk.iterdir()) == []
 
 
-@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+@pytest.mark.parametrize("dry", [[], ["--dry_run"]])
 def test_a_limit_on_files_ends_a_conversion_in_words(
     source: Path, tmp_path: Path, dry: list[str]
 ) -> None:

@@ -154,7 +154,7 @@ def test_the_command_exports_once_and_reports(
     output = tmp_path / "data"
     assert main([*arguments, str(output)]) == 2
     assert capsys.readouterr().err.startswith("error: ")
-    assert main([*arguments, str(output), "--missing", "mean", "--dry-run"]) == 0
+    assert main([*arguments, str(output), "--missing", "mean", "--dry_run"]) == 0
     assert "nothing written" in capsys.readouterr().out
     assert not any(output.iterdir())
     for end in (f"written to {output / 'shop'}\n", f"{output / 'shop'} holds this already\n"):

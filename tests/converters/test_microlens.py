@@ -78,7 +78,7 @@ def test_rows_of_a_matrix_are_the_numbers_of_the_items(source: Path, tmp_path: P
 def test_a_matrix_of_another_height_needs_ids(source: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "video.npy", np.ones((ITEMS + 1, 3), dtype=np.float32))
     inputs = ItemInputs(features={"video": tmp_path / "video.npy"})
-    with pytest.raises(DataError, match="--feature-ids"):
+    with pytest.raises(DataError, match="--feature_ids"):
         MicroLensConverter(source, "videos", inputs=inputs).run(tmp_path)
 
 

@@ -94,7 +94,7 @@ def test_posters_are_listed_by_movie(tmp_path: Path, capsys: pytest.CaptureFixtu
     (tmp_path / "posters").mkdir()
     for movie in (1, 3):
         (tmp_path / "posters" / f"{movie}.jpg").write_bytes(b"image")
-    options = ["--posters", str(tmp_path / "posters"), "--min-rating", "2", "--no-text-features"]
+    options = ["--posters", str(tmp_path / "posters"), "--min_rating", "2", "--no_text_features"]
     where = ["--source", str(tmp_path), "--name", "movies", "--output", str(tmp_path / "out")]
     assert main(["movielens", *where, *options]) == 0
     images = read_item_lines(tmp_path / "out" / "movies", "movies", "images")

@@ -69,7 +69,7 @@ def test_one_command_makes_a_dataset_of_tables_and_images(
     for line in (
         "clicks.csv: separator comma, UTF-8, first line names the columns",
         "guessed --user customer_id --item sku --rating stars --timestamp created_at",
-        "guessed --item-id sku --text-columns title,description",
+        "guessed --item_id sku --text_columns title,description",
         "6 of 12 items have an image",
         "1 images belong to no item",
         "12 of 12 items have a text",
@@ -113,7 +113,7 @@ def test_a_dry_run_reports_and_writes_nothing(
 ) -> None:
     monkeypatch.chdir(shop)
     before = sorted(shop.rglob("*"))
-    assert main(["tabular", "--source", "clicks.csv", "--name", "shop", "--dry-run"]) == 0
+    assert main(["tabular", "--source", "clicks.csv", "--name", "shop", "--dry_run"]) == 0
     output = capsys.readouterr().out
     assert "rows read     120" in output
     assert "nothing written" in output
@@ -328,17 +328,17 @@ def test_wrong_tables_are_refused_with_file_place_and_remedy(
         ("--user sku --item sku", "for both"),
         ("--item sku --rating sku", "expected a number, found"),
         ("--timestamp created_at --encoding klingon", "--encoding"),
-        ("--min-rating 9", "Choose a milder filter"),
-        ("--k-core 99", "Choose a milder filter"),
+        ("--min_rating 9", "Choose a milder filter"),
+        ("--k_core 99", "Choose a milder filter"),
         ("--items missing.csv", "does not exist"),
-        ("--items products.csv --item-id title", "none in common"),
-        ("--items products.csv --text-columns price,colour", "'colour'"),
-        ("--items products.csv --text-dimension 0", "at least 1"),
+        ("--items products.csv --item_id title", "none in common"),
+        ("--items products.csv --text_columns price,colour", "'colour'"),
+        ("--items products.csv --text_dimension 0", "at least 1"),
         ("--images nowhere", "expected a folder"),
         ("--images empty", "expected images"),
         ("--features text", "MODALITY=FILE"),
-        ("--feature-ids text=a.ids", "--features text=FILE"),
-        ("--features text=lonely.npy", "--feature-ids"),
+        ("--feature_ids text=a.ids", "--features text=FILE"),
+        ("--features text=lonely.npy", "--feature_ids"),
         ("--features text=pickled.npz", "without pickled objects"),
         ("--features text=clicks.csv", "expected a feature matrix in one of"),
         ("--features text=others.npz", "none in common"),

@@ -256,9 +256,9 @@ def test_an_array_is_read_an_element_at_a_time(
     ("options", "named"),
     [
         ({"seed": -1}, "--seed"),
-        ({"k_core": 0}, "--k-core"),
-        ({"min_rating": float("nan")}, "--min-rating"),
-        ({"min_rating": float("inf")}, "--min-rating"),
+        ({"k_core": 0}, "--k_core"),
+        ({"min_rating": float("nan")}, "--min_rating"),
+        ({"min_rating": float("inf")}, "--min_rating"),
     ],
 )
 def test_what_no_data_could_satisfy_is_refused_at_once(

@@ -175,7 +175,7 @@ def test_paths_in_a_table_are_meant_from_the_table(folder: Path, tmp_path: Path)
 
 def test_the_dataset_of_recbole_has_texts_of_its_own(tmp_path: Path) -> None:
     arguments = ["--dataset", "ml-100k", "--data_path", str(tmp_path), "--modality", "titles"]
-    assert main([*arguments, "--kind", "text", "--text-columns", "movie_title,class"]) == 0
+    assert main([*arguments, "--kind", "text", "--text_columns", "movie_title,class"]) == 0
     modalities = FeatureManifest.read(tmp_path / "ml-100k", "ml-100k").modalities
     assert list(modalities) == ["text", "credits", "titles"]
     assert modalities["titles"].rows > 1500
@@ -194,7 +194,7 @@ def test_the_dataset_of_recbole_has_texts_of_its_own(tmp_path: Path) -> None:
         (["audio", "--source", "{empty}"], "expected the name or folder of a model for audio"),
         (["image", "--source", "{empty}"], "expected files named by item"),
         (["image", "--source", "{other}"], "none in common"),
-        (["text", "--source", "{table}", "--text-columns", "price"], "no such column"),
+        (["text", "--source", "{table}", "--text_columns", "price"], "no such column"),
     ],
 )
 def test_errors_say_what_mends_them(

@@ -97,20 +97,20 @@ def choose_item_columns(
         if id_column is None:
             raise DataError(
                 f"{table.path}: expected a column of item ids, found {listed}. Name it with "
-                "--item-id."
+                "--item_id."
             )
-        guesses.append(f"--item-id {id_column}")
+        guesses.append(f"--item_id {id_column}")
     if text_columns is None:
         free = [column for column in table.columns if column != id_column]
         text_columns = guess_text_columns(free)
         if not text_columns:
             raise DataError(
                 f"{table.path}: expected columns of text, found {listed}, none with a name that "
-                "says so. Name them with --text-columns title,description."
+                "says so. Name them with --text_columns title,description."
             )
-        guesses.append(f"--text-columns {','.join(text_columns)}")
-    table.check([id_column], "Name another with --item-id.")
-    table.check(text_columns, "Name others with --text-columns.")
+        guesses.append(f"--text_columns {','.join(text_columns)}")
+    table.check([id_column], "Name another with --item_id.")
+    table.check(text_columns, "Name others with --text_columns.")
     notes = [f"guessed {' '.join(guesses)}"] if guesses else []
     return id_column, list(text_columns), notes
 

@@ -259,7 +259,7 @@ class DelimitedTable(TableFile):
             raise DataError(
                 f"{self.path}: expected {len(self.columns)} fields in every line "
                 f"({self.description}), found: {found.strip()}. Repair the line, or give the "
-                "form with --separator, --encoding or --no-header."
+                "form with --separator, --encoding or --no_header."
             ) from error
 
     def _mark_short(self, table: pd.DataFrame, block: bytes, has_header: bool) -> None:
