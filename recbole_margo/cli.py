@@ -185,7 +185,8 @@ def _train(options: argparse.Namespace, rest: Sequence[str]) -> int:
     from recbole_margo.studies.comparison.compare import compare, resume_comparison
     from recbole_margo.studies.runs.entry import merged_settings
     from recbole_margo.studies.runs.follow import follow, follow_resumed, follows
-    from recbole_margo.training.process_group import SWITCHES, leave_torchrun
+    from recbole_margo.training.launch import SWITCHES
+    from recbole_margo.training.processes import leave
 
     models = [name.strip() for name in options.model.split(",") if name.strip()]
     merged = merged_settings(options.config_files.split(), settings)
@@ -197,7 +198,7 @@ def _train(options: argparse.Namespace, rest: Sequence[str]) -> int:
             well = follow_resumed(options.resume, switches)
         else:
             well = follow(models, options.dataset, merged, options.output_dir)
-        leave_torchrun()
+        leave()
         return int(not well)
     if options.resume and Path(options.resume).is_dir():
         records = resume_comparison(options.resume, switches)
@@ -205,7 +206,7 @@ def _train(options: argparse.Namespace, rest: Sequence[str]) -> int:
         records = [resume_run(options.resume, switches)]
     else:
         records = compare(models, options.dataset, [], merged, options.output_dir)
-    leave_torchrun()
+    leave()
     print(comparison_table(records, style="simple", bold=terminal_bold()))
     for failure in failures(records):
         print(failure)

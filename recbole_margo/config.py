@@ -26,7 +26,7 @@ from recbole_margo.settings.columns import load_needed_columns
 from recbole_margo.settings.evaluation import measures_values
 from recbole_margo.settings.fixed_split import record_what_files_fix
 from recbole_margo.training.checkpoint import COMPUTED_KEYS, MODEL_REFERENCE
-from recbole_margo.training.process_group import ProcessGroup
+from recbole_margo.training.launch import ProcessGroup
 from recbole_margo.yaml_loader import YamlLoader
 
 PROTOCOLS = ("recbole", "mmrec")

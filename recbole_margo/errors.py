@@ -39,6 +39,10 @@ class TrainingError(RecBoleMargoError):
     """Training cannot go on, for example because the loss is not a number."""
 
 
+class LostProcessError(TrainingError):
+    """Another process of the group ended or did not answer in time; the cause is with that one."""
+
+
 class BundleError(RecBoleMargoError):
     """A bundle of a trained model cannot be written, read or used."""
 

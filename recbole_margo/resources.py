@@ -1,13 +1,16 @@
-"""How much memory a run took, and what it ran on."""
+"""The machine: its cores and threads, how much memory a run took, and what it ran on."""
 
 from __future__ import annotations
 
 import ctypes
 import importlib.metadata
+import multiprocessing
 import os
 import platform
 import resource
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -33,6 +36,31 @@ def threads_of_each(processes: int) -> int:
     share = max(1, available_cores() // processes)
     asked = os.environ.get(THREADS, "")
     return min(share, int(asked)) if asked.isdigit() and int(asked) else share
+
+
+@contextmanager
+def inherited_threads(threads: int) -> Iterator[None]:
+    """Let processes that start while the context lasts have that many threads from the first."""
+    before = os.environ.get(THREADS)
+    os.environ[THREADS] = str(threads)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[THREADS]
+        else:
+            os.environ[THREADS] = before
+
+
+def end_with_parent() -> None:
+    """Wait until the process that started this one ends, and end at once; for a thread.
+
+    A parent that was killed leaves nobody who waits for the results.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def keep_freed_memory() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 import logging
-import os
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -36,21 +35,24 @@ from recbole_margo.settings.without_effect import without_effect
 from recbole_margo.store.reading import read_json
 from recbole_margo.store.writing import replacing
 from recbole_margo.training.checkpoint import SPLIT_FINGERPRINT, plain_config, read_trained
-from recbole_margo.training.data_parallel import train_together
+from recbole_margo.training.distributed import distributed_trainer
 from recbole_margo.training.full_disk import saying_that_the_disk_is_full
-from recbole_margo.training.launch import launch
-from recbole_margo.training.outputs import logging_to, silent, tensorboard_in
-from recbole_margo.training.process_group import (
+from recbole_margo.training.launch import (
     SWITCHES,
     ProcessGroup,
     check_other_machines,
+    launch,
+)
+from recbole_margo.training.outputs import logging_to, silent, tensorboard_in
+from recbole_margo.training.processes import (
+    Processes,
     device_of,
-    joined,
-    joined_torchrun,
+    join,
+    own_device,
     torchrun_rank,
     under_torchrun,
 )
-from recbole_margo.training.processes import Processes
+from recbole_margo.training.ranking_trainer import RankingTrainer
 from recbole_margo.training.trainer import MultimodalTrainer
 
 RECORD_FORMAT = 1
@@ -137,7 +139,8 @@ def _run_group(
     if group.count == 1:
         return _run(config, folder, resume, Processes())
     device_of(config, 0, group.here)
-    arguments = (plain_config(config), config.model_class, folder, resume, group)
+    distributed_trainer(find_trainer(config.model_class, config["model"]), config["model"])
+    arguments = (plain_config(config), config.model_class, folder, resume)
     launch(_run_in_process, arguments, group)
     if not group.is_first:
         return {}
@@ -146,28 +149,20 @@ def _run_group(
 
 
 def _run_in_process(
-    local_rank: int,
-    rank: int,
-    store: tuple[str, int],
-    values: dict[str, Any],
-    model_class: type[Any],
-    folder: Path,
-    resume: Path | None,
-    group: ProcessGroup,
+    values: dict[str, Any], model_class: type[Any], folder: Path, resume: Path | None
 ) -> None:
     """Do one process's part of a run; what `launch` starts."""
-    config = config_from_checkpoint(values, model_class)
-    config["device"] = device_of(config, local_rank, group.here)
-    with joined(config["device"], rank, group, store) as processes:
-        _run(config, folder, resume, processes)
+    _run_joined(config_from_checkpoint(values, model_class), folder, resume)
+
+
+def _run_joined(config: Config, folder: Path, resume: Path | None) -> dict[str, Any]:
+    config["device"] = own_device(config)
+    return _run(config, folder, resume, join(config["device"]))
 
 
 def _run_under_torchrun(config: Config, folder: Path, resume: Path | None) -> dict[str, Any]:
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"]))
-    local_rank = int(os.environ.get("LOCAL_RANK", torchrun_rank() % here))
     try:
-        config["device"] = device_of(config, local_rank, here)
-        return _run(config, folder, resume, joined_torchrun(config["device"]))
+        return _run_joined(config, folder, resume)
     except Exception as error:
         # The others wait for this process in vain: it must end, whatever else it was to train.
         logging.getLogger().exception("process %d failed", torchrun_rank())
@@ -197,12 +192,11 @@ def _run(config: Config, folder: Path, resume: Path | None, processes: Processes
             logging.getLogger().warning(sentence)
         init_seed(config["seed"], config["reproducibility"])
         model = config.model_class(config, loaders[0]._dataset).to(config["device"])
-        trainer = find_trainer(config.model_class, config["model"])(config, model)
+        trainer = _trainer(config, model, processes)
         trainer.saved_model_file = str(folder / CHECKPOINT)
-        train_together(trainer, loaders, processes)
         if resume is not None:
             trainer.resume_checkpoint(resume)
-        fitted = _fit(config, trainer, loaders, processes.is_first)
+        fitted = _fit(config, trainer, loaders)
         record = {}
         if processes.is_first:
             record = _tested(config, model, trainer, loaders, fitted, folder, processes)
@@ -220,7 +214,6 @@ def _tested(
     processes: Processes,
 ) -> dict[str, Any]:
     """Test a trained model once and write what came out."""
-    trainer.processes = Processes()  # the others wait
     record, per_user = _test(config, model, trainer, loaders[2], fitted)
     if per_user is not None:
         per_user.save(folder / PER_USER)
@@ -229,6 +222,13 @@ def _tested(
     _write_weights(model, trainer, loaders[0]._dataset, record, folder)
     write_json(folder / RESULT, record)
     return record
+
+
+def _trainer(config: Config, model: Any, processes: Processes) -> Any:
+    alone = find_trainer(config.model_class, config["model"])
+    if processes.count == 1:
+        return alone(config, model)
+    return distributed_trainer(alone, config["model"])(config, model, processes)
 
 
 def load_split(config: Config) -> tuple[Any, Any, Any]:
@@ -249,8 +249,7 @@ class _Fitted:
     seconds: float
 
 
-def _fit(config: Config, trainer: Any, loaders: tuple[Any, Any, Any], is_first: bool) -> _Fitted:
-    """Train; only the first of several processes writes checkpoints and shows progress."""
+def _fit(config: Config, trainer: Any, loaders: tuple[Any, Any, Any]) -> _Fitted:
     validations: list[tuple[int, float]] = []
     options: dict[str, Any] = {}
     if "callback_fn" in inspect.signature(trainer.fit).parameters:  # decision trees take none
@@ -258,8 +257,7 @@ def _fit(config: Config, trainer: Any, loaders: tuple[Any, Any, Any], is_first: 
     started = perf_counter()
     _, valid_result = trainer.fit(
         *loaders[:2],
-        saved=is_first,
-        show_progress=is_first and config["show_progress"] and sys.stderr.isatty(),
+        show_progress=config["show_progress"] and sys.stderr.isatty(),
         **options,
     )
     return _Fitted(validations, valid_result, perf_counter() - started)
@@ -278,7 +276,8 @@ def _test(
             stage["test"], per_user = evaluate_per_user(trainer, test, str(file))
         seconds = sum(stage["seconds"] for stage in stages)
     else:
-        test_result, per_user = evaluate_per_user(trainer, test)
+        best = trainer.saved_model_file if isinstance(trainer, RankingTrainer) else None
+        test_result, per_user = evaluate_per_user(trainer, test, best)
         stages = [_recbole_stage(config, trainer.epochs, fitted, test_result)]
     record = {
         "format": RECORD_FORMAT,

@@ -1,24 +1,36 @@
-"""The processes that train one model together, and what they say to each other."""
+"""The processes that train one model together: how one joins the others, and what they exchange.
+
+A process knows its place from the variables that torchrun gives to every process that it starts;
+`recbole_margo.training.launch` gives its own the same.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from recbole_margo.errors import TrainingError
-from recbole_margo.training.lost_process_error import LostProcessError
+from recbole_margo.errors import ConfigError, LostProcessError, TrainingError
+
+# How long a process waits for another: a test over all users, which the first does alone, and the
+# building of graphs from millions of items must fit in.
+SECONDS_TO_WAIT = 1800.0
+# What torchrun, or a scheduler that speaks its language, tells every process that it starts.
+TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 @dataclass(frozen=True)
 class Processes:
     """This process among those that train one model; by default the only one.
 
-    Every method but the properties is a meeting: all processes must call it, in the same order.
+    Every method but `share_of` is a meeting: all processes must call it, in the same order.
 
     Args:
         rank: number of this process, from 0.
@@ -105,7 +117,7 @@ class Processes:
         try:
             yield
         except RuntimeError as error:
-            reason = _first_line(error)
+            reason = str(error).strip().partition("\n")[0][:200]
             raise LostProcessError(
                 f"process {self.rank} of {self.count} cannot reach the others ({reason})"
             ) from error
@@ -116,5 +128,94 @@ def _shortened(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0][:200]
+def under_torchrun(environment: Mapping[str, str] | None = None) -> bool:
+    """Tell whether this process was started as one of several that train together.
+
+    Args:
+        environment: the variables; none: this process's.
+    """
+    variables = os.environ if environment is None else environment
+    named = all(variables.get(name) for name in TORCHRUN_VARIABLES)
+    return named and variables["WORLD_SIZE"] != "1"
+
+
+def torchrun_rank() -> int:
+    """Return the number of this process among those that train together; 0 if it is alone."""
+    return int(os.environ["RANK"]) if under_torchrun() else 0
+
+
+def own_device(config: Any) -> torch.device:
+    """Return the device of this process, one of those that train together.
+
+    Args:
+        config: the config, whose device is a kind of device.
+
+    Raises:
+        ConfigError: if there are fewer GPUs than processes.
+    """
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"]))
+    return device_of(config, int(os.environ.get("LOCAL_RANK", torchrun_rank() % here)), here)
+
+
+def device_of(config: Any, local_rank: int, here: int) -> torch.device:
+    """Return the device of one of a machine's processes: its own GPU, or the CPU.
+
+    Args:
+        config: the config, whose device is a kind of device.
+        local_rank: number of the process on this machine.
+        here: processes on this machine.
+
+    Raises:
+        ConfigError: if there are fewer GPUs than processes.
+    """
+    kind = torch.device(config["device"]).type
+    if kind != "cuda":
+        return torch.device(kind)
+    found = torch.cuda.device_count()
+    if found < here:
+        every = ",".join(str(number) for number in range(here))
+        raise ConfigError(
+            f"{here} processes on this machine need a GPU each, `gpu_id: {config['gpu_id']}` "
+            f"leaves {found}: give --gpu_id={every} if there are as many, --nproc={found}, or "
+            "--use_gpu=false"
+        )
+    return torch.device(kind, local_rank)
+
+
+def join(device: torch.device, seconds: float = SECONDS_TO_WAIT) -> Processes:
+    """Join the others of this process's group, once for all runs of the process.
+
+    Args:
+        device: this process's device: NCCL speaks for GPUs, gloo for the CPU.
+        seconds: how long a process waits for another.
+
+    Returns:
+        This process among the others.
+
+    Raises:
+        LostProcessError: if the others do not come.
+    """
+    if not dist.is_initialized():
+        on_gpu = device.type == "cuda"
+        if on_gpu:
+            torch.cuda.set_device(device)
+        try:
+            dist.init_process_group(
+                "nccl" if on_gpu else "gloo", timeout=timedelta(seconds=seconds)
+            )
+        except RuntimeError as error:
+            where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+            raise LostProcessError(
+                f"process {os.environ['RANK']} of {os.environ['WORLD_SIZE']} did not meet the "
+                f"others at {where} within {seconds:.0f} s: {error}"
+            ) from error
+    return Processes(dist.get_rank(), dist.get_world_size())
+
+
+def leave() -> None:
+    """Part from the other processes after the last run.
+
+    Not after an error: the others may wait for this process until its end tells them.
+    """
+    if dist.is_initialized():
+        dist.destroy_process_group()

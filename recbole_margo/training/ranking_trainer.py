@@ -26,12 +26,14 @@ class RankingTrainer(Trainer):  # type: ignore[misc]
         model: the model, on its device; it scores all items with its `full_sort_predict`.
     """
 
+    # Those that train the model together; see `recbole_margo.training.distributed`.
+    processes = Processes()
+
     def __init__(self, config: Any, model: Any) -> None:
         super().__init__(config, model)
         for metric in self.evaluator.metric_class.values():
             metric.decimal_place = UNROUNDED
         self._rankings: WeakKeyDictionary[Any, FullRanking] = WeakKeyDictionary()
-        self.processes = Processes()  # those that share an evaluation's users
 
     @torch.no_grad()
     def evaluate_unrounded(
@@ -56,17 +58,14 @@ class RankingTrainer(Trainer):  # type: ignore[misc]
             result = super().evaluate(eval_data, False, show_progress=show_progress)
         else:
             self.model.eval()
-            top = self._top_items(ranking, show_progress)
+            top = self._top_items(ranking, show_progress, slice(None))
             result = self.evaluator.evaluate(ranking.collect(top, self.eval_collector.data_struct))
             self.wandblogger.log_eval_metrics(result, head="eval")
         return {name: float(value) for name, value in result.items()}
 
-    def _top_items(self, ranking: FullRanking, show_progress: bool) -> Tensor:
-        """Return the items ranked first for every user, of whom each process ranks for some."""
-        k, users = max(self.eval_collector.topk), len(ranking.users)
-        share = self.processes.share_of(users)
-        own = ranking.top_items(self.model, k, show_progress, share)
-        return self.processes.all_rows(own, users)
+    def _top_items(self, ranking: FullRanking, show_progress: bool, rows: slice) -> Tensor:
+        """Return the items ranked first for the users of some rows."""
+        return ranking.top_items(self.model, max(self.eval_collector.topk), show_progress, rows)
 
     def full_ranking(self, eval_data: Any) -> FullRanking | None:
         """Return what ranks all items for the users of a loader, the same at every call.

@@ -62,8 +62,8 @@ class MultimodalTrainer(RankingTrainer):
         model: the model, on its device.
 
     Raises:
-        ConfigError: if several processes are asked for as RecBole does it; `train_together` lets
-            the trainer share its work.
+        ConfigError: if several processes are asked for as RecBole does it; a
+            `DistributedMultimodalTrainer` is one of several.
     """
 
     model: MultimodalRecommender
@@ -206,7 +206,7 @@ class MultimodalTrainer(RankingTrainer):
             self.model.begin_epoch(stage.epochs)
             losses = self._train_epoch(fit.batches, stage.epochs, show_progress=fit.show_progress)
             self._schedule.step()
-            stage.figures = self.model.epoch_statistics()
+            stage.figures = self._epoch_statistics()
             stage.epochs += 1
             step = sum(each.epochs for each in self.progress)
             self.train_loss_dict[step - 1] = sum(losses.values())
@@ -223,6 +223,10 @@ class MultimodalTrainer(RankingTrainer):
             if validated and fit.callback:
                 fit.callback(step - 1, self._last_score)
         stage.finished = True
+
+    def _epoch_statistics(self) -> dict[str, float]:
+        """Return the model's figures of the epoch trained last."""
+        return self.model.epoch_statistics()
 
     def _train_epoch(
         self,

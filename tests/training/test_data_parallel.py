@@ -9,7 +9,7 @@ import torch
 
 from recbole_margo.registry import multimodal_models
 from recbole_margo.testing import prepare, random_world
-from recbole_margo.training.data_parallel import shares_batches
+from recbole_margo.training.distributed import shares_batches
 from recbole_margo.training.processes import Processes
 
 WORLD = random_world()
@@ -36,14 +36,20 @@ def gaps(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return WORLD.without(MISSING).write(tmp_path_factory.mktemp("gaps"))
 
 
-def gradient(experiment, triplets, seed=3) -> torch.Tensor:
-    """Return the gradient of a batch's loss on all parameters, in one vector."""
-    torch.manual_seed(seed)
+def gradient(experiment, triplets, loss=None) -> torch.Tensor:
+    """Return the gradient of a batch's loss on all parameters, in one vector.
+
+    Args:
+        experiment: the model and its data.
+        triplets: the batch.
+        loss: of a batch; none: the model's.
+    """
+    torch.manual_seed(3)
     experiment.model.train()
     experiment.model.zero_grad()
     if hasattr(experiment.model, "begin_epoch"):
         experiment.model.begin_epoch(0)
-    terms = experiment.model.calculate_loss(experiment.batch(triplets))
+    terms = (loss or experiment.model.calculate_loss)(experiment.batch(triplets))
     torch.stack(
         [t.reshape(()) for t in (terms if isinstance(terms, tuple) else (terms,))]
     ).sum().backward()

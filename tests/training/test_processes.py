@@ -21,14 +21,13 @@ from test_data_parallel import MISSING, VARIANTS, gradient
 from recbole_margo import resume_run, run_recbole_margo
 from recbole_margo.errors import TrainingError
 from recbole_margo.testing import NAME, SETTINGS, World, prepare, random_world, small_settings
-from recbole_margo.training.data_parallel import train_together
-from recbole_margo.training.launch import launch
+from recbole_margo.training.distributed import distributed_trainer
+from recbole_margo.training.launch import ProcessGroup, launch
 from recbole_margo.training.outputs import silent
-from recbole_margo.training.process_group import ProcessGroup, joined
-from recbole_margo.training.processes import Processes
+from recbole_margo.training.processes import Processes, join
 
 pytestmark = pytest.mark.slow
-GROUP = ProcessGroup(2, 2, seconds=60)
+GROUP = ProcessGroup(2, 2)
 ROOT = Path(__file__).resolve().parents[2]
 WORLD = random_world(users=21).without(MISSING)
 
@@ -53,9 +52,13 @@ def outcome(root: Path, model: str, settings: dict, processes: Processes) -> dic
     experiment = prepare(root, model, train_batch_size=17, **settings)
     torch.manual_seed(processes.rank)
     np.random.seed(processes.rank)
-    trainer, validations = experiment.trainer(), []
-    train_together(trainer, experiment.loaders, processes)
-    gradients = [gradient(experiment, experiment.random_triplets(rows)) for rows in (1, 2, 15)]
+    trainer, validations = trainer_of(experiment, processes), []
+    batches = [experiment.random_triplets(rows) for rows in (1, 2, 15)]
+    if processes.count == 1:
+        gradients = [gradient(experiment, batch) for batch in batches]
+    else:
+        with trainer.hooks():
+            gradients = [gradient(experiment, batch, trainer.shared_loss) for batch in batches]
     experiment.model.zero_grad()
     torch.manual_seed(0)
     np.random.seed(0)
@@ -74,9 +77,19 @@ def outcome(root: Path, model: str, settings: dict, processes: Processes) -> dic
     }
 
 
-def write_outcomes(local: int, rank: int, store: tuple[str, int], root: Path, folder: Path) -> None:
-    with silent(), joined(CPU, rank, GROUP, store) as processes:
-        torch.save(outcomes(root, processes), folder / f"{rank}.pt")
+def trainer_of(experiment: Any, processes: Processes) -> Any:
+    """Return the trainer of one of the processes."""
+    alone = experiment.trainer()
+    if processes.count == 1:
+        return alone
+    shared = distributed_trainer(type(alone), experiment.config["model"])
+    return shared(experiment.config, experiment.model, processes)
+
+
+def write_outcomes(root: Path, folder: Path) -> None:
+    processes = join(CPU, seconds=60)
+    with silent():
+        torch.save(outcomes(root, processes), folder / f"{processes.rank}.pt")
 
 
 @pytest.fixture(scope="module")
@@ -144,9 +157,7 @@ def test_a_run_in_two_processes_writes_one_set_of_files(together, root, tmp_path
     assert json.loads((folder / "MARGO" / "result.json").read_text()) == record
 
 
-def train_until_batch(
-    local: int, rank: int, store: tuple[str, int], values: dict, folder: Path, batches: int
-) -> None:
+def train_until_batch(values: dict, folder: Path, batches: int) -> None:
     """Do what a process of a run does, but end all as Ctrl-C would after some batches."""
     from recbole_margo import run
     from recbole_margo.model.margo import MARGO
@@ -160,7 +171,7 @@ def train_until_batch(
         return calculate_loss(self, interaction)
 
     MARGO.calculate_loss = calculate
-    run._run_in_process(local, rank, store, values, MARGO, folder, None, GROUP)
+    run._run_in_process(values, MARGO, folder, None)
 
 
 @pytest.mark.parametrize("count", [2, 1])

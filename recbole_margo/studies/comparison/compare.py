@@ -18,7 +18,7 @@ from recbole_margo.run import write_json
 from recbole_margo.store.reading import read_json
 from recbole_margo.studies.runs.entry import Entry, build_configs, merged_settings
 from recbole_margo.studies.runs.run_entry import check_results, run_entry
-from recbole_margo.training.process_group import check_other_machines
+from recbole_margo.training.launch import check_other_machines
 
 PLAN = "run.json"
 

@@ -20,7 +20,7 @@ from recbole_margo.studies.runs.first_stage import run_sharing_stages
 from recbole_margo.studies.runs.options import check_workers
 from recbole_margo.studies.runs.run_entry import check_results
 from recbole_margo.studies.runs.run_many import Job
-from recbole_margo.training.process_group import check_other_machines
+from recbole_margo.training.launch import check_other_machines
 
 PLAN = "comparison-plan.json"
 

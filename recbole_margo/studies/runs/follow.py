@@ -14,7 +14,8 @@ from recbole_margo.store.reading import read_json
 from recbole_margo.studies.comparison.compare import PLAN
 from recbole_margo.studies.runs.entry import Entry, build_configs
 from recbole_margo.studies.runs.run_entry import LAST_CHECKPOINT
-from recbole_margo.training.process_group import SWITCHES, check_other_machines, torchrun_rank
+from recbole_margo.training.launch import SWITCHES, check_other_machines
+from recbole_margo.training.processes import torchrun_rank
 
 
 def follows(settings: Mapping[str, Any]) -> bool:

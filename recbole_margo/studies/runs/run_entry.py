@@ -12,7 +12,7 @@ from recbole_margo.config import Config
 from recbole_margo.errors import DataError, RecBoleMargoError
 from recbole_margo.run import resume_run, run_config
 from recbole_margo.studies.runs.stored_record import read_record
-from recbole_margo.training.process_group import SWITCHES
+from recbole_margo.training.launch import SWITCHES
 
 RESULT = "result.json"
 LAST_CHECKPOINT = "checkpoint-last.pth"

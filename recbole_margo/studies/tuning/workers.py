@@ -10,14 +10,10 @@ import threading
 from typing import Any
 
 from recbole_margo.errors import RecBoleMargoError
+from recbole_margo.resources import end_with_parent, inherited_threads, threads_of_each
 from recbole_margo.studies.tuning.libraries import import_ray
 from recbole_margo.studies.tuning.plan import TuningPlan
 from recbole_margo.studies.tuning.trial import run_trial
-from recbole_margo.training.child_processes import (
-    end_with_parent,
-    inherited_threads,
-    threads_of_each,
-)
 
 SECONDS_BETWEEN_LOOKS = 2.0
 TERMINATED = 128 + signal.SIGTERM
