@@ -42,9 +42,10 @@ def reliability(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     # Imported here, because torch and RecBole take seconds that --help need not wait for.
     from recbole_margo.report.table import table_text
-    from recbole_margo.studies.audit.audit_run import AuditSettings, audit_folder
+    from recbole_margo.studies.audit.report import audit_folder
+    from recbole_margo.studies.audit.result import AuditSettings
     from recbole_margo.studies.audit.tables import (
-        audit_table,
+        catalogue_table,
         least_reliable_table,
         relations_table,
         stability_table,
@@ -55,12 +56,11 @@ def reliability(arguments: Sequence[str] | None = None) -> int:
         options.items, options.negatives, options.resamples, options.min_pairs, options.seed
     )
     folder = options.output_dir or options.run / "reliability"
-    summary = audit_folder(options.run, folder, settings, options.label, options.images)
-    tables = [weights_table(summary["models"]), relations_table(summary["relations"])]
-    if summary["stability"]:
-        tables.append(stability_table(summary["stability"]))
-    tables.append(audit_table(summary["audit"]))
-    tables += [least_reliable_table(part, PRINTED) for part in summary["audit"]["modalities"]]
+    result = audit_folder(options.run, folder, settings, options.label, options.images)
+    tables = [weights_table(result.statistics), relations_table(result.relations)]
+    tables += [stability_table(result.stability)] if result.stability else []
+    tables.append(catalogue_table(result))
+    tables += [least_reliable_table(part, PRINTED) for part in result.modalities]
     for table in tables:
         rows = table_text(table) if table.rows else "no item can be ranked"
         sys.stdout.write(f"{table.title}\n\n{rows}\n\n")

@@ -1,9 +1,8 @@
-"""The figures of what MARGO learned: weights against other things, evidence against its amount."""
+"""The figures of an audit: learned weights, weights against other values, evidence by amount."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,10 +10,20 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from recbole_margo.report.figures import COLORS, new_figure
+from recbole_margo.evaluation.rank_correlation import is_constant
+from recbole_margo.report.figures import (
+    COLORS,
+    HATCHES,
+    legend_below,
+    new_figure,
+    panel_grid,
+    wrapped,
+)
 from recbole_margo.report.table import clean
+from recbole_margo.studies.audit.catalogue import FloatArray
+from recbole_margo.studies.audit.result import AuditResult, WeightRelation
 
-FloatArray = NDArray[np.float64]
+BINS = 40
 # A marked mean of fewer items would be noise.
 ITEMS_A_BIN = 8
 MOST_BINS = 10
@@ -24,100 +33,114 @@ AXES = {
     "feature norm": "length of the raw feature row",
     "evidence": "evidence-based reliability",
 }
+RANKED_BY = {
+    "evidence": "evidence-based reliability (share of 1)",
+    "contradicted": "share of comparisons won",
+}
 
 
-@dataclass(frozen=True)
-class WeightRelation:
-    """The weights of a modality and another value of the same items.
+def weights_figure(result: AuditResult) -> Figure | None:
+    """Draw the distribution of each modality's weight, a row per model, on the same axes.
 
-    Attributes:
-        modality: the modality.
-        other: what the value is, a key of `AXES`.
-        weights: weights [N].
-        values: the other value [N].
-        rho: Spearman's rank correlation.
-        low: lower end of its 95 % interval.
-        high: its upper end.
-    """
-
-    modality: str
-    other: str
-    weights: FloatArray
-    values: FloatArray
-    rho: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class EvidenceFigure:
-    """The evidence of a modality by how much of it there is.
-
-    Attributes:
-        modality: the modality.
-        pairs: training pairs of each item [N], at least 1.
-        reliability: what the items are ranked by [N].
-        low: lower end of its interval [N].
-        high: upper end [N].
-        ranked: which items have pairs enough to be ranked [N].
-        average: mean reliability of the ranked items.
-        chosen: `least` and `most` -> positions of the items that are listed.
-    """
-
-    modality: str
-    pairs: NDArray[np.intp]
-    reliability: FloatArray
-    low: FloatArray
-    high: FloatArray
-    ranked: NDArray[np.bool_]
-    average: float
-    chosen: Mapping[str, NDArray[np.intp]] = field(default_factory=dict)
-
-
-def relations_figure(relations: Sequence[WeightRelation], title: str) -> Figure | None:
-    """Draw weights against other values of the items: a row per modality, a column per value.
-
-    Args:
-        relations: without those of a value that is the same for all items.
-        title: title of the figure.
+    The weights of all seeds of a model are drawn together.
 
     Returns:
-        The figure, None without relations.
+        The figure, None if no model has a weight to learn.
+
+    Source: MARGO (arXiv 2504.16524), Fig. 5, of any number of modalities.
     """
+    modalities = result.catalogue.modalities
+    drawn: list[tuple[str, list[FloatArray]]] = []
+    for label in dict.fromkeys(one.label for one in result.weights):
+        seeds = [one for one in result.weights if one.label == label]
+        values = [
+            np.concatenate([one.of_modality(index) for one in seeds])
+            for index in range(len(modalities))
+        ]
+        rows = seeds[0].rows if len(seeds) == 1 else f"{seeds[0].rows}, {len(seeds)} seeds"
+        if any(map(len, values)):
+            drawn.append((f"{wrapped(label, 18)}\n% of {rows}", values))
+    if not drawn:
+        return None
+    figure = new_figure(0.9 + 1.55 * len(drawn))
+    panels = figure.subplots(len(drawn), len(modalities), sharex=True, sharey=True, squeeze=False)
+    for row, (name, values) in zip(panels, drawn, strict=True):
+        for index, (panel, of_modality) in enumerate(zip(row, values, strict=True)):
+            _draw_distribution(panel, of_modality, index)
+        row[0].set_ylabel(name)
+    for panel, modality in zip(panels[0], modalities, strict=True):
+        panel.annotate(
+            clean(modality), (0.5, 1), (0, 16), "axes fraction", "offset points", ha="center"
+        )
+    for panel in panels[-1]:
+        panel.set_xlabel("weight (share of 1)")
+        panel.set_xlim(0.0, 1.0)
+    figure.suptitle(f"Learned modality weights on {result.dataset}")
+    return figure
+
+
+def _draw_distribution(panel: Axes, values: FloatArray, index: int) -> None:
+    if not len(values):
+        panel.set_title("no item has a choice", fontsize=9)
+        return
+    panel.hist(
+        values,
+        np.linspace(0.0, 1.0, BINS + 1).tolist(),
+        weights=np.full(len(values), 100 / len(values)),
+        color=COLORS[index % len(COLORS)],
+        edgecolor="white",
+        linewidth=0.5,
+        hatch=HATCHES[index % len(HATCHES)],
+    )
+    mean, deviation = float(values.mean()), float(values.std())
+    panel.axvline(mean, color="black", linestyle="--", linewidth=1.2)
+    panel.set_title(f"mean {mean:.2f}, standard deviation {deviation:.3f}", fontsize=8)
+    panel.grid(axis="y")
+
+
+def relations_figure(result: AuditResult) -> Figure | None:
+    """Draw weights against other values of the items: a row per modality, a column per value.
+
+    Returns:
+        The figure, None if every value is the same for all items.
+    """
+    relations = {
+        (one.modality, one.other): one
+        for one in result.relations
+        if one.other in AXES and not (is_constant(one.values) or is_constant(one.weights))
+    }
     if not relations:
         return None
-    modalities = list(dict.fromkeys(one.modality for one in relations))
-    others = [name for name in AXES if any(one.other == name for one in relations)]
+    modalities = [name for name in result.catalogue.modalities if name in {m for m, _ in relations}]
+    others = [name for name in AXES if name in {other for _, other in relations}]
     figure = new_figure(0.5 + 2.4 * len(modalities))
     panels = figure.subplots(len(modalities), len(others), sharey="row", squeeze=False)
-    by_place = {(one.modality, one.other): one for one in relations}
     for row, modality in zip(panels, modalities, strict=True):
         for panel, other in zip(row, others, strict=True):
-            if (modality, other) in by_place:
-                _draw_relation(panel, by_place[modality, other])
+            if (modality, other) in relations:
+                _draw_relation(panel, relations[modality, other])
             else:
                 text = f"the same for all items:\n{AXES[other]}"
                 panel.text(0.5, 0.5, text, ha="center", transform=panel.transAxes, color="0.35")
                 panel.set_xticks([])
         row[0].set_ylabel(f"weight of {clean(modality)} (share of 1)")
-    figure.suptitle(title)
+    figure.suptitle(f"What the weights of {result.label} on {result.dataset} go along with")
     return figure
 
 
 def _draw_relation(panel: Axes, one: WeightRelation) -> None:
-    known = np.isfinite(one.values)
+    x, y, found = one.values, one.weights, one.correlation
     if one.other == LOGARITHMIC:
-        known &= one.values > 0
+        x, y = x[x > 0], y[x > 0]
         panel.set_xscale("log")
         panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     else:
         panel.xaxis.set_major_locator(MaxNLocator(4))
-    x, y = one.values[known], one.weights[known]
     panel.plot(x, y, ".", color="0.55", markersize=2.5, alpha=0.4, rasterized=True)
     middles, means = binned_means(x, y)
     panel.plot(middles, means, "-o", color=COLORS[1], markersize=4, markeredgecolor="white")
     panel.set_xlabel(AXES[one.other])
-    panel.set_title(f"ρ {one.rho:+.2f} [{one.low:+.2f}, {one.high:+.2f}]", fontsize=9)
+    panel.set_title(f"ρ {found.rho:+.2f} [{found.low:+.2f}, {found.high:+.2f}]", fontsize=9)
     panel.grid()
 
 
@@ -143,60 +166,59 @@ def binned_means(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
     )
 
 
-def evidence_figure(parts: Sequence[EvidenceFigure], what: str, title: str) -> Figure | None:
-    """Draw each item's reliability against its number of training pairs.
-
-    Args:
-        parts: one per modality.
-        what: what the reliability is, for the axis.
-        title: title of the figure.
+def evidence_figure(result: AuditResult) -> Figure | None:
+    """Draw each item's reliability against its number of training pairs, a panel per modality.
 
     Returns:
         The figure, None if there is no evidence at all.
     """
-    drawn = [part for part in parts if len(part.pairs)]
+    audit = result.catalogue
+    indices = range(len(audit.modalities))
+    known = {
+        index: np.isfinite(audit.reliability(index)[0]) & (audit.pairs > 0) for index in indices
+    }
+    drawn = [index for index, there in known.items() if there.any()]
     if not drawn:
         return None
+    figure, panels = panel_grid(len(drawn), 2, 3.3, 0.9, sharex=True, sharey=True)
+    for panel, index in zip(panels, drawn, strict=True):
+        _draw_evidence(panel, result, index, known[index])
     columns = min(2, len(drawn))
-    rows = -(-len(drawn) // columns)
-    figure = new_figure(0.9 + 3.3 * rows)
-    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    for panel in panels.flat[len(drawn) :]:
-        panel.set_visible(False)
-    for panel, part in zip(panels.flat, drawn, strict=False):
-        _draw_evidence(panel, part)
-    for panel in panels[:, 0]:
-        panel.set_ylabel(what)
+    for panel in panels[::columns]:
+        panel.set_ylabel(RANKED_BY[audit.ranked_by])
     # Below a panel that is not there, the one above it has to name the axis.
-    for number, panel in enumerate(panels.flat):
-        if len(drawn) - columns <= number < len(drawn):
-            panel.set_xlabel("training pairs (users) of the item")
-            panel.tick_params(labelbottom=True)
-    handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
-    figure.suptitle(title)
+    for panel in panels[-columns:]:
+        panel.set_xlabel("training pairs (users) of the item")
+        panel.tick_params(labelbottom=True)
+    legend_below(figure, 3)
+    figure.suptitle(f"How sure the audit of {result.label} on {result.dataset} is")
     return figure
 
 
-def _draw_evidence(panel: Axes, part: EvidenceFigure) -> None:
+def _draw_evidence(panel: Axes, result: AuditResult, index: int, known: NDArray[np.bool_]) -> None:
+    pairs, ranking = result.catalogue.pairs, result.rankings[index]
+    value, low, high = result.catalogue.reliability(index)
     panel.set_xscale("log")
     panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    for which, color, label in (
-        (part.ranked, "0.5", "ranked items"),
-        (~part.ranked, "0.8", "too few pairs to be ranked"),
-    ):
-        x, y = part.pairs[which], part.reliability[which]
+    groups: Mapping[str, tuple[NDArray[np.bool_], str]] = {
+        "ranked items": (known & ranking.ranked, "0.5"),
+        "too few pairs to be ranked": (known & ~ranking.ranked, "0.8"),
+    }
+    for label, (items, color) in groups.items():
+        x, y = pairs[items], value[items]
         panel.plot(x, y, ".", color=color, markersize=3, alpha=0.6, rasterized=True, label=label)
-    for (name, items), color, marker in zip(
-        part.chosen.items(), (COLORS[1], COLORS[0]), "vs", strict=False
+    least, most = result.listed(index)
+    for name, listed, color, marker in (
+        ("least", least, COLORS[1], "v"),
+        ("most", most, COLORS[0], "s"),
     ):
-        x, y = part.pairs[items], part.reliability[items]
-        errors = np.maximum([y - part.low[items], part.high[items] - y], 0)
+        x, y = pairs[listed], value[listed]
+        errors = np.maximum([y - low[listed], high[listed] - y], 0)
         label = f"{name} reliable, with 95 % interval"
         panel.errorbar(
             x, y, errors, fmt=marker, color=color, markersize=4, linewidth=0.9, label=label
         )
-    panel.axhline(part.average, color="black", linestyle="--", linewidth=1, label="average")
-    panel.set_title(clean(part.modality))
+    panel.axhline(ranking.average, color="black", linestyle="--", linewidth=1, label="average")
+    panel.set_title(clean(result.catalogue.modalities[index]))
     panel.set_ylim(-0.03, 1.03)
     panel.grid()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recbole_margo.errors import CheckpointError
 from recbole_margo.evaluation.item_weights import ItemWeights
+from recbole_margo.evaluation.rank_correlation import RankCorrelation
 from recbole_margo.run import CHECKPOINT
 from recbole_margo.studies.runs.trained_run import TrainedRun
 from recbole_margo.training.checkpoint import read_trained
@@ -18,6 +20,50 @@ WEIGHTS = "weights.npz"
 USER_WEIGHTS = "user_weights"
 # Above it an item counts as settled on one modality.
 DECIDED = 0.9
+
+
+@dataclass(frozen=True)
+class ModalityStatistics:
+    """The weights of one modality; None where no row has a choice.
+
+    Args:
+        modality: its name.
+        count: rows that have it and a choice.
+        mean: mean weight.
+        std: standard deviation over the rows.
+        share_decided: share of the rows whose weight is above `DECIDED`.
+    """
+
+    modality: str
+    count: int
+    mean: float | None
+    std: float | None
+    share_decided: float | None
+
+
+@dataclass(frozen=True)
+class WeightStatistics:
+    """Entropy and dispersion of one run's weights; None where no row has a choice.
+
+    Args:
+        label: what the run is called.
+        seed: its seed.
+        rows: what a row is: `items` or `users`.
+        count: rows with two modalities or more.
+        entropy_bits: mean entropy of a row.
+        relative_entropy: the same as a share of log2 of the number of the row's modalities.
+        share_decided: share of the rows with a weight above `DECIDED`.
+        modalities: the weights of each.
+    """
+
+    label: str
+    seed: int
+    rows: str
+    count: int
+    entropy_bits: float | None
+    relative_entropy: float | None
+    share_decided: float | None
+    modalities: tuple[ModalityStatistics, ...]
 
 
 @dataclass(frozen=True)
@@ -89,32 +135,64 @@ class LearnedWeights:
         values: NDArray[np.float64] = self.weights[self.choice & self.present[:, index], index]
         return values
 
-    def statistics(self) -> dict[str, Any]:
-        """Return entropy, dispersion and how many rows are decided, as plain data."""
+    def statistics(self) -> WeightStatistics:
+        """Return entropy, dispersion and how many rows are decided."""
         weights, present = self.weights[self.choice], self.present[self.choice]
         bits = entropy_bits(weights)
-        relative = bits / np.log2(present.sum(axis=1))
-        return {
-            "label": self.label,
-            "seed": self.seed,
-            "rows": self.rows,
-            "count": len(weights),
-            "entropy_bits": _mean(bits),
-            "relative_entropy": _mean(relative),
-            "share_decided": _mean(weights.max(axis=1) > DECIDED) if len(weights) else None,
-            "modalities": [
-                {
-                    "modality": modality,
-                    "count": len(values),
-                    "mean": _mean(values),
-                    "std": float(values.std()) if len(values) else None,
-                    "share_decided": _mean(values > DECIDED),
-                }
-                for modality, values in (
-                    (name, self.of_modality(index)) for index, name in enumerate(self.modalities)
+        modalities = []
+        for index, name in enumerate(self.modalities):
+            values = self.of_modality(index)
+            deviation = float(values.std()) if len(values) else None
+            modalities.append(
+                ModalityStatistics(
+                    name, len(values), _mean(values), deviation, _mean(values > DECIDED)
                 )
-            ],
-        }
+            )
+        return WeightStatistics(
+            self.label,
+            self.seed,
+            self.rows,
+            len(weights),
+            _mean(bits),
+            _mean(bits / np.log2(present.sum(axis=1))),
+            _mean(weights.max(axis=1) > DECIDED),
+            tuple(modalities),
+        )
+
+
+@dataclass(frozen=True)
+class WeightStability:
+    """How far the seeds of one model agree on which items weigh a modality more.
+
+    Args:
+        modality: its name.
+        seeds: how many.
+        mean: mean Spearman's rho over the pairs of seeds.
+        smallest: the smallest.
+    """
+
+    modality: str
+    seeds: int
+    mean: float
+    smallest: float
+
+
+def weight_stability(weights: Sequence[LearnedWeights]) -> tuple[WeightStability, ...]:
+    """Return the agreement of the seeds by modality; nothing for one seed.
+
+    Args:
+        weights: item weights of one model, a seed each, of the same items in the same order.
+    """
+    if len(weights) < 2:
+        return ()
+    rows = []
+    for index, modality in enumerate(weights[0].modalities):
+        values = [one.of_modality(index) for one in weights]
+        rhos = [RankCorrelation.of(a, b, resamples=1).rho for a, b in combinations(values, 2)]
+        rows.append(
+            WeightStability(modality, len(weights), float(np.mean(rhos)), float(np.min(rhos)))
+        )
+    return tuple(rows)
 
 
 def learns_item_weights(run: TrainedRun) -> bool:
@@ -136,5 +214,5 @@ def entropy_bits(weights: NDArray[np.float64]) -> NDArray[np.float64]:
     return entropy
 
 
-def _mean(values: Any) -> float | None:
+def _mean(values: NDArray[np.float64] | NDArray[np.bool_]) -> float | None:
     return float(values.mean()) if len(values) else None

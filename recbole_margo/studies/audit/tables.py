@@ -1,39 +1,64 @@
-"""What MARGO learned and what the audit found, as tables."""
+"""The tables of an audit, and the CSV of all items."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
-from recbole_margo.report.table import NOTHING, Cell, Table, clean
+from recbole_margo.report import NOTHING, Cell, Interval, Table, clean, csv_text, shorten
+from recbole_margo.studies.audit.learned_weights import WeightStability, WeightStatistics
+from recbole_margo.studies.audit.result import (
+    AuditResult,
+    ListedItem,
+    ModalityAudit,
+    WeightRelation,
+)
 
-TITLE_SIGNS = 40
+TITLE_SIGNS, TEXT_SIGNS = 40, 160
+CSV_COLUMNS = (
+    "item",
+    "title",
+    "modality",
+    "present",
+    "weight",
+    "weight_std",
+    "pairs",
+    "triplets",
+    "confidence",
+    "evidence",
+    "evidence_low",
+    "evidence_high",
+    "contradicted",
+    "contradicted_low",
+    "contradicted_high",
+    "feature_norm",
+    "suspect",
+    "least_reliable_rank",
+    "most_reliable_rank",
+)
+UNSURE = {
+    "least": "Pale bars: not a suspect.",
+    "most": "Pale bars: not surely more reliable and contradicted less often than the average.",
+}
 
 
-def weights_table(statistics: Sequence[Mapping[str, Any]]) -> Table:
-    """Return the weights of each run: mean, dispersion, entropy.
-
-    Args:
-        statistics: one entry per label and seed, see docs/audit.md.
-    """
-    rows = []
-    for run in statistics:
-        for number, part in enumerate(run["modalities"]):
-            first = number == 0
-            rows.append(
-                _cells(
-                    clean(run["label"]),
-                    run["seed"],
-                    clean(part["modality"]),
-                    f"{part['count']:,} {run['rows']}",
-                    fixed(part["mean"]),
-                    fixed(part["std"]),
-                    percent(part["share_decided"]),
-                    fixed(run["entropy_bits"]) if first else "",
-                    percent(run["relative_entropy"]) if first else "",
-                )
-            )
+def weights_table(statistics: Sequence[WeightStatistics]) -> Table:
+    """Return the weights of each run: mean, dispersion, entropy."""
+    rows = tuple(
+        _cells(
+            clean(run.label),
+            run.seed,
+            clean(part.modality),
+            f"{part.count:,} {run.rows}",
+            fixed(part.mean),
+            fixed(part.std),
+            percent(part.share_decided),
+            fixed(run.entropy_bits) if number == 0 else "",
+            percent(run.relative_entropy) if number == 0 else "",
+        )
+        for run in statistics
+        for number, part in enumerate(run.modalities)
+    )
     headers = (
         "model",
         "seed",
@@ -52,22 +77,18 @@ def weights_table(statistics: Sequence[Mapping[str, Any]]) -> Table:
         "DRAGON has no item weights. Its user factors are shown as shares, |W| / sum of |W|, as in "
         "Figure 5 of MARGO's paper.",
     )
-    return Table("Learned weights", headers, tuple(rows), notes)
+    return Table("Learned weights", headers, rows, notes)
 
 
-def relations_table(relations: Sequence[Mapping[str, Any]]) -> Table:
-    """Return the rank correlations of the weights.
-
-    Args:
-        relations: one entry per modality and other value.
-    """
+def relations_table(relations: Sequence[WeightRelation]) -> Table:
+    """Return the rank correlations of the weights."""
     rows = tuple(
         _cells(
-            clean(one["modality"]),
-            one["with"],
-            signed(one["rho"]),
-            interval(one["low"], one["high"], signed),
-            f"{one['count']:,}",
+            clean(one.modality),
+            one.other,
+            signed(one.correlation.rho),
+            interval(one.correlation.low, one.correlation.high, signed),
+            f"{one.correlation.count:,}",
         )
         for one in relations
     )
@@ -80,14 +101,10 @@ def relations_table(relations: Sequence[Mapping[str, Any]]) -> Table:
     return Table("What the weights go along with", headers, rows, notes)
 
 
-def stability_table(stability: Sequence[Mapping[str, Any]]) -> Table:
-    """Return how far the seeds agree.
-
-    Args:
-        stability: one entry per modality.
-    """
+def stability_table(stability: Sequence[WeightStability]) -> Table:
+    """Return how far the seeds agree."""
     rows = tuple(
-        _cells(clean(one["modality"]), one["seeds"], signed(one["mean"]), signed(one["smallest"]))
+        _cells(clean(one.modality), one.seeds, signed(one.mean), signed(one.smallest))
         for one in stability
     )
     headers = ("weight of", "seeds", "mean ρ", "smallest ρ")
@@ -98,26 +115,22 @@ def stability_table(stability: Sequence[Mapping[str, Any]]) -> Table:
     return Table("Do the seeds agree?", headers, rows, notes)
 
 
-def audit_table(audit: Mapping[str, Any]) -> Table:
-    """Return how many items of each modality are surely less or more reliable than the average.
-
-    Args:
-        audit: the audit's summary, see docs/audit.md.
-    """
+def catalogue_table(result: AuditResult) -> Table:
+    """Return how many items of each modality are surely less or more reliable than the average."""
     rows = tuple(
         _cells(
-            clean(part["modality"]),
-            f"{part['present']:,}",
-            f"{part['ranked']:,}",
-            fixed(part["average"]),
-            percent(part["contradicted"]),
-            signed(part["popularity_correlation"]),
-            f"{part['surely_below']:,}",
-            f"{part['suspect']:,}",
-            f"{part['surely_above']:,}",
-            f"{part['trusted']:,}",
+            clean(part.modality),
+            f"{part.present:,}",
+            f"{part.ranked:,}",
+            fixed(part.average),
+            percent(part.contradicted),
+            signed(part.popularity_correlation),
+            f"{part.surely_below:,}",
+            f"{part.suspect:,}",
+            f"{part.surely_above:,}",
+            f"{part.trusted:,}",
         )
-        for part in audit["modalities"]
+        for part in result.modalities
     )
     headers = (
         "modality",
@@ -131,9 +144,10 @@ def audit_table(audit: Mapping[str, Any]) -> Table:
         "surely above",
         "trusted",
     )
+    several = result.catalogue.ranked_by == "evidence"
     notes = (
-        f"Ranked are items with at least {audit['min_pairs']} training pairs"
-        + (" and two modalities or more" if audit["ranked_by"] == "evidence" else "")
+        f"Ranked are items with at least {result.settings.min_pairs} training pairs"
+        + (" and two modalities or more" if several else "")
         + ". Surely below (above): the whole 95 % interval of the reliability is below (above) the "
         "average; of items that are average, 2.5 % each would be by chance. Suspect: surely below, "
         "and surely contradicted more often than the average. Trusted: the opposite.",
@@ -143,73 +157,152 @@ def audit_table(audit: Mapping[str, Any]) -> Table:
     return Table("The catalogue", headers, rows, notes)
 
 
-def least_reliable_table(part: Mapping[str, Any], count: int) -> Table:
+def least_reliable_table(part: ModalityAudit, count: int) -> Table:
     """Return the least reliable items of a modality, for a terminal.
 
     Args:
-        part: a modality of the audit's summary.
+        part: the audit of the modality.
         count: items at most.
     """
-    titled = any(row["title"] for row in part["least"])
-    rows = []
-    for row in part["least"][:count]:
-        cells = [shorten(row["item"], TITLE_SIGNS)]
-        cells += [shorten(row["title"], TITLE_SIGNS)] * titled
-        cells += [
-            str(row["pairs"]),
-            fixed(row["reliability"]),
-            interval(row["low"], row["high"], fixed),
-            percent(row["contradicted"]),
-            fixed(row["weight"]),
-            "yes" if row["sure"] else "no",
-        ]
-        rows.append(_cells(*cells))
+    titled = any(row.title for row in part.least)
+    rows = tuple(
+        _cells(
+            shorten(row.item, TITLE_SIGNS),
+            *[shorten(row.title, TITLE_SIGNS)] * titled,
+            row.pairs,
+            fixed(row.reliability),
+            interval(row.low, row.high, fixed),
+            percent(row.contradicted),
+            fixed(row.weight),
+            "yes" if row.sure else "no",
+        )
+        for row in part.least[:count]
+    )
     headers = ("item", *(("title",) * titled), "pairs", "reliability", "95 % interval")
     headers += ("contradicted", "weight", "suspect")
-    title = f"Least reliable {clean(part['modality'])} (average {fixed(part['average'])})"
-    return Table(title, headers, tuple(rows))
+    title = f"Least reliable {clean(part.modality)} (average {fixed(part.average)})"
+    return Table(title, headers, rows)
 
 
-def known(value: object) -> bool:
+def items_table(part: ModalityAudit, which: str, pictures: dict[str, str]) -> Table:
+    """Return the items of one list of a modality, for a page.
+
+    Args:
+        part: the audit of the modality.
+        which: `least` or `most`.
+        pictures: pictures by item token, as `data:` addresses.
+    """
+    listed = part.least if which == "least" else part.most
+    rows = tuple(
+        (
+            _name(row, pictures.get(row.item, "")),
+            Cell(fixed(row.reliability)),
+            _bar(row, part.average),
+            Cell(
+                percent(row.contradicted),
+                below=interval(row.contradicted_low, row.contradicted_high, percent),
+            ),
+            Cell(fixed(row.weight) + (f" ± {row.weight_std:.3f}" if known(row.weight_std) else "")),
+            Cell(fixed(row.confidence)),
+            Cell(f"{row.pairs:,}"),
+        )
+        for row in listed
+    )
+    headers = ("item", "reliability", "95 % interval", "contradicted")
+    headers += ("learned weight", "confidence", "training pairs")
+    if not rows:
+        notes: tuple[str, ...] = (f"No items to list as {which} reliable.",)
+    else:
+        notes = () if all(row.sure for row in listed) else (UNSURE[which],)
+    title = f"{which.capitalize()} reliable {clean(part.modality)}"
+    return Table(title, headers, rows, notes, texts=("item",))
+
+
+def _name(row: ListedItem, picture: str) -> Cell:
+    """Return title, token and the beginning of the text; what says the same is said once."""
+    # Texts of items mostly begin with their titles.
+    extra = shorten(clean(row.text).removeprefix(clean(row.title)), TEXT_SIGNS)
+    aside = clean(row.item) if row.title else ""
+    return Cell(clean(row.title or row.item), best=True, aside=aside, below=extra, picture=picture)
+
+
+def _bar(row: ListedItem, average: float) -> Cell:
+    drawing = Interval(row.low, row.high, row.reliability, average, faint=not row.sure)
+    return Cell(interval(row.low, row.high, fixed), interval=drawing)
+
+
+def audit_csv(result: AuditResult) -> str:
+    """Return one row per item and modality; an unknown number is an empty cell."""
+    audit, titles = result.catalogue, result.contents.titles
+    ranks = [
+        [
+            {int(item): rank for rank, item in enumerate(order, start=1)}
+            for order in (ranking.least, ranking.most)
+        ]
+        for ranking in result.rankings
+    ]
+    rows = (
+        (
+            clean(token),
+            clean(titles.get(str(token), "")),
+            clean(modality),
+            int(audit.present[item, index]),
+            _number(audit.weights[item, index]),
+            _number(audit.weight_deviations[item, index]),
+            int(audit.pairs[item]),
+            int(audit.triplets[item]),
+            _number(audit.confidence[item]),
+            *(
+                _number(part[item, index])
+                for part in (
+                    audit.evidence,
+                    audit.evidence_low,
+                    audit.evidence_high,
+                    audit.contradicted,
+                    audit.contradicted_low,
+                    audit.contradicted_high,
+                    result.norms,
+                )
+            ),
+            int(result.rankings[index].suspect[item]),
+            ranks[index][0].get(item, ""),
+            ranks[index][1].get(item, ""),
+        )
+        for item, token in enumerate(audit.items)
+        for index, modality in enumerate(audit.modalities)
+    )
+    return csv_text(CSV_COLUMNS, rows)
+
+
+def _number(value: float) -> float | str:
+    # Deviations over seeds are of single precision, and written in full.
+    shown = f"{value:.6g}" if isinstance(value, float) else value
+    return shown if math.isfinite(value) else ""
+
+
+def known(value: float | None) -> bool:
     """Return whether a value is a finite number."""
-    return isinstance(value, int | float) and math.isfinite(value)
+    return value is not None and math.isfinite(value)
 
 
-def fixed(value: Any) -> str:
+def fixed(value: float | None) -> str:
     """Return a number with three decimals."""
     return f"{value:.3f}" if known(value) else NOTHING
 
 
-def signed(value: Any) -> str:
+def signed(value: float | None) -> str:
     """Return a number with its sign and two decimals."""
     return f"{value:+.2f}" if known(value) else NOTHING
 
 
-def percent(value: Any) -> str:
+def percent(value: float | None) -> str:
     """Return a share in percent."""
-    return f"{100 * value:.1f} %" if known(value) else NOTHING
+    return NOTHING if value is None or not known(value) else f"{100 * value:.1f} %"
 
 
-def interval(low: Any, high: Any, shown: Any) -> str:
-    """Return an interval in brackets.
-
-    Args:
-        low: lower end.
-        high: upper end.
-        shown: makes a number a text.
-    """
+def interval(low: float, high: float, shown: Callable[[float], str]) -> str:
+    """Return an interval in brackets, its ends as `shown` says."""
     return f"[{shown(low)}, {shown(high)}]" if known(low) and known(high) else NOTHING
-
-
-def shorten(text: object, signs: int) -> str:
-    """Return a text of others on one line, cut with an ellipsis.
-
-    Args:
-        text: anything.
-        signs: the most it may have.
-    """
-    line = clean(text)
-    return line if len(line) <= signs else f"{line[: signs - 1].rstrip()}…"
 
 
 def _cells(*texts: object) -> tuple[Cell, ...]:

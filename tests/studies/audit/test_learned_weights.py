@@ -12,11 +12,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from made_up_audit import made_weights
 
 from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.studies.audit.labelled_runs import audited_runs, labelled_runs
-from recbole_margo.studies.audit.learned_weights import LearnedWeights, entropy_bits
-from recbole_margo.studies.audit.weight_relations import weight_stability
+from recbole_margo.studies.audit.learned_weights import (
+    LearnedWeights,
+    entropy_bits,
+    weight_stability,
+)
 from recbole_margo.studies.comparison import compare_seeds as compare_module
 from recbole_margo.studies.comparison.compare_seeds import compare_seeds
 from recbole_margo.studies.runs.entry import Entry
@@ -93,34 +97,27 @@ def test_a_damaged_plan_is_an_error(comparison: Path, tmp_path: Path) -> None:
         labelled_runs(tmp_path)
 
 
-def made(weights: list[list[float]], present: list[list[bool]] | None = None) -> LearnedWeights:
-    array = np.array(weights)
-    there = np.array(present) if present else np.ones(array.shape, dtype=bool)
-    names = ("image", "text", "audio")[: array.shape[1]]
-    return LearnedWeights("MARGO", 1, "items", names, array, there)
-
-
 def test_statistics_of_weights_known_by_hand() -> None:
-    weights = made(
+    weights = made_weights(
         [[0.5, 0.5, 0.0], [1.0, 0.0, 0.0], [0.25, 0.25, 0.5], [1.0, 0.0, 0.0]],
         [[True, True, False], [True, False, False], [True, True, True], [True, True, True]],
     )
     found = weights.statistics()
     # The second item has no choice and is left out.
-    assert found["count"] == 3
-    assert found["entropy_bits"] == pytest.approx((1 + 1.5 + 0) / 3)
-    assert found["relative_entropy"] == pytest.approx((1 + 1.5 / np.log2(3) + 0) / 3)
-    assert found["share_decided"] == pytest.approx(1 / 3)
-    image, _, audio = found["modalities"]
-    assert image["mean"] == pytest.approx(1.75 / 3)
-    assert image["std"] == pytest.approx(np.std([0.5, 0.25, 1.0]))
-    assert image["share_decided"] == pytest.approx(1 / 3)
-    assert (audio["count"], audio["mean"]) == (2, 0.25)
+    assert found.count == 3
+    assert found.entropy_bits == pytest.approx((1 + 1.5 + 0) / 3)
+    assert found.relative_entropy == pytest.approx((1 + 1.5 / np.log2(3) + 0) / 3)
+    assert found.share_decided == pytest.approx(1 / 3)
+    image, _, audio = found.modalities
+    assert image.mean == pytest.approx(1.75 / 3)
+    assert image.std == pytest.approx(np.std([0.5, 0.25, 1.0]))
+    assert image.share_decided == pytest.approx(1 / 3)
+    assert (audio.count, audio.mean) == (2, 0.25)
 
 
 def test_one_modality_has_nothing_to_say() -> None:
-    found = made([[1.0], [1.0]]).statistics()
-    assert (found["count"], found["entropy_bits"], found["modalities"][0]["mean"]) == (
+    found = made_weights([[1.0], [1.0]]).statistics()
+    assert (found.count, found.entropy_bits, found.modalities[0].mean) == (
         0,
         None,
         None,
@@ -140,10 +137,10 @@ def test_entropy_lies_between_0_and_that_of_even_weights(logits: np.ndarray) -> 
 
 def test_seeds_that_agree_and_seeds_that_do_not() -> None:
     one, reverse = (
-        made([[0.2, 0.8], [0.4, 0.6], [0.7, 0.3], [0.9, 0.1]]),
-        made([[0.9, 0.1], [0.7, 0.3], [0.4, 0.6], [0.2, 0.8]]),
+        made_weights([[0.2, 0.8], [0.4, 0.6], [0.7, 0.3], [0.9, 0.1]]),
+        made_weights([[0.9, 0.1], [0.7, 0.3], [0.4, 0.6], [0.2, 0.8]]),
     )
-    assert weight_stability([one]) == []
+    assert weight_stability([one]) == ()
     (image, text) = weight_stability([one, one, reverse])
-    assert image["smallest"] == pytest.approx(-1)
-    assert image["mean"] == text["mean"] == pytest.approx((1 - 1 - 1) / 3)
+    assert image.smallest == pytest.approx(-1)
+    assert image.mean == text.mean == pytest.approx((1 - 1 - 1) / 3)

@@ -15,7 +15,7 @@ from recbole_margo.cli import main
 from recbole_margo.run import run_recbole_margo
 from recbole_margo.testing import MISSING, NAME, SETTINGS, random_world, small_settings
 
-FILES = {"audit.html", "audit.csv", "reliability.json"}
+FILES = {"audit.html", "audit.md", "audit.csv", "reliability.json"}
 FIGURES = {
     f"{name}.{end}" for name in ("weights", "relations", "evidence") for end in ("png", "svg")
 }

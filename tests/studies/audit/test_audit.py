@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
+from made_up_audit import made_audit, made_result
 from PIL import Image
 
 from recbole_margo.errors import DataError
 from recbole_margo.evidence.pair_evidence import PairEvidence
-from recbole_margo.studies.audit.audit import CatalogueAudit
+from recbole_margo.studies.audit.catalogue import CatalogueAudit
 from recbole_margo.studies.audit.item_contents import ItemContents
-from recbole_margo.studies.audit.summary import audit_rows, audit_summary
-from recbole_margo.studies.audit.weight_relations import feature_norms, weight_relations
+from recbole_margo.studies.audit.result import AuditSettings, feature_norms
+from recbole_margo.studies.audit.tables import audit_csv
 from recbole_margo.testing import MISSING, Experiment, World, prepare, random_world
 
 RESAMPLES = 200
@@ -29,30 +32,6 @@ def randomized(root: Path, world: World, **settings: object) -> Experiment:
 def audit_of(*built: Experiment) -> CatalogueAudit:
     models = [one.model for one in built]
     return CatalogueAudit.of_models(models, built[0].dataset, negatives=6, resamples=RESAMPLES)
-
-
-def made_audit(evidence: list[float], half_widths: list[float], pairs: list[int]) -> CatalogueAudit:
-    """Return an audit of two modalities whose first has this evidence."""
-    first, half = np.array(evidence), np.array(half_widths)
-    both = np.stack([first, 1 - first], axis=1)
-    low, high = (np.clip(both + sign * half[:, None], 0, 1) for sign in (-1, 1))
-    count = len(first)
-    return CatalogueAudit(
-        items=np.array([f"i{n}" for n in range(count)]),
-        modalities=("image", "text"),
-        present=np.ones((count, 2), dtype=bool),
-        weights=both,
-        weight_deviations=np.full((count, 2), np.nan),
-        pairs=np.array(pairs),
-        triplets=np.array(pairs, dtype=float) * 20,
-        confidence=np.full(count, 0.5),
-        evidence=both,
-        evidence_low=low,
-        evidence_high=high,
-        contradicted=1 - both,
-        contradicted_low=1 - high,
-        contradicted_high=1 - low,
-    )
 
 
 @pytest.mark.parametrize("missing", list(MISSING))
@@ -95,7 +74,7 @@ def test_items_without_training_interactions_are_listed_without_evidence(tmp_pat
     assert audit.pairs[place] == 0
     assert np.isnan(audit.evidence[place]).all()
     assert np.isnan(audit.contradicted_low[place]).all()
-    assert place not in audit.least_reliable(0, min_pairs=1)
+    assert place not in audit.ranking(0, 1).least
     assert audit.weights[place].sum() == pytest.approx(1, abs=1e-6)
 
 
@@ -103,7 +82,7 @@ def test_with_one_modality_the_contradictions_rank_the_items(tmp_path: Path) -> 
     audit = audit_of(randomized(tmp_path, random_world(1)))
     assert audit.ranked_by == "contradicted"
     assert np.isnan(audit.evidence).all()
-    order = audit.least_reliable(0, min_pairs=1)
+    order = audit.ranking(0, 1).least
     assert (np.diff(1 - audit.contradicted_low[order, 0]) >= 0).all()
 
 
@@ -123,9 +102,9 @@ def test_few_pairs_do_not_come_first() -> None:
         half_widths=[0.60, 0.05, 0.05, 0.05, 0.01],
         pairs=[6, 200, 100, 100, 2],
     )
-    assert audit.items[audit.least_reliable(0, min_pairs=5)].tolist() == ["i1", "i2", "i0", "i3"]
-    assert audit.items[audit.most_reliable(0, min_pairs=5)].tolist() == ["i3", "i2", "i1", "i0"]
-    assert audit.items[audit.least_reliable(0, min_pairs=1)][0] == "i4"
+    assert audit.items[audit.ranking(0, 5).least].tolist() == ["i1", "i2", "i0", "i3"]
+    assert audit.items[audit.ranking(0, 5).most].tolist() == ["i3", "i2", "i1", "i0"]
+    assert audit.items[audit.ranking(0, 1).least][0] == "i4"
 
 
 def test_suspects_come_before_items_that_are_only_less_reliable() -> None:
@@ -133,29 +112,64 @@ def test_suspects_come_before_items_that_are_only_less_reliable() -> None:
     audit = made_audit(evidence=[0.10, 0.20, 0.65, 0.70], half_widths=[0.02] * 4, pairs=[100] * 4)
     for end in (audit.contradicted, audit.contradicted_low, audit.contradicted_high):
         end[0, 0] = 0.05
-    assert audit.surely_below(0, 5).tolist() == [True, True, False, False]
-    assert audit.suspect(0, 5).tolist() == [False, True, False, False]
-    assert audit.trusted(0, 5).tolist() == [False, False, True, True]
-    assert audit.items[audit.least_reliable(0, 5)].tolist() == ["i1", "i0", "i2", "i3"]
+    assert audit.ranking(0, 5).surely_below.tolist() == [True, True, False, False]
+    assert audit.ranking(0, 5).suspect.tolist() == [False, True, False, False]
+    assert audit.ranking(0, 5).trusted.tolist() == [False, False, True, True]
+    assert audit.items[audit.ranking(0, 5).least].tolist() == ["i1", "i0", "i2", "i3"]
     # Too few pairs: neither suspect nor trusted.
-    assert not audit.suspect(0, 101).any()
+    assert not audit.ranking(0, 101).suspect.any()
 
 
 def test_the_lists_share_no_item_and_the_rows_hold_every_item(tmp_path: Path) -> None:
     built = randomized(tmp_path, random_world().without(MISSING["some items miss one"]))
     audit = audit_of(built)
     norms = feature_norms(built.config, built.dataset)
-    found = audit_summary(audit, ItemContents(), count=8, min_pairs=1)
-    for part in found["modalities"]:
-        least, most = ({row["item"] for row in part[which]} for which in ("least", "most"))
+    result = made_result(audit, norms=norms, settings=AuditSettings(items=8, min_pairs=1))
+    for part in result.modalities:
+        least, most = ({row.item for row in rows} for rows in (part.least, part.most))
         assert least
         assert not least & most
-        assert part["surely_below"] <= part["ranked"]
-    rows = audit_rows(audit, ItemContents(), norms, min_pairs=1)
+        assert part.surely_below <= part.ranked
+    rows = list(csv.DictReader(io.StringIO(audit_csv(result), newline="")))
     assert len(rows) == 2 * len(audit.items)
     assert "[PAD]" not in {row["item"] for row in rows}
-    ranks = sorted(r["least_reliable_rank"] for r in rows if r["least_reliable_rank"])
+    ranks = sorted(int(r["least_reliable_rank"]) for r in rows if r["least_reliable_rank"])
     assert ranks[0] == 1
+
+
+def test_a_result_known_by_hand() -> None:
+    # The average of the image is .475; only i0 lies surely below it, and only i3 surely above.
+    result = made_result()
+    image, text = result.modalities
+    assert (image.present, image.ranked) == (4, 4)
+    assert (image.average, image.contradicted) == pytest.approx((0.475, 0.525))
+    assert (image.surely_below, image.suspect, image.surely_above, image.trusted) == (1, 1, 1, 1)
+    assert [(row.item, row.sure) for row in image.least] == [("i0", True), ("i1", False)]
+    assert [(row.item, row.sure) for row in image.most] == [("i3", True), ("i2", False)]
+    assert [row.item for row in text.least] == ["i3", "i1"]
+    first = image.least[0]
+    assert (first.reliability, first.low, first.high) == pytest.approx((0.1, 0.05, 0.15))
+    assert (first.contradicted, first.contradicted_low) == pytest.approx((0.9, 0.85))
+    # The ranks of reliability are 1 2 3 4, those of the pairs 2 3 4 1: 1 - 6 * 12 / 60.
+    assert image.popularity_correlation == pytest.approx(-0.2)
+    plain = result.as_plain()
+    assert plain["audit"]["pairs"] == 62
+    assert plain["audit"]["modalities"][0]["least"][0]["pairs"] == 10
+    assert plain["relations"][0] == {
+        "modality": "image",
+        "with": "popularity",
+        "rho": pytest.approx(-0.2),
+        "low": result.relations[0].correlation.low,
+        "high": result.relations[0].correlation.high,
+        "count": 4,
+    }
+    entropy = -np.mean([w * np.log2(w) + (1 - w) * np.log2(1 - w) for w in (0.1, 0.4, 0.5, 0.9)])
+    assert plain["models"][0]["entropy_bits"] == pytest.approx(entropy)
+    assert plain["stability"] == []
+    rows = list(csv.DictReader(io.StringIO(audit_csv(result), newline="")))
+    assert [row["suspect"] for row in rows if row["modality"] == "image"] == ["1", "0", "0", "0"]
+    assert [row["least_reliable_rank"] for row in rows[::2]] == ["1", "2", "3", "4"]
+    assert (rows[0]["evidence"], rows[0]["weight_std"], rows[0]["triplets"]) == ("0.1", "", "200")
 
 
 def test_norms_are_those_of_the_raw_rows(tmp_path: Path) -> None:
@@ -174,14 +188,13 @@ def test_a_planted_relation_is_found_and_a_constant_has_none() -> None:
     audit = made_audit(
         random.uniform(0.2, 0.8, count).tolist(), [0.1] * count, list(range(1, count + 1))
     )
-    found = {
-        (row["modality"], row["with"]): row for row in weight_relations(audit, np.ones((count, 2)))
-    }
-    assert found["image", "evidence"]["rho"] == pytest.approx(1)
-    assert found["text", "contradicted"]["rho"] == pytest.approx(-1)
-    assert np.isnan(found["image", "feature norm"]["rho"])
+    result = made_result(audit)
+    found = {(one.modality, one.other): one.correlation for one in result.relations}
+    assert found["image", "evidence"].rho == pytest.approx(1)
+    assert found["text", "contradicted"].rho == pytest.approx(-1)
+    assert np.isnan(found["image", "feature norm"].rho)
     of_chance = found["image", "popularity"]
-    assert of_chance["low"] < 0 < of_chance["high"]
+    assert of_chance.low < 0 < of_chance.high
 
 
 def test_contents_are_found_where_encode_finds_them(tmp_path: Path) -> None:

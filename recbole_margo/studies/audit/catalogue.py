@@ -9,10 +9,38 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recbole_margo.evaluation.user_bootstrap import ratio_intervals, sum_by_item
+from recbole_margo.evaluation.user_bootstrap import ratio, ratio_intervals, sum_by_item
 from recbole_margo.evidence.pair_evidence import PairEvidence
 
 FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The items of one modality by their reliability.
+
+    Args:
+        ranked: which items have evidence and pairs enough to be ranked [N].
+        average: mean reliability of the ranked items; NaN if there is none.
+        contradicted: mean share of contradictions of the ranked items.
+        surely_below: ranked, with the interval of the reliability below the average [N].
+        surely_above: ranked, with the interval of the reliability above the average [N].
+        suspect: surely below, and surely contradicted more often than the average [N].
+        trusted: surely above, and surely contradicted less often than the average [N].
+        least: the suspects, then the other ranked items, each by the upper end of the interval.
+        most: the trusted, then the other ranked items, each by the lower end of the interval.
+    """
+
+    ranked: BoolArray
+    average: float
+    contradicted: float
+    surely_below: BoolArray
+    surely_above: BoolArray
+    suspect: BoolArray
+    trusted: BoolArray
+    least: NDArray[np.intp]
+    most: NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -42,7 +70,7 @@ class CatalogueAudit:
 
     items: NDArray[np.str_]
     modalities: tuple[str, ...]
-    present: NDArray[np.bool_]
+    present: BoolArray
     weights: FloatArray
     weight_deviations: FloatArray
     pairs: NDArray[np.intp]
@@ -75,7 +103,7 @@ class CatalogueAudit:
         """
         found = PairEvidence.of_models(models, negatives, seed)
         mask = models[0].modality_mask.cpu().numpy()
-        sums = [
+        vectors, against, trust, triplets = (
             sum_by_item(found.items, part, len(mask))
             for part in (
                 found.reliability,
@@ -83,8 +111,7 @@ class CatalogueAudit:
                 found.confidence[:, None],
                 found.triplets[:, None],
             )
-        ]
-        vectors, against, trust, triplets = sums
+        )
         low, high = _intervals(found, mask, resamples, seed)
         count = mask.shape[1]
         rows, choice = mask[1:], (mask.sum(axis=1, keepdims=True) > 1)[1:]
@@ -99,19 +126,19 @@ class CatalogueAudit:
             weight_deviations=deviations,
             pairs=np.bincount(found.items, minlength=len(mask))[1:],
             triplets=triplets[1:, 0] / len(models),
-            confidence=_ratio(trust, triplets)[1:, 0],
-            evidence=np.where(rows & choice, _ratio(vectors, trust)[1:], np.nan),
+            confidence=ratio(trust, triplets)[1:, 0],
+            evidence=np.where(rows & choice, ratio(vectors, trust)[1:], np.nan),
             evidence_low=np.where(rows & choice, low[1:, :count], np.nan),
             evidence_high=np.where(rows & choice, high[1:, :count], np.nan),
-            contradicted=np.where(rows, _ratio(against, triplets)[1:], np.nan),
+            contradicted=np.where(rows, ratio(against, triplets)[1:], np.nan),
             contradicted_low=np.where(rows, low[1:, count:], np.nan),
             contradicted_high=np.where(rows, high[1:, count:], np.nan),
         )
 
     @property
-    def choice(self) -> NDArray[np.bool_]:
+    def choice(self) -> BoolArray:
         """Which items have two modalities or more [N]."""
-        several: NDArray[np.bool_] = self.present.sum(axis=1) > 1
+        several: BoolArray = self.present.sum(axis=1) > 1
         return several
 
     @property
@@ -119,75 +146,55 @@ class CatalogueAudit:
         """What the items are ranked by: `evidence`, or with one modality `contradicted`."""
         return "evidence" if len(self.modalities) > 1 else "contradicted"
 
-    def reliability(self) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return what the items are ranked by, more is better, and its interval, each [N, M]."""
+    def reliability(self, modality: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return what the items are ranked by, more is better, and its interval, each [N]."""
         if self.ranked_by == "evidence":
-            return self.evidence, self.evidence_low, self.evidence_high
-        return 1 - self.contradicted, 1 - self.contradicted_high, 1 - self.contradicted_low
+            value, low, high = self.evidence, self.evidence_low, self.evidence_high
+        else:
+            value = 1 - self.contradicted
+            low, high = 1 - self.contradicted_high, 1 - self.contradicted_low
+        return value[:, modality], low[:, modality], high[:, modality]
 
-    def rankable(self, modality: int, min_pairs: int) -> NDArray[np.bool_]:
-        """Return which items have evidence and pairs enough to be ranked [N]."""
-        known: NDArray[np.bool_] = np.isfinite(self.reliability()[0][:, modality])
-        return known & (self.pairs >= min_pairs)
+    def ranking(self, modality: int, min_pairs: int) -> Ranking:
+        """Rank the items of a modality.
 
-    def average(self, modality: int, min_pairs: int) -> float:
-        """Return the mean reliability of the items that are ranked; NaN if there is none."""
-        values = self.reliability()[0][self.rankable(modality, min_pairs), modality]
-        return float(values.mean()) if len(values) else float("nan")
+        Args:
+            modality: its index.
+            min_pairs: training pairs that an item needs to be ranked.
+        """
+        value, low, high = self.reliability(modality)
+        ranked = np.isfinite(value) & (self.pairs >= min_pairs)
+        average = _mean(value[ranked])
+        contradicted = _mean(self.contradicted[ranked, modality])
+        below, above = ranked & (high < average), ranked & (low > average)
+        suspect = below & (self.contradicted_low[:, modality] > contradicted)
+        trusted = above & (self.contradicted_high[:, modality] < contradicted)
 
-    def average_contradicted(self, modality: int, min_pairs: int) -> float:
-        """Return the mean share of contradictions of the items that are ranked."""
-        values = self.contradicted[self.rankable(modality, min_pairs), modality]
-        return float(values.mean()) if len(values) else float("nan")
+        def ordered(first: BoolArray, end: FloatArray, sign: int) -> NDArray[np.intp]:
+            items = np.flatnonzero(ranked)
+            # Among equal ends the value decides, then the number of pairs, then the token.
+            keys = (self.items[items], -self.pairs[items], sign * value[items], sign * end[items])
+            return items[np.lexsort((*keys, ~first[items]))]
 
-    def surely_below(self, modality: int, min_pairs: int) -> NDArray[np.bool_]:
-        """Return which ranked items have an interval of the reliability below the average [N]."""
-        _, _, high = self.reliability()
-        below: NDArray[np.bool_] = high[:, modality] < self.average(modality, min_pairs)
-        return below & self.rankable(modality, min_pairs)
-
-    def surely_above(self, modality: int, min_pairs: int) -> NDArray[np.bool_]:
-        """Return which ranked items have an interval of the reliability above the average [N]."""
-        _, low, _ = self.reliability()
-        above: NDArray[np.bool_] = low[:, modality] > self.average(modality, min_pairs)
-        return above & self.rankable(modality, min_pairs)
-
-    def suspect(self, modality: int, min_pairs: int) -> NDArray[np.bool_]:
-        """Return which items are surely less reliable and surely contradicted more often [N]."""
-        often = self.contradicted_low[:, modality] > self.average_contradicted(modality, min_pairs)
-        return self.surely_below(modality, min_pairs) & often
-
-    def trusted(self, modality: int, min_pairs: int) -> NDArray[np.bool_]:
-        """Return which items are surely more reliable and surely contradicted less often [N]."""
-        rarely = self.contradicted_high[:, modality] < self.average_contradicted(
-            modality, min_pairs
+        return Ranking(
+            ranked,
+            average,
+            contradicted,
+            below,
+            above,
+            suspect,
+            trusted,
+            least=ordered(suspect, high, 1),
+            most=ordered(trusted, low, -1),
         )
-        return self.surely_above(modality, min_pairs) & rarely
 
-    def least_reliable(self, modality: int, min_pairs: int) -> NDArray[np.intp]:
-        """Return items: the suspects, then the others, each by the upper end of the interval."""
-        _, _, high = self.reliability()
-        first = self.suspect(modality, min_pairs)
-        return self._order(modality, min_pairs, first, high[:, modality], sign=1)
 
-    def most_reliable(self, modality: int, min_pairs: int) -> NDArray[np.intp]:
-        """Return items: the trusted, then the others, each by the lower end of the interval."""
-        _, low, _ = self.reliability()
-        first = self.trusted(modality, min_pairs)
-        return self._order(modality, min_pairs, first, low[:, modality], sign=-1)
-
-    def _order(
-        self, modality: int, min_pairs: int, first: NDArray[np.bool_], end: FloatArray, sign: int
-    ) -> NDArray[np.intp]:
-        ranked = np.flatnonzero(self.rankable(modality, min_pairs))
-        value = self.reliability()[0][ranked, modality]
-        # Among equal ends the value decides, then the number of pairs, then the token.
-        keys = (self.items[ranked], -self.pairs[ranked], sign * value, sign * end[ranked])
-        return ranked[np.lexsort((*keys, ~first[ranked]))]
+def _mean(values: FloatArray) -> float:
+    return float(values.mean()) if len(values) else float("nan")
 
 
 def _intervals(
-    found: PairEvidence, mask: NDArray[np.bool_], resamples: int, seed: int
+    found: PairEvidence, mask: BoolArray, resamples: int, seed: int
 ) -> tuple[FloatArray, FloatArray]:
     """Return the ends of the intervals [I, 2 M]: of the evidence, and of what contradicts.
 
@@ -204,17 +211,11 @@ def _intervals(
             continue
         columns = np.flatnonzero(pattern)
         both = np.concatenate([columns, columns + mask.shape[1]])
-        shape = (len(pairs), len(columns))
+        above = (found.reliability[pairs][:, columns], found.contradictions[pairs][:, columns])
+        below = (found.confidence[pairs, None], found.triplets[pairs, None])
         ends = ratio_intervals(
-            np.hstack(
-                [found.reliability[pairs][:, columns], found.contradictions[pairs][:, columns]]
-            ),
-            np.hstack(
-                [
-                    np.broadcast_to(found.confidence[pairs, None], shape),
-                    np.broadcast_to(found.triplets[pairs, None], shape),
-                ]
-            ),
+            np.hstack(above),
+            np.hstack([np.broadcast_to(part, above[0].shape) for part in below]),
             found.items[pairs],
             len(mask),
             resamples,
@@ -224,9 +225,3 @@ def _intervals(
         for target, end in zip((low, high), ends, strict=True):
             target[np.ix_(items, both)] = end[items]
     return low, high
-
-
-def _ratio(above: FloatArray, below: FloatArray) -> FloatArray:
-    """Return the quotient [I, K], NaN where the divisor [I, 1] is 0."""
-    divisor = np.broadcast_to(below, above.shape)
-    return np.divide(above, divisor, out=np.full_like(above, np.nan), where=divisor > 0)
