@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 from recbole_margo.output_folder import make_output_folder
@@ -121,7 +122,7 @@ def audit_document(result: AuditResult, pictures: Mapping[str, str]) -> Document
         pictures: pictures by item token, as `data:` addresses.
     """
     figures = {
-        name: Figure(name, CAPTIONS[name], lambda draw=draw: draw(result), (CAPTIONS[name],))
+        name: Figure(name, CAPTIONS[name], partial(draw, result), (CAPTIONS[name],))
         for name, draw in (
             ("weights", weights_figure),
             ("relations", relations_figure),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from recbole_margo.report import NOTHING, Cell, Interval, Table, clean, csv_text, shorten
 from recbole_margo.studies.audit.learned_weights import WeightStability, WeightStatistics
@@ -184,7 +184,7 @@ def least_reliable_table(part: ModalityAudit, count: int) -> Table:
     return Table(title, headers, rows)
 
 
-def items_table(part: ModalityAudit, which: str, pictures: dict[str, str]) -> Table:
+def items_table(part: ModalityAudit, which: str, pictures: Mapping[str, str]) -> Table:
     """Return the items of one list of a modality, for a page.
 
     Args:
@@ -208,13 +208,13 @@ def items_table(part: ModalityAudit, which: str, pictures: dict[str, str]) -> Ta
         )
         for row in listed
     )
-    headers = ("item", "reliability", "95 % interval", "contradicted")
-    headers += ("learned weight", "confidence", "training pairs")
+    numbers = ("reliability", "95 % interval", "contradicted", "learned weight", "confidence")
     if not rows:
         notes: tuple[str, ...] = (f"No items to list as {which} reliable.",)
     else:
         notes = () if all(row.sure for row in listed) else (UNSURE[which],)
     title = f"{which.capitalize()} reliable {clean(part.modality)}"
+    headers = ("item", *numbers, "training pairs")
     return Table(title, headers, rows, notes, texts=("item",))
 
 
