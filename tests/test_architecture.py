@@ -51,8 +51,8 @@ LAYERS = (
     "inspection",
     "studies",
     "serving",
+    "testing",  # for the tests of this package and of others, and for the doctor
     "cli",
-    "testing",  # for the tests of this package and of others
     "__init__",  # the public names
     "__main__",
 )

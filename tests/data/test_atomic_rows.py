@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from recbole_margo.cli.inspect import main
 from recbole_margo.config import Config
 from recbole_margo.data.protocol import check_dataset
 from recbole_margo.errors import DatasetError
-from recbole_margo.inspection import main
 
 HEADER = "user_id:token\titem_id:token\n"
 

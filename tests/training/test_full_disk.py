@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from recbole_margo import cli, compare
+from recbole_margo.cli import train
 from recbole_margo.errors import TrainingError
 from recbole_margo.studies.comparison.compare import resume_comparison
 from recbole_margo.testing import NAME, SETTINGS, random_world, small_settings
@@ -110,7 +111,7 @@ def test_a_table_without_space_is_one_line(
     def full(*words: object) -> int:
         raise OSError(number, os.strerror(number), "out/comparison.json")
 
-    monkeypatch.setattr(cli, "_train", full)
+    monkeypatch.setattr(train, "train_models", full)
     assert cli.main(["train"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ") and "out/comparison.json" in line

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from recbole_margo.cli import main, parse_settings
+from recbole_margo.cli import main
+from recbole_margo.defaults import parse_settings
 from recbole_margo.errors import ConfigError
 from recbole_margo.testing import NAME, SETTINGS, random_world, small_settings
 
-SCRIPT = Path(__file__).resolve().parents[1] / "run_recbole_margo.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "run_recbole_margo.py"
 
 
 def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:

@@ -46,8 +46,8 @@ def _inspect(arguments: Sequence[str] | None) -> int:
         "modalities": options.modalities,
         "feature_normalization": "none",
     }
-    output = options.output or Path("runs") / f"inspect-{options.dataset}"
-    make_output_folder(output, "--output")
+    output = options.output_dir or Path("runs") / f"inspect-{options.dataset}"
+    make_output_folder(output, "--output_dir")
     config = Config("BPR", options.dataset, options.config_files.split(), settings)
     inspection = DatasetInspection.of(config)
     with replacing(output / "inspection.json") as temporary:
@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         default="",
         help="YAML files of the training, separated by blanks, if they change the splits",
     )
-    add("--output", type=Path, metavar="DIR", help="folder of the result (runs/inspect-NAME)")
+    add("--output_dir", type=Path, metavar="DIR", help="folder of the result (runs/inspect-NAME)")
     add(
         "--strict",
         action="store_true",

@@ -1,0 +1,118 @@
+"""`recbole-margo train`: its options, and what it prints."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from recbole_margo.cli.models import papers_of_models
+from recbole_margo.defaults import parse_settings, refuse_settings
+
+EXAMPLES = """\
+examples:
+  recbole-margo train                                       MARGO on the bundled ml-100k
+  recbole-margo train --model=MARGO,DRAGON,LightGCN,BPR     one table of four models
+  recbole-margo train --model=all --dataset=baby            ours, RecBole's BPR and LightGCN
+  recbole-margo train --dataset=baby --alpha=0.5 --learning_rate=1e-4
+  recbole-margo train --modalities='[text]'                 one modality only
+  recbole-margo train --resume=runs/20260101-120000-ml-100k continue an interrupted run
+  recbole-margo train --nproc=2                             two processes, see docs/distributed.md
+
+Every RecBole key and every hyper-parameter of the models can be given as --key=value; values are
+read as YAML. RecBole's own models can be named too: `recbole-margo models --all`.
+"""
+
+
+class _HelpWithModels(argparse.Action):
+    """Prints the help and the models with their papers, which takes the seconds of an import."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> NoReturn:
+        print(f"{parser.format_help()}\nmultimodal models:\n{papers_of_models()}")
+        parser.exit()
+
+
+def add_parser(verbs: Any) -> None:
+    """Add `train` to the verbs."""
+    train: argparse.ArgumentParser = verbs.add_parser(
+        "train",
+        help="train one or more models on one dataset and compare them",
+        description="Train one or more models on one split of a dataset, test each once, and write "
+        "a table, a result record, checkpoints and figures.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        add_help=False,
+    )
+    train.add_argument("-h", "--help", action=_HelpWithModels, nargs=0, help="show this and exit")
+    train.add_argument(
+        "--model", default="MARGO", help="names, separated by commas, or all (MARGO)"
+    )
+    train.add_argument("--dataset", default="ml-100k", help="name of the dataset (ml-100k)")
+    train.add_argument("--config_files", default="", help="YAML files, separated by blanks")
+    train.add_argument("--output_dir", help="folder of the run (runs/<time>-<dataset>)")
+    train.add_argument("--resume", metavar="PATH", help="run folder or ...-last.pth to continue")
+    train.set_defaults(run=train_models)
+
+
+def train_models(options: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Train the models that a command line names, and return the exit status."""
+    settings = parse_settings(rest)
+    # Imported here, because torch and RecBole take seconds that --help need not wait for.
+    from recbole_margo.report.tables import comparison_table, failures, terminal_bold
+    from recbole_margo.run import resume_run
+    from recbole_margo.studies.comparison.compare import compare, resume_comparison
+    from recbole_margo.studies.runs.entry import merged_settings
+    from recbole_margo.studies.runs.follow import follow, follow_resumed, follows
+    from recbole_margo.training.launch import SWITCHES
+    from recbole_margo.training.processes import leave
+
+    models = [name.strip() for name in options.model.split(",") if name.strip()]
+    merged = merged_settings(options.config_files.split(), settings)
+    switches = {key: settings.pop(key) for key in SWITCHES if options.resume and key in settings}
+    if options.resume:
+        refuse_settings(settings)
+    if follows(merged):
+        if options.resume:
+            well = follow_resumed(options.resume, switches)
+        else:
+            well = follow(models, options.dataset, merged, options.output_dir)
+        leave()
+        return int(not well)
+    if options.resume and Path(options.resume).is_dir():
+        records = resume_comparison(options.resume, switches)
+    elif options.resume:
+        records = [resume_run(options.resume, switches)]
+    else:
+        records = compare(models, options.dataset, [], merged, options.output_dir)
+    leave()
+    print(comparison_table(records, style="simple", bold=terminal_bold()))
+    for failure in failures(records):
+        print(failure)
+    _say_where(records)
+    return int(any(record["status"] != "finished" for record in records))
+
+
+def _say_where(records: Sequence[dict[str, Any]]) -> None:
+    from recbole_margo.report.evaluated_parts import NOT_TESTED, EvaluatedParts
+    from recbole_margo.report.tables import shown_metrics
+
+    for record in records:
+        if record["status"] == "finished":
+            parts, metrics = EvaluatedParts.of_records(records), shown_metrics(records)
+            print(
+                f"\n{metrics[0].upper()}{metrics[1:]}, best in bold; dataset {record['dataset']}, "
+                f"evaluation protocol {record['eval_protocol']}, seed {record['seed']}, "
+                f"{parts.selection(record['valid_metric'])}."
+            )
+            if not parts.test:
+                print(f"{NOT_TESTED[0].upper()}{NOT_TESTED[1:]}.")
+            print(f"Files: {Path(record['config']['checkpoint_dir']).parent}")
+            return

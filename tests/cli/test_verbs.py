@@ -1,0 +1,83 @@
+"""What all verbs have in common: their help names them, and wrong input is a line and status 2."""
+
+from __future__ import annotations
+
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+
+from recbole_margo.cli import doctor, main
+from recbole_margo.cli.verbs import VERBS
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_help_of_a_verb_names_it(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([verb, "--help"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: recbole-margo {verb} ")
+
+
+@pytest.mark.parametrize("verb", ["train", *VERBS])
+def test_an_unknown_option_is_a_line_and_status_2(
+    verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([verb, "--no_such_option=1"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_converter_names_itself_and_its_mistakes(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["convert", "tabular", "--help"])
+    assert capsys.readouterr().out.startswith("usage: recbole-margo convert tabular ")
+    assert main(["convert", "tabular"]) == 2
+    assert "`recbole-margo convert tabular --help`" in capsys.readouterr().err
+
+
+def test_the_doctor_finds_all_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["doctor"]) == 0
+    captured = capsys.readouterr()
+    lines = captured.out.splitlines()
+    about = [line[2:17].strip() for line in lines[:-2]]
+    for name in ("Python", *doctor.SHOWN, "packages", "cores", "memory", "GPU"):
+        assert name in about
+    assert [line for line in lines if line.startswith("  trains BPR     yes, on the")]
+    assert [line for line in lines if line.startswith("  trains MARGO   yes, on the")]
+    assert lines[-1] == "all well"
+    assert captured.err == ""
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_doctor_says_what_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def train(model: str) -> str:
+        raise RuntimeError(f"{model} is\nbroken")
+
+    version = doctor._version
+    changed = {"scipy": "0.1", "pandas": None}
+    monkeypatch.setattr(doctor, "_train", train)
+    monkeypatch.setattr(doctor, "_version", lambda name: changed.get(name, version(name)))
+    assert main(["doctor"]) == 1
+    printed = capsys.readouterr().out
+    assert "! pandas         not installed\n" in printed
+    assert "pandas<3,>=2.0" in printed
+    assert "scipy>=1.11 (found 0.1)" in printed
+    assert "! trains BPR     no: RuntimeError: BPR is broken\n" in printed
+    assert printed.endswith("not well: pandas, packages, trains BPR, trains MARGO\n")
+
+
+def test_the_doctor_knows_every_extra() -> None:
+    config = ConfigParser(interpolation=None)
+    config.read(ROOT / "setup.cfg")
+    extras = set(config["options.extras_require"])
+    assert set(doctor.EXTRAS) == extras - doctor.FOR_DEVELOPERS
