@@ -18,13 +18,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dataset_converters.base import ConversionReport, Converter, convert
-from dataset_converters.mmrec import read_tab_separated
 from dataset_converters.options import add_options, from_options, option
 from recbole_margo.command_line import CommandParser, run_command
 from recbole_margo.errors import DataError
 from recbole_margo.store.dataset_files import FIELD_TYPES, SPLITS
 from recbole_margo.store.feature_files import read_stored_features, row_blocks
 from recbole_margo.store.manifest import FeatureManifest
+from recbole_margo.store.tables.delimited import DelimitedTable
 from recbole_margo.store.writing import write_npy
 
 MISSING = ("refuse", "mean", "zero")
@@ -186,21 +186,22 @@ def _read_interactions(folder: Path, name: str) -> pd.DataFrame:
         )
     tables: list[pd.DataFrame] = []
     for label, split in LABELS:
-        table = read_tab_separated(paths[split], as_text=True)
+        file = DelimitedTable(paths[split], "\t", header=True)
         wanted = [f"{field}:{kind}" for field, kind in FIELD_TYPES.items()]
-        found = [column for column in wanted if column in table.columns]
+        found = [column for column in wanted if column in file.columns]
         if found[:2] != wanted[:2] or (tables and found != list(tables[0].columns[:-1])):
             raise DataError(
                 f"{paths[split]}: expected the columns {wanted[0]}, {wanted[1]}, and {wanted[2]} "
-                f"and {wanted[3]} in all splits or none; found {list(table.columns)}."
+                f"and {wanted[3]} in all splits or none; found {file.columns}."
             )
-        table = table[found].assign(x_label=label)
-        empty = (table[wanted[:2]] == "").any(axis=1).to_numpy()
-        if empty.any():
-            raise DataError(
-                f"{paths[split]}, line {int(empty.argmax()) + 2}: expected a user and an item, "
-                "found an empty field."
-            )
+        file.check(found, "Rename or remove one of them.")
+        table = pd.concat(file.read(found, f"reading {split}")).assign(x_label=label)
+        if table.empty:
+            raise DataError(f"{paths[split]}: expected interactions, found a header only.")
+        if notes := file.notes():
+            raise DataError(f"{paths[split]}: expected whole rows, found: {'; '.join(notes)}.")
+        for column in wanted[:2]:
+            file.refuse((table[column] == "").to_numpy(), table[column], "an id")
         tables.append(table)
     names = {f"{field}:{kind}": field for field, kind in FIELD_TYPES.items()}
     together: pd.DataFrame = pd.concat(tables, ignore_index=True).rename(columns=names)

@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,20 +24,8 @@ from recbole_margo.store.reading import lines
 HEADER_CHARACTERS = 1 << 16
 
 
-def read_tab_separated(path: Path, as_text: bool = False) -> pd.DataFrame:
-    """Read a table of interactions.
-
-    Args:
-        path: a UTF-8 file with a header, perhaps with a byte order mark.
-        as_text: keep every value as the text it is, and take a field in quotes as one field;
-            else whole columns become numbers where they can, and quotes have no meaning.
-
-    Raises:
-        DataError: the file cannot be read, is no such table, or has no rows.
-    """
-    options: dict[str, Any] = (
-        {"dtype": str, "na_filter": False} if as_text else {"quoting": csv.QUOTE_NONE}
-    )
+def _read_tab_separated(path: Path) -> pd.DataFrame:
+    """Read a table whose columns become numbers where they can; quotes have no meaning."""
     try:
         _refuse_zero_bytes(path)
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -59,7 +46,7 @@ def read_tab_separated(path: Path, as_text: bool = False) -> pd.DataFrame:
                 low_memory=False,
                 float_precision="round_trip",
                 encoding="utf-8-sig",
-                **options,
+                quoting=csv.QUOTE_NONE,
             )
     except DataError:
         raise
@@ -74,12 +61,6 @@ def read_tab_separated(path: Path, as_text: bool = False) -> pd.DataFrame:
         ) from error
     if table.empty:
         raise DataError(f"{path}: expected interactions, found a header only.")
-    lacking = table.iloc[:, -1].isna().to_numpy()
-    if as_text and lacking.any():
-        raise DataError(
-            f"{path}, line {int(lacking.argmax()) + 2}: expected {len(table.columns)} fields as in "
-            "the header, found fewer."
-        )
     return table
 
 
@@ -207,7 +188,7 @@ def read_interactions(path: Path) -> pd.DataFrame:
     Raises:
         DataError: the file is empty, a column is missing, or a value is not of the expected kind.
     """
-    table = read_tab_separated(path)
+    table = _read_tab_separated(path)
     missing = [column for column in REQUIRED if column not in table.columns]
     if missing:
         raise DataError(

@@ -129,7 +129,17 @@ def test_rating_and_timestamp_are_written_where_they_are(
         ("test", "user_id:token\titem_id:token\nu1\ta\n", r"in all splits or none; found"),
         ("train", "user\titem\nu1\ta\n", r"expected the columns user_id:token, item_id:token"),
         ("train", "", r"found an empty file"),
-        ("train", "user_id:token\titem_id:token\nu1\t\n", r"line 2: .*found an empty field"),
+        (
+            "train",
+            "user_id:token\titem_id:token\nu1\t\n",
+            r"item_id:token', line 2: expected an id, found ''",
+        ),
+        ("train", "user_id:token\titem_id:token\n", r"found a header only"),
+        (
+            "valid",
+            "user_id:token\titem_id:token\trating:float\ttimestamp:float\nu1\ta\n",
+            r"whole rows, found: 1 rows of shop\.valid\.inter have fewer than 4 fields.*line 2",
+        ),
     ],
 )
 def test_interactions_of_another_form_are_refused(

@@ -15,7 +15,7 @@ from mmrec_source import COLUMNS, ROWS, write_source
 
 from dataset_converters.downloads import DownloadLock
 from dataset_converters.export import MMRecExport
-from dataset_converters.mmrec import MMRecConverter, read_interactions, read_tab_separated
+from dataset_converters.mmrec import MMRecConverter, read_interactions
 from recbole_margo.errors import DataError
 from recbole_margo.store.dataset_files import SPLITS, write_splits
 from recbole_margo.store.feature_files import write_features
@@ -150,7 +150,7 @@ def test_any_token_is_exported_as_it_is(tmp_path: Path, tokens: list[str]) -> No
     MMRecExport(folder, "toy").run(folder.parent / "out")
 
     written = folder.parent / "out" / "toy"
-    mapping = read_tab_separated(written / "i_id_mapping.csv", as_text=True)
+    mapping = pd.read_csv(written / "i_id_mapping.csv", sep="\t", dtype=str, na_filter=False)
     assert set(mapping["asin"]) == set(tokens)
     number = dict(zip(mapping["asin"], mapping["itemID"].astype(int), strict=True))
     features = np.load(written / "text_feat.npy")[:, 0]
