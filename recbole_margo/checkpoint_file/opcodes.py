@@ -80,6 +80,11 @@ class Call:
     pairs: list[tuple[Any, Any]] = field(default_factory=list)
 
 
+def is_call(record: Any, *names: str) -> bool:
+    """Return whether a record is an object that one of some functions made."""
+    return isinstance(record, Call) and str(record.target) in names
+
+
 @dataclass(eq=False)
 class Outside:
     """What stands outside of the pickle: a storage of a tensor.

@@ -15,11 +15,9 @@ import yaml
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import enum_type
 
-from recbole_margo.checkpoint_file import arrays, tensors
-from recbole_margo.checkpoint_file.checks import expect
+from recbole_margo.checkpoint_file import arrays
 from recbole_margo.checkpoint_file.opcodes import ABSENT, Call, Name, Pairs, records_of
-from recbole_margo.checkpoint_file.refusal import ForeignNameError, RefusalError
-from recbole_margo.checkpoint_file.tensors import Tensors
+from recbole_margo.checkpoint_file.refusal import ForeignNameError, RefusalError, expect
 
 CONFIG_CLASSES = ("recbole.config.configurator.Config", "recbole_margo.config.Config")
 YAML_LOADER = "yaml.loader.FullLoader"
@@ -44,12 +42,12 @@ class StoredConfig:
         self.attributes = attributes
 
 
-def values_of(pickled: bytes, tensors_of_file: Tensors, limit: int) -> Any:
+def values_of(pickled: bytes, tensors: arrays.Tensors, limit: int) -> Any:
     """Return what a checkpoint's pickle holds; nothing that it names is called.
 
     Args:
         pickled: the pickle.
-        tensors_of_file: makes the tensors.
+        tensors: makes the tensors.
         limit: length of the file, which no size exceeds.
 
     Returns:
@@ -59,7 +57,7 @@ def values_of(pickled: bytes, tensors_of_file: Tensors, limit: int) -> Any:
         RefusalError: if it holds anything else than what RecBole and recbole-margo write.
     """
     try:
-        values = _Values(tensors_of_file, limit)
+        values = _Values(tensors, limit)
         found = values.of(records_of(pickled))
         own = found.get("config") if isinstance(found, dict) else None
         expect(all(config is own for config in values.configs), "a Config in an unusual place")
@@ -73,10 +71,9 @@ def values_of(pickled: bytes, tensors_of_file: Tensors, limit: int) -> Any:
 class _Values:
     """Turns records into values; a record that is named twice becomes one value."""
 
-    def __init__(self, tensors_of_file: Tensors, limit: int) -> None:
+    def __init__(self, tensors: arrays.Tensors, limit: int) -> None:
         self.known: dict[int, Any] = {}
         self.configs: list[StoredConfig] = []
-        make = tensors_of_file
         self.makers: dict[str, Callable[[Call], Any]] = {
             **dict.fromkeys(CONFIG_CLASSES, self._config),
             **{name: partial(_enum_value, kind) for name, kind in ENUMS.items()},
@@ -85,11 +82,11 @@ class _Values:
             **dict.fromkeys(arrays.COMPRESSED, partial(arrays.compressed_matrix, limit=limit)),
             **dict.fromkeys(arrays.LIL, partial(arrays.lil_matrix, limit=limit)),
             arrays.ENCODE: arrays.raw_bytes,
-            tensors.DENSE: make.dense,
-            tensors.PARAMETER: make.parameter,
-            tensors.SPARSE: make.sparse,
-            "torch.Size": make.size,
-            "torch.device": tensors.device,
+            arrays.DENSE: tensors.dense,
+            arrays.PARAMETER: tensors.parameter,
+            arrays.SPARSE: tensors.sparse,
+            "torch.Size": tensors.size,
+            "torch.device": arrays.device,
             "collections.OrderedDict": self._ordered,
             "collections.defaultdict": self._default,
         }
@@ -108,8 +105,8 @@ class _Values:
             return type(record)(map(self.of, record))
         if isinstance(record, Pairs):
             return self._dict(record.pairs)
-        if isinstance(record, Name) and str(record) in tensors.DTYPES:
-            return tensors.DTYPES[str(record)]
+        if isinstance(record, Name) and str(record) in arrays.DTYPES:
+            return arrays.DTYPES[str(record)]
         if isinstance(record, Call):
             name = str(record.target)
             if name not in self.makers:
@@ -152,7 +149,7 @@ class _Values:
             if name == "yaml_loader":
                 expect(isinstance(value, Name) and str(value) == YAML_LOADER, "another YAML loader")
                 attributes[name] = yaml.FullLoader
-            elif isinstance(value, Name) and str(value) not in tensors.DTYPES:
+            elif isinstance(value, Name) and str(value) not in arrays.DTYPES:
                 attributes[name] = _model_class(value)
             else:
                 attributes[name] = self.of(value)
