@@ -21,10 +21,9 @@ from recbole_margo.model.base import MultimodalRecommender
 from recbole_margo.model.parameters import model_defaults
 from recbole_margo.recbole_closures import refuse_stored_pickles
 from recbole_margo.registry import find_model, find_stored_model, find_trainer
-from recbole_margo.settings.checks import check_effects, check_values
+from recbole_margo.settings.checks import check_effects, check_values, record_what_files_fix
 from recbole_margo.settings.columns import load_needed_columns
 from recbole_margo.settings.evaluation import measures_values
-from recbole_margo.settings.fixed_split import record_what_files_fix
 from recbole_margo.training.checkpoint import COMPUTED_KEYS, MODEL_REFERENCE
 from recbole_margo.training.launch import ProcessGroup
 from recbole_margo.yaml_loader import YamlLoader

@@ -31,7 +31,7 @@ from recbole_margo.output_folder import output_folder, taken
 from recbole_margo.registry import find_trainer
 from recbole_margo.report.weight_figures import weight_histograms
 from recbole_margo.resources import peak_memory, reset_peak_memory, versions
-from recbole_margo.settings.without_effect import without_effect
+from recbole_margo.settings.checks import without_effect
 from recbole_margo.store.reading import read_json
 from recbole_margo.store.writing import replacing
 from recbole_margo.training.checkpoint import SPLIT_FINGERPRINT, plain_config, read_trained

@@ -1,4 +1,4 @@
-"""A whole checkpoint, from the archive that `torch.save` writes: a pickle, and tensors beside it."""
+"""A whole checkpoint, from the archive of `torch.save`: a pickle, and tensors beside it."""
 
 from __future__ import annotations
 
