@@ -19,7 +19,7 @@ from recbole_margo.evaluation.item_weights import ItemWeights
 from recbole_margo.evaluation.per_user import PerUserMetrics
 from recbole_margo.store import numpy_archive
 from recbole_margo.store.numpy_archive import read_archive
-from recbole_margo.studies.agreement.agreement import Replay
+from recbole_margo.studies.agreement.replay import Replay
 
 NAMES = (
     *("ids", "keys", "vectors", "matrix", "explained", "items", "modalities", "weights"),

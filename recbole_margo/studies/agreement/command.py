@@ -7,20 +7,18 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.output_folder import taken
 from recbole_margo.report.table import table_text
-from recbole_margo.studies.agreement.agreement import (
+from recbole_margo.studies.agreement.replay import (
     Replay,
     check_has_weights,
     replay_identity,
     replay_stage,
 )
-from recbole_margo.studies.agreement.report import write_agreement_report
-from recbole_margo.studies.agreement.summary import summarize_agreement
-from recbole_margo.studies.agreement.tables import agreement_table
+from recbole_margo.studies.agreement.report import agreement_table, write_agreement_report
+from recbole_margo.studies.agreement.result import AgreementResult
 from recbole_margo.studies.audit.labelled_runs import labelled_runs
 from recbole_margo.studies.comparison.ablation import FULL_MODEL
 from recbole_margo.studies.runs.entry import Entry
@@ -74,9 +72,9 @@ def agreement(arguments: Sequence[str]) -> int:
     }
     chosen = choose_runs(list(found.values()), labels)
     with taken(folder):
-        summary = measure_agreement(chosen, folder, options.epochs)
-        write_agreement_report(folder, summary)
-    table = agreement_table(summary)
+        result = measure_agreement(chosen, folder, options.epochs)
+        write_agreement_report(folder, result)
+    table = agreement_table(result)
     sys.stdout.write(f"{table_text(table)}\n\n")
     sys.stdout.write("".join(f"{note}\n" for note in table.notes))
     sys.stdout.write(f"\nReport: {folder / 'agreement.html'}\n")
@@ -172,16 +170,13 @@ def _default_labels(named: Sequence[tuple[str, TrainedRun]]) -> list[str]:
 
 def measure_agreement(
     chosen: Sequence[tuple[str, TrainedRun]], folder: Path, epochs: int | None = None
-) -> dict[str, Any]:
+) -> AgreementResult:
     """Replay runs, or read the replays that a folder holds already, and summarise them.
 
     Args:
         chosen: label and run of each.
         folder: where replays are kept.
         epochs: epochs to replay; none: as many as each run's second stage had.
-
-    Returns:
-        The summary, as it is in `agreement.json`.
     """
     measured = []
     log = logging.getLogger()
@@ -203,4 +198,4 @@ def measure_agreement(
         else:
             log.warning("%s is in %s", place, file)
         measured.append((label, run, replay))
-    return summarize_agreement(measured)
+    return AgreementResult.of(measured)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,57 +11,38 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
-from recbole_margo.report.figures import COLORS, MARKERS, draw, new_figure
-from recbole_margo.report.table import clean
-from recbole_margo.studies.agreement.tables import COORDINATE_NAMES
+from recbole_margo.report.figures import legend_below, look, new_figure
+from recbole_margo.report.table import clean, shorten
+from recbole_margo.studies.agreement.replay import COORDINATES
+from recbole_margo.studies.agreement.result import AgreementResult, LabelAgreement, Share
 
+COORDINATE_NAMES = {
+    "weights": "weights",
+    "simplex": "weights that sum to 1",
+    "logits": "logits",
+}
 # More markers than this hide the line that they lie on.
 MARKERS_A_LINE = 8
 LABEL_LENGTH = 30
 
 
-def draw_agreement(path: Path, summary: Mapping[str, Any]) -> bool:
-    """Draw the figure as PNG and as SVG.
-
-    Args:
-        path: the files without their ending.
-        summary: the summary, see docs/agreement.md.
-
-    Returns:
-        Whether there was something to draw.
-    """
-    return draw(path, lambda: agreement_figure(summary))
-
-
-def agreement_figure(summary: Mapping[str, Any]) -> Figure:
-    """Draw share of batches, cosine and share of triplets over epochs, a column per coordinates.
-
-    Args:
-        summary: the summary.
-    """
-    names = summary["coordinates"]
+def agreement_figure(result: AgreementResult) -> Figure:
+    """Draw share of batches, cosine and share of triplets over epochs, a column per coordinates."""
     figure = new_figure(7.4)
-    panels = figure.subplots(3, len(names), sharex=True, sharey="row", squeeze=False)
-    for column, name in enumerate(names):
-        for index, entry in enumerate(summary["labels"]):
-            look = _look(index, entry)
-            epochs = entry["epochs"]
-            _line(panels[0, column], epochs, _shares(epochs, name, "share_agreeing"), look)
-            _line(panels[1, column], epochs, _quartiles(epochs, name), look)
-            _line(panels[2, column], epochs, _shares(epochs, name, "share_in_conflict"), look)
-        panels[0, column].set_title(f"gradients on\n{COORDINATE_NAMES[name]}")
-        panels[2, column].set_xlabel("epoch of stage 2")
-    longest = max(len(entry["epochs"]) for entry in summary["labels"])
+    panels = figure.subplots(3, len(COORDINATES), sharex=True, sharey="row", squeeze=False)
+    for column, name in zip(panels.T, COORDINATES, strict=True):
+        for index, entry in enumerate(result.labels):
+            _draw_label(column, entry, name, index)
+        column[0].set_title(f"gradients on\n{COORDINATE_NAMES[name]}")
+        column[2].set_xlabel("epoch of stage 2")
+    longest = max(len(entry.epochs) for entry in result.labels)
     panels[0, 0].set_xlim(0.5 - 0.01 * longest, 0.5 + 1.01 * longest)
     for panel in panels.flat:
         panel.grid(axis="y")
         panel.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
     _scale_rows(panels)
-    handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)))
-    figure.suptitle(
-        f"{clean(summary['dataset'])}: do L_rec and L_cal pull the weights the same way?"
-    )
+    legend_below(figure, 4)
+    figure.suptitle(f"{clean(result.dataset)}: do L_rec and L_cal pull the weights the same way?")
     return figure
 
 
@@ -80,39 +60,41 @@ def _scale_rows(panels: NDArray[Any]) -> None:
         panel.axhline(0.0, color="0.4", linewidth=0.8, linestyle=":")
 
 
-def _line(
-    panel: Axes,
-    epochs: Sequence[Mapping[str, Any]],
-    values: NDArray[np.float64],
-    look: Mapping[str, Any],
-) -> None:
-    """Draw a middle line [1] over epochs and a band between [0] and [2]."""
-    places = [epoch["epoch"] for epoch in epochs]
-    panel.plot(places, values[1], **look)
-    if len(places) == 1:
-        panel.vlines(places, values[0], values[2], color=look["color"], linewidth=1.2)
-    panel.fill_between(places, values[0], values[2], color=look["color"], alpha=0.2, linewidth=0)
-
-
-def _shares(epochs: Sequence[Mapping[str, Any]], name: str, key: str) -> NDArray[np.float64]:
-    parts = [epoch[name][key] for epoch in epochs]
-    return np.array([[part[end] for part in parts] for end in ("low", "value", "high")])
-
-
-def _quartiles(epochs: Sequence[Mapping[str, Any]], name: str) -> NDArray[np.float64]:
-    rows = [epoch[name]["cosine_quartiles"] for epoch in epochs]
-    return np.transpose(np.array(rows, dtype=np.float64))
-
-
-def _look(index: int, entry: Mapping[str, Any]) -> dict[str, Any]:
-    label = clean(entry["label"])
-    shown = label if len(label) <= LABEL_LENGTH else f"{label[: LABEL_LENGTH - 1]}…"
-    seeds = len(entry["seeds"])
-    return {
-        "label": f"{shown} ({seeds} seed{'s' if seeds > 1 else ''})",
-        "color": COLORS[index % len(COLORS)],
-        "marker": MARKERS[index % len(MARKERS)],
+def _draw_label(column: NDArray[Any], entry: LabelAgreement, name: str, index: int) -> None:
+    """Draw the lines of a label into the panels of one of the coordinates."""
+    seeds = len(entry.seeds)
+    style = {
+        "label": f"{shorten(entry.label, LABEL_LENGTH)} ({seeds} seed{'s' if seeds > 1 else ''})",
+        **look(index),
         "markersize": 4,
-        "markevery": max(1, len(entry["epochs"]) // MARKERS_A_LINE),
+        "markevery": max(1, len(entry.epochs) // MARKERS_A_LINE),
         "linewidth": 1.4,
     }
+    epochs = [one.epoch for one in entry.epochs]
+    found = [one.pooled.coordinates[name] for one in entry.epochs]
+    quartiles = np.array([one.cosine_quartiles for one in found], dtype=np.float64)
+    for panel, values in zip(
+        column,
+        (
+            _ends([one.share_agreeing for one in found]),
+            quartiles.T,
+            _ends([one.share_in_conflict for one in found]),
+        ),
+        strict=True,
+    ):
+        _line(panel, epochs, values, style)
+
+
+def _ends(shares: list[Share]) -> NDArray[np.float64]:
+    ends: NDArray[np.float64] = np.array([[one.low, one.value, one.high] for one in shares]).T
+    return ends
+
+
+def _line(
+    panel: Axes, epochs: list[int], values: NDArray[np.float64], style: Mapping[str, Any]
+) -> None:
+    """Draw a middle line [1] over epochs and a band between [0] and [2]."""
+    panel.plot(epochs, values[1], **style)
+    if len(epochs) == 1:
+        panel.vlines(epochs, values[0], values[2], color=style["color"], linewidth=1.2)
+    panel.fill_between(epochs, values[0], values[2], color=style["color"], alpha=0.2, linewidth=0)

@@ -1,19 +1,68 @@
-"""The report of how the gradients of MARGO's two losses agree: tables, a figure and one page."""
+"""The report of how the gradients of MARGO's two losses agree: tables, a figure, one document."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from recbole_margo.report import html
-from recbole_margo.report.figures import drawings_of, figure_files
-from recbole_margo.report.files import json_text, write_texts
-from recbole_margo.report.table import clean
-from recbole_margo.studies.agreement.figures import draw_agreement
-from recbole_margo.studies.agreement.tables import agreement_csv, agreement_table, runs_table
+from recbole_margo.report import (
+    NOTHING,
+    Cell,
+    Document,
+    Figure,
+    Paragraphs,
+    Section,
+    Table,
+    clean,
+    csv_text,
+    json_text,
+    write_document,
+)
+from recbole_margo.studies.agreement.figures import COORDINATE_NAMES, agreement_figure
+from recbole_margo.studies.agreement.replay import COORDINATES
+from recbole_margo.studies.agreement.result import (
+    AgreementResult,
+    LabelAgreement,
+    PooledBatches,
+    Quartiles,
+)
 
-FIGURE = "agreement"
+CSV_COLUMNS = (
+    "label",
+    "seed",
+    "epoch",
+    "coordinates",
+    "batches",
+    "batches_agreeing",
+    "share_agreeing",
+    "share_agreeing_low",
+    "share_agreeing_high",
+    "cosine_mean",
+    "cosine_quartile_1",
+    "cosine_median",
+    "cosine_quartile_3",
+    "triplets",
+    "triplets_silent",
+    "triplets_in_conflict",
+    "share_in_conflict",
+)
+COORDINATE_NOTES = (
+    "weights: each weight is a variable of its own, as in the paper's section III-D; there no "
+    "triplet of MARGO can be in conflict.",
+    "weights that sum to 1: only the part of the gradients along which an item's weights can "
+    "move while they sum to 1.",
+    "logits: what the optimiser is handed.",
+)
+COUNTING_NOTES = (
+    "A batch agrees if the inner product of its two gradients, each summed over its triplets, is "
+    "not negative; 0 counts as agreement. A triplet is in conflict if the inner product of its own "
+    "two gradients is negative.",
+    "Silent triplets have no calibration gradient, so they are never in conflict.",
+    "The intervals are Wilson's, 95 %, as if batches were independent; batches of one training "
+    "are not, so read them as a lower bound of the uncertainty.",
+)
+
+
 INTRODUCTION = (
     "MARGO's second stage trains the modality weights of the items with two losses: the ranking "
     "loss L_rec and the calibration loss L_cal. The paper argues in section III-D that their "
@@ -26,43 +75,150 @@ FIGURE_NOTES = (
     "triplets that are in conflict. Batches of all seeds are pooled; where the second stages of "
     "the seeds have different lengths, later epochs have fewer of them.",
 )
+ALTERNATIVE = (
+    "Lines over the epochs of stage 2, a row each for batches that agree, cosine and triplets "
+    "in conflict, a column per coordinates. agreement.csv holds the numbers."
+)
 
 
-def write_agreement_report(folder: Path, summary: Mapping[str, Any]) -> list[Path]:
+def write_agreement_report(folder: Path, result: AgreementResult) -> list[Path]:
     """Write everything that is shown of the replays; what is there already is replaced.
 
-    Args:
-        folder: where to; made if it is not there.
-        summary: the summary, see docs/agreement.md.
-
     Returns:
-        The files: `agreement.json`, `.csv`, `.html`, `.png` and `.svg`.
+        The files: `agreement.json`, `.csv`, `.md`, `.html`, `.png` and `.svg`.
     """
-    draw_agreement(folder / FIGURE, summary)
-    drawing = drawings_of(folder, [FIGURE])[FIGURE]
     texts = {
-        "agreement.json": json_text(summary),
-        "agreement.csv": agreement_csv(summary),
-        "agreement.html": agreement_page(summary, drawing),
+        "agreement.json": json_text(result.as_plain()),
+        "agreement.csv": agreement_csv(result),
     }
-    return [*write_texts(folder, texts), *figure_files(folder, [FIGURE])]
+    return write_document(folder, "agreement", agreement_document(result), texts)
 
 
-def agreement_page(summary: Mapping[str, Any], drawing: bytes) -> str:
-    """Return the report as an HTML page.
-
-    Args:
-        summary: the summary.
-        drawing: the figure as SVG.
-    """
-    alternative = (
-        "Lines over the epochs of stage 2, a row each for batches that agree, cosine and triplets "
-        "in conflict, a column per coordinates. agreement.csv holds the numbers."
+def agreement_document(result: AgreementResult) -> Document:
+    """Return the report as a document."""
+    figure = Figure("agreement", ALTERNATIVE, partial(agreement_figure, result))
+    sections = (
+        Section(None, (Paragraphs(INTRODUCTION),)),
+        Section(None, (agreement_table(result),)),
+        Section("Over training", (Paragraphs(FIGURE_NOTES), figure)),
+        Section(None, (runs_table(result),)),
     )
-    body = list(html.notes(INTRODUCTION))
-    body += html.section(None, html.table(agreement_table(summary)))
-    body += html.section(
-        "Over training", html.notes(FIGURE_NOTES), html.figure(drawing, alternative)
+    return Document(f"Agreement of MARGO's losses on {clean(result.dataset)}", (), sections)
+
+
+def agreement_table(result: AgreementResult) -> Table:
+    """Return one row per label and coordinates, over all epochs and seeds."""
+    rows = tuple(_row(entry, name) for entry in result.labels for name in COORDINATES)
+    headers = (
+        "run",
+        "gradients on",
+        "seeds",
+        "batches",
+        "agree [95 %]",
+        "median cosine (quartiles)",
+        "triplets in conflict",
+        "silent triplets",
     )
-    body += html.section(None, html.table(runs_table(summary)))
-    return html.page(f"Agreement of MARGO's losses on {clean(summary['dataset'])}", body)
+    notes = (*COORDINATE_NOTES, *COUNTING_NOTES)
+    return Table("Batches that agree, over all epochs", headers, rows, notes)
+
+
+def _row(entry: LabelAgreement, name: str) -> tuple[Cell, ...]:
+    whole = entry.whole
+    found = whole.coordinates[name]
+    interval = f"[{percent(found.share_agreeing.low)}, {percent(found.share_agreeing.high)}]"
+    texts = (
+        clean(entry.label),
+        COORDINATE_NAMES[name],
+        str(len(entry.seeds)),
+        f"{whole.batches:,}",
+        f"{exact_percent(found.agreeing_batches, whole.batches)} {interval}",
+        quartiles_text(found.cosine_quartiles),
+        exact_percent(found.triplets_in_conflict, whole.triplets),
+        f"{percent(whole.silent_triplets / whole.triplets)} %",
+    )
+    return tuple(Cell(text) for text in texts)
+
+
+def runs_table(result: AgreementResult) -> Table:
+    """Return one row per replay: what was trained, and what measuring cost."""
+    rows = []
+    for run in result.runs:
+        settings, epochs = run.settings, len(run.epochs)
+        texts = (
+            f"{clean(run.label)}, seed {run.seed}",
+            f"{settings.alpha:g}",
+            f"{settings.tau:g}",
+            "yes" if settings.stop_gradient else "no",
+            "stage 1" if settings.two_stage else "initial values",
+            str(epochs),
+            str(run.batches_per_epoch),
+            f"{(run.seconds - run.measuring_seconds) / epochs:.2f}",
+            f"{run.measuring_seconds / epochs:.2f}",
+        )
+        rows.append(tuple(Cell(text) for text in texts))
+    headers = (
+        "replay",
+        "alpha",
+        "tau",
+        "stop-gradient",
+        "starts from",
+        "epochs",
+        "batches / epoch",
+        "s / epoch, training",
+        "s / epoch, measuring",
+    )
+    return Table("Replays", headers, tuple(rows))
+
+
+def percent(value: float) -> str:
+    """Return a share in percent with one decimal, without the sign."""
+    return f"{100 * value:.1f}"
+
+
+def exact_percent(count: int, total: int) -> str:
+    """Return a share in percent that is rounded to 0 or 100 only where it is 0 or 100."""
+    if count == 0 or count == total:
+        return f"{100 * count // total} %"
+    value = 100 * count / total
+    if value < 0.01:
+        return "< 0.01 %"
+    if value > 99.99:
+        return "> 99.99 %"
+    return f"{value:.2f} %"
+
+
+def quartiles_text(quartiles: Quartiles) -> str:
+    """Return the median with the other quartiles in parentheses."""
+    low, median, high = quartiles
+    if low is None or median is None or high is None:
+        return NOTHING
+    return f"{median:+.3f} ({low:+.3f}, {high:+.3f})"
+
+
+def agreement_csv(result: AgreementResult) -> str:
+    """Return one row per run, epoch and coordinates, unrounded."""
+    rows = (
+        (clean(run.label), run.seed, one.epoch, name, *_csv_values(one.pooled, name))
+        for run in result.runs
+        for one in run.epochs
+        for name in COORDINATES
+    )
+    return csv_text(CSV_COLUMNS, rows)
+
+
+def _csv_values(pooled: PooledBatches, name: str) -> tuple[float | None, ...]:
+    found = pooled.coordinates[name]
+    return (
+        pooled.batches,
+        found.agreeing_batches,
+        found.share_agreeing.value,
+        found.share_agreeing.low,
+        found.share_agreeing.high,
+        found.cosine_mean,
+        *found.cosine_quartiles,
+        pooled.triplets,
+        pooled.silent_triplets,
+        found.triplets_in_conflict,
+        found.share_in_conflict.value,
+    )

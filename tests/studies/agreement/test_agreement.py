@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_margo.model.margo import MARGO
-from recbole_margo.studies.agreement.agreement import COORDINATES, batch_agreement, weight_gradients
+from recbole_margo.studies.agreement.replay import COORDINATES, batch_agreement, weight_gradients
 from recbole_margo.testing import prepare, random_world
 
 WORLD = random_world(3).without({"image": ("i1", "i4"), "text": ("i2", "i4"), "audio": ("i4",)})

@@ -15,15 +15,15 @@ import torch
 from recbole_margo.cli import main
 from recbole_margo.errors import CheckpointError
 from recbole_margo.run import run_config
-from recbole_margo.studies.agreement.agreement import (
+from recbole_margo.studies.agreement.command import choose_runs, measure_agreement
+from recbole_margo.studies.agreement.replay import (
     COORDINATES,
     Replay,
     measure_training,
     prepare_replay,
     replay_stage,
 )
-from recbole_margo.studies.agreement.command import choose_runs, measure_agreement
-from recbole_margo.studies.agreement.summary import pooled, share
+from recbole_margo.studies.agreement.result import PooledBatches, Share
 from recbole_margo.studies.audit.labelled_runs import label_of, labelled_runs
 from recbole_margo.studies.runs.trained_run import TrainedRun
 from recbole_margo.testing import MISSING, NAME, make_config, random_world
@@ -145,28 +145,47 @@ def test_a_stored_replay_is_read_again_only_for_the_same_run(tmp_path):
 
 def test_the_batches_of_several_replays_are_pooled():
     replays = [a_replay(0), a_replay(1)]
-    found = pooled(replays, slice(0, 1))
-    assert (found["batches"], found["triplets"]) == (8, 80)
-    assert found["silent_triplets"] == sum(int(replay.silent[0].sum()) for replay in replays)
+    found = PooledBatches.of(replays, slice(0, 1))
+    assert (found.batches, found.triplets) == (8, 80)
+    assert found.silent_triplets == sum(int(replay.silent[0].sum()) for replay in replays)
     for index, name in enumerate(COORDINATES):
         cosine = np.concatenate([replay.cosine[0, :, index] for replay in replays])
         agreeing = 8 - int((cosine < 0).sum())
-        assert found[name]["agreeing_batches"] == agreeing
+        agreement = found.coordinates[name]
+        assert agreement.agreeing_batches == agreeing
         known = sorted(cosine[~np.isnan(cosine)])
         assert len(known) == 6
-        assert found[name]["cosine_quartiles"][1] == pytest.approx((known[2] + known[3]) / 2)
+        assert agreement.cosine_quartiles[1] == pytest.approx((known[2] + known[3]) / 2)
         conflicts = sum(int(replay.conflicts[0, :, index].sum()) for replay in replays)
-        assert found[name]["share_in_conflict"]["value"] == conflicts / 80
+        assert agreement.share_in_conflict.value == conflicts / 80
+
+
+def test_pooled_batches_known_by_hand():
+    # One epoch of three batches of 4, 4 and 2 triplets; the second has a gradient of 0.
+    cosine = np.array([0.5, np.nan, -0.1])[None, :, None].repeat(3, axis=2)
+    conflicts = np.array([1, 0, 2])[None, :, None].repeat(3, axis=2)
+    replay = Replay(
+        cosine, ~(cosine < 0), conflicts, np.array([[4, 4, 2]]), np.array([[1, 4, 0]]), 2.0, 0.5
+    )
+    plain = PooledBatches.of([replay], slice(None)).as_plain()
+    assert (plain["batches"], plain["triplets"], plain["silent_triplets"]) == (3, 10, 5)
+    assert list(plain)[3:] == list(COORDINATES)
+    for name in COORDINATES:
+        found = plain[name]
+        assert (found["agreeing_batches"], found["share_agreeing"]["value"]) == (2, 2 / 3)
+        assert found["cosine_mean"] == pytest.approx(0.2)
+        assert found["cosine_quartiles"] == pytest.approx((0.05, 0.2, 0.35))
+        assert (found["triplets_in_conflict"], found["share_in_conflict"]["value"]) == (3, 0.3)
 
 
 @pytest.mark.parametrize(("count", "total"), [(0, 20), (7, 20), (20, 20), (1, 1)])
 def test_the_interval_of_a_share_is_wilsons(count, total):
-    found, z, p = share(count, total), 1.959963984540054, count / total
+    found, z, p = Share.of(count, total), 1.959963984540054, count / total
     middle = (p + z**2 / (2 * total)) / (1 + z**2 / total)
     half = z * math.sqrt(p * (1 - p) / total + z**2 / (4 * total**2)) / (1 + z**2 / total)
-    assert found["value"] == p
-    assert found["low"] == pytest.approx(middle - half, abs=1e-12)
-    assert found["high"] == pytest.approx(middle + half, abs=1e-12)
+    assert found.value == p
+    assert found.low == pytest.approx(middle - half, abs=1e-12)
+    assert found.high == pytest.approx(middle + half, abs=1e-12)
 
 
 # --- the command ----------------------------------------------------------------------------------
@@ -288,7 +307,7 @@ def test_runs_are_called_by_what_they_leave_out(runs):
 
 def test_the_ablation_without_calibration_can_be_measured_too(runs, out):
     chosen = choose_runs(labelled_runs(runs / "seed-1"), ["w-o-L_cal", "w/o two-stage"])
-    summary = measure_agreement(chosen, out)
-    assert [entry["label"] for entry in summary["labels"]] == ["w/o L_cal", "w/o two-stage"]
-    assert all(run["whole"]["weights"]["triplets_in_conflict"] == 0 for run in summary["runs"])
-    assert summary["dataset"] == NAME
+    result = measure_agreement(chosen, out)
+    assert [entry.label for entry in result.labels] == ["w/o L_cal", "w/o two-stage"]
+    assert all(run.whole.coordinates["weights"].triplets_in_conflict == 0 for run in result.runs)
+    assert result.dataset == NAME

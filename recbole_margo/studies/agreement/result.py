@@ -1,0 +1,256 @@
+"""The typed result of the replays of second stages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import binomtest
+
+from recbole_margo.studies.agreement.replay import COORDINATES, Replay
+from recbole_margo.studies.runs.trained_run import TrainedRun
+
+SUMMARY_FORMAT = 1
+Quartiles = tuple[float | None, float | None, float | None]
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share with Wilson's 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, count: int, total: int) -> Share:
+        """Return the share of `count` in `total`, which is at least one.
+
+        Source: Wilson, "Probable inference, the law of succession, and statistical inference",
+        1927.
+        """
+        interval = binomtest(count, total).proportion_ci(0.95, method="wilson")
+        return cls(count / total, float(interval.low), float(interval.high))
+
+
+@dataclass(frozen=True)
+class CoordinateAgreement:
+    """How the gradients of some batches agree in one of `COORDINATES`.
+
+    Args:
+        agreeing_batches: batches whose inner product is not negative.
+        share_agreeing: their share.
+        cosine_mean: mean cosine of the batches; None where every one has a gradient of 0.
+        cosine_quartiles: its quartiles.
+        triplets_in_conflict: triplets whose inner product is negative.
+        share_in_conflict: their share.
+    """
+
+    agreeing_batches: int
+    share_agreeing: Share
+    cosine_mean: float | None
+    cosine_quartiles: Quartiles
+    triplets_in_conflict: int
+    share_in_conflict: Share
+
+
+@dataclass(frozen=True)
+class PooledBatches:
+    """The batches of some epochs of one or more replays.
+
+    Args:
+        batches: how many.
+        triplets: triplets in them.
+        silent_triplets: triplets on which the calibration loss has no gradient.
+        coordinates: the agreement in each of `COORDINATES`.
+    """
+
+    batches: int
+    triplets: int
+    silent_triplets: int
+    coordinates: Mapping[str, CoordinateAgreement]
+
+    @classmethod
+    def of(cls, replays: Sequence[Replay], epochs: slice) -> PooledBatches:
+        """Pool the batches of some epochs of replays."""
+        triplets = sum(int(replay.triplets[epochs].sum()) for replay in replays)
+        found = {}
+        for index, name in enumerate(COORDINATES):
+            cosine, agrees, conflicts = (
+                np.concatenate(
+                    [getattr(replay, column)[epochs, :, index].reshape(-1) for replay in replays]
+                )
+                for column in ("cosine", "agrees", "conflicts")
+            )
+            known = cosine[~np.isnan(cosine)]
+            low, median, high = np.quantile(known, (0.25, 0.5, 0.75)) if len(known) else [None] * 3
+            found[name] = CoordinateAgreement(
+                int(agrees.sum()),
+                Share.of(int(agrees.sum()), len(agrees)),
+                float(known.mean()) if len(known) else None,
+                (_number(low), _number(median), _number(high)),
+                int(conflicts.sum()),
+                Share.of(int(conflicts.sum()), triplets),
+            )
+        silent = sum(int(replay.silent[epochs].sum()) for replay in replays)
+        return cls(len(agrees), triplets, silent, found)
+
+    def as_plain(self) -> dict[str, Any]:
+        """Return it as it stands in `agreement.json`."""
+        counts = {name: getattr(self, name) for name in ("batches", "triplets", "silent_triplets")}
+        return {**counts, **{name: asdict(one) for name, one in self.coordinates.items()}}
+
+
+@dataclass(frozen=True)
+class EpochAgreement:
+    """One epoch, of as many seeds as trained it."""
+
+    epoch: int
+    seeds: int
+    pooled: PooledBatches
+
+
+@dataclass(frozen=True)
+class LabelAgreement:
+    """The replays of one label, those of all seeds pooled."""
+
+    label: str
+    seeds: tuple[int, ...]
+    whole: PooledBatches
+    epochs: tuple[EpochAgreement, ...]
+
+    def as_plain(self) -> dict[str, Any]:
+        """Return it as it stands in `agreement.json`."""
+        return {
+            "label": self.label,
+            "seeds": list(self.seeds),
+            "whole": self.whole.as_plain(),
+            "epochs": [
+                {"epoch": one.epoch, "seeds": one.seeds, **one.pooled.as_plain()}
+                for one in self.epochs
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class StageSettings:
+    """The hyper-parameters of a run that its second stage depends on."""
+
+    alpha: float
+    tau: float
+    beta: float
+    stop_gradient: bool
+    two_stage: bool
+    weight_learning_rate: float | None
+
+
+@dataclass(frozen=True)
+class RunAgreement:
+    """The replay of one run.
+
+    Args:
+        label: what the run is called.
+        seed: its seed.
+        folder: where it is.
+        dataset: name of the dataset.
+        modalities: their names.
+        settings: what was trained.
+        batches_per_epoch: batches of an epoch.
+        seconds: time of training and measuring.
+        measuring_seconds: the part of it that was spent measuring.
+        whole: all epochs.
+        epochs: each epoch.
+    """
+
+    label: str
+    seed: int
+    folder: str
+    dataset: str
+    modalities: tuple[str, ...]
+    settings: StageSettings
+    batches_per_epoch: int
+    seconds: float
+    measuring_seconds: float
+    whole: PooledBatches
+    epochs: tuple[EpochAgreement, ...]
+
+    @classmethod
+    def of(cls, label: str, run: TrainedRun, replay: Replay) -> RunAgreement:
+        """Summarise the replay of a run."""
+        settings = run.record["hyperparameters"]
+        return cls(
+            label,
+            run.seed,
+            str(run.folder),
+            run.record["dataset"],
+            tuple(run.record["modalities"]),
+            StageSettings(**{name: settings[name] for name in StageSettings.__dataclass_fields__}),
+            int(replay.triplets.shape[1]),
+            replay.seconds,
+            replay.measuring_seconds,
+            PooledBatches.of([replay], slice(None)),
+            _by_epoch([replay]),
+        )
+
+    def as_plain(self) -> dict[str, Any]:
+        """Return it as it stands in `agreement.json`."""
+        return {
+            **vars(self),
+            "modalities": list(self.modalities),
+            "settings": asdict(self.settings),
+            "whole": self.whole.as_plain(),
+            "epochs": [{"epoch": one.epoch, **one.pooled.as_plain()} for one in self.epochs],
+        }
+
+
+@dataclass(frozen=True)
+class AgreementResult:
+    """What the replays found.
+
+    Args:
+        dataset: name of the dataset.
+        labels: with the seeds of a label pooled.
+        runs: each replay.
+    """
+
+    dataset: str
+    labels: tuple[LabelAgreement, ...]
+    runs: tuple[RunAgreement, ...]
+
+    @classmethod
+    def of(cls, measured: Sequence[tuple[str, TrainedRun, Replay]]) -> AgreementResult:
+        """Summarise replays with the labels of their runs."""
+        labels = []
+        for label in dict.fromkeys(label for label, _, _ in measured):
+            replays = [replay for name, _, replay in measured if name == label]
+            seeds = tuple(run.seed for name, run, _ in measured if name == label)
+            whole = PooledBatches.of(replays, slice(None))
+            labels.append(LabelAgreement(label, seeds, whole, _by_epoch(replays)))
+        datasets = sorted({str(run.record["dataset"]) for _, run, _ in measured})
+        runs = tuple(RunAgreement.of(*one) for one in measured)
+        return cls(" ".join(datasets), tuple(labels), runs)
+
+    def as_plain(self) -> dict[str, Any]:
+        """Return it as it stands in `agreement.json`."""
+        return {
+            "format": SUMMARY_FORMAT,
+            "dataset": self.dataset,
+            "coordinates": list(COORDINATES),
+            "labels": [one.as_plain() for one in self.labels],
+            "runs": [one.as_plain() for one in self.runs],
+        }
+
+
+def _by_epoch(replays: Sequence[Replay]) -> tuple[EpochAgreement, ...]:
+    found = []
+    for epoch in range(max(replay.epochs for replay in replays)):
+        those = [replay for replay in replays if replay.epochs > epoch]
+        pooled = PooledBatches.of(those, slice(epoch, epoch + 1))
+        found.append(EpochAgreement(epoch + 1, len(those), pooled))
+    return tuple(found)
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
