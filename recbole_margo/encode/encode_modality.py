@@ -9,14 +9,21 @@ from pathlib import Path
 
 import numpy as np
 
-from recbole_margo.encode.dataset_items import dataset_folders, read_items
-from recbole_margo.encode.encoder import Encoder
-from recbole_margo.encode.encoding_cache import EncodingCache
-from recbole_margo.encode.encoding_report import EncodingReport
-from recbole_margo.encode.encoding_request import COLOR_TEXTURE, TFIDF, EncodingRequest
-from recbole_margo.encode.item_encoding import ItemEncodings, encode_items
-from recbole_margo.encode.item_source import ItemSource, read_content
-from recbole_margo.encode.unreadable_content_error import UnreadableContentError
+from recbole_margo.encode.encoder import Encoder, UnreadableContentError
+from recbole_margo.encode.encoding_request import (
+    COLOR_TEXTURE,
+    TFIDF,
+    EncodingReport,
+    EncodingRequest,
+)
+from recbole_margo.encode.item_encoding import EncodingCache, ItemEncodings, encode_items
+from recbole_margo.encode.item_source import (
+    ItemSource,
+    dataset_folders,
+    decode_text,
+    read_content,
+    read_items,
+)
 from recbole_margo.errors import ConfigError, FeatureError
 from recbole_margo.output_folder import make_output_folder
 from recbole_margo.store.feature_files import write_features
@@ -83,15 +90,15 @@ def load_encoder(kind: str, name: str, device: str | None = None) -> Encoder:
     """
     # Imported where used: each needs another library, which need not be installed.
     if name == COLOR_TEXTURE:
-        from recbole_margo.encode.color_texture_encoder import ColorTextureEncoder
+        from recbole_margo.encode.images import ColorTextureEncoder
 
         return ColorTextureEncoder()
     if kind == "text":
-        from recbole_margo.encode.sentence_encoder import SentenceEncoder
+        from recbole_margo.encode.pretrained import SentenceEncoder
 
         return SentenceEncoder(name, device)
     if kind == "image":
-        from recbole_margo.encode.vision_encoder import VisionEncoder
+        from recbole_margo.encode.pretrained import VisionEncoder
 
         return VisionEncoder(name, device)
     from recbole_margo.encode.sound_encoder import SoundEncoder
@@ -115,8 +122,6 @@ def _encode_together(
     contents: Mapping[str, str | Path], dimension: int, where: str
 ) -> ItemEncodings:
     """Encode texts by TF-IDF, where every vector depends on all texts."""
-    from recbole_margo.encode.sentence_encoder import decode_text
-
     result = ItemEncodings()
     texts: dict[str, str] = {}
     for item, content in contents.items():

@@ -1,4 +1,4 @@
-"""What every encoder of single items offers."""
+"""The base of the encoders of single items, and the error of an item that has none."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from recbole_margo.errors import FeatureError
+
+
+class UnreadableContentError(FeatureError):
+    """The text, image or sound of one item cannot be read; the item then misses the modality."""
 
 
 class Encoder(ABC):

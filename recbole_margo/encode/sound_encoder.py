@@ -5,22 +5,21 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recbole_margo.encode.encoder import Encoder
-from recbole_margo.encode.torch_models import (
+from recbole_margo.encode.encoder import Encoder, UnreadableContentError
+from recbole_margo.encode.pretrained import (
     choose_device,
     enough_memory,
     loading,
+    projected,
     short_name,
     weights_hash,
 )
-from recbole_margo.encode.unreadable_content_error import UnreadableContentError
 from recbole_margo.errors import ConfigError
 from recbole_margo.optional import import_optional
 
@@ -95,10 +94,7 @@ class SoundEncoder(Encoder):
     def _embed(self, inputs: Mapping[str, Tensor]) -> Tensor:
         moved = {name: value.to(self._device) for name, value in inputs.items()}
         if self._projects:
-            output: Any = self._model.get_audio_features(**moved)
-            # A tensor until transformers 4, an output with pooling since 5.
-            vectors: Tensor = output if isinstance(output, Tensor) else output.pooler_output
-            return vectors
+            return projected(self._model.get_audio_features(**moved))
         states: Tensor = self._model(**moved).last_hidden_state
         return states.mean(dim=1)
 

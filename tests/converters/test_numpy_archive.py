@@ -13,7 +13,7 @@ import pytest
 
 from dataset_converters.item_inputs import read_keyed_matrix
 from recbole_margo.data.reduction import ReducedFeatures
-from recbole_margo.encode.encoding_cache import EncodingCache
+from recbole_margo.encode.item_encoding import EncodingCache
 from recbole_margo.errors import CheckpointError, DataError
 from recbole_margo.evaluation.item_weights import ItemWeights
 from recbole_margo.evaluation.per_user import PerUserMetrics

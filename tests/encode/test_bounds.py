@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from recbole_margo.encode.image_files import decode_image
+from recbole_margo.encode.encoder import UnreadableContentError
+from recbole_margo.encode.images import decode_image
 from recbole_margo.encode.item_source import read_content
 from recbole_margo.encode.sound_encoder import _check_size
-from recbole_margo.encode.unreadable_content_error import UnreadableContentError
 
 DECODE = """
 import resource, sys
-import recbole_margo.encode.image_files as images
-from recbole_margo.encode.unreadable_content_error import UnreadableContentError
+import recbole_margo.encode.images as images
+from recbole_margo.encode.encoder import UnreadableContentError
 content = sys.stdin.buffer.read()
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
@@ -101,7 +101,7 @@ def test_strips_make_the_same_image(mode: str, monkeypatch: pytest.MonkeyPatch) 
         image = Image.fromarray(noise[..., 0].astype(np.uint16) * 200 + noise[..., 1])
     content = saved(image if mode == "I;16" else image.convert(mode), "PNG")
     whole = np.asarray(decode_image(content))
-    monkeypatch.setattr("recbole_margo.encode.image_files.STRIP_PIXELS", 23 * 5)
+    monkeypatch.setattr("recbole_margo.encode.images.STRIP_PIXELS", 23 * 5)
     assert np.array_equal(np.asarray(decode_image(content)), whole)
     if mode == "RGBA":
         white = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -112,7 +112,7 @@ def test_what_takes_another_copy_counts(monkeypatch: pytest.MonkeyPatch) -> None
     exif = Image.Exif()
     exif[0x0112] = 6
     image = Image.new("RGB", (100, 100))
-    monkeypatch.setattr("recbole_margo.encode.image_files.LARGEST_BYTES", 50_000)
+    monkeypatch.setattr("recbole_margo.encode.images.LARGEST_BYTES", 50_000)
     assert decode_image(saved(image, "JPEG")).size == (100, 100)
     for content in (saved(image, "JPEG", exif=exif), saved(image, "JPEG", progressive=True)):
         with pytest.raises(UnreadableContentError, match="in memory"):

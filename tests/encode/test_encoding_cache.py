@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recbole_margo.encode import encoding_cache
-from recbole_margo.encode.encoding_cache import EncodingCache
+from recbole_margo.encode import item_encoding
+from recbole_margo.encode.item_encoding import EncodingCache
 
 
 def digest(number: int) -> bytes:
@@ -43,12 +43,12 @@ def test_much_or_old_is_written_without_being_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = EncodingCache(tmp_path, "a")
-    monkeypatch.setattr(encoding_cache, "FLUSH_BYTES", 2 * vector(0).nbytes)
+    monkeypatch.setattr(item_encoding, "FLUSH_BYTES", 2 * vector(0).nbytes)
     cache.add(digest(0), vector(0))
     assert not cache.folder.exists()
     cache.add(digest(1), vector(1))
     assert len(list(cache.folder.iterdir())) == 1
-    monkeypatch.setattr(encoding_cache, "FLUSH_SECONDS", 0.0)
+    monkeypatch.setattr(item_encoding, "FLUSH_SECONDS", 0.0)
     cache.add(digest(2), vector(2))
     assert len(list(cache.folder.iterdir())) == 2
 

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from recbole_margo.encode.color_texture_encoder import (
+from recbole_margo.encode.encoder import UnreadableContentError
+from recbole_margo.encode.images import (
     PATTERNS,
     ColorTextureEncoder,
     binary_patterns,
+    decode_image,
 )
-from recbole_margo.encode.image_files import decode_image
-from recbole_margo.encode.unreadable_content_error import UnreadableContentError
 
 
 def saved(image: Image.Image, kind: str, **options: object) -> bytes:

@@ -11,9 +11,9 @@ from encode_world import png
 from tiny_models import save_audio_model, save_sentence_model, save_vision_model
 
 from recbole_margo.encode.encode_modality import load_encoder
-from recbole_margo.encode.image_files import decode_image
-from recbole_margo.encode.sentence_encoder import decode_text
-from recbole_margo.encode.unreadable_content_error import UnreadableContentError
+from recbole_margo.encode.encoder import UnreadableContentError
+from recbole_margo.encode.images import decode_image
+from recbole_margo.encode.item_source import decode_text
 from recbole_margo.errors import ConfigError, DataError
 
 
