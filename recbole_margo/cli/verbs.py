@@ -83,6 +83,10 @@ VERBS = {
         "recbole_margo.serving.command:explain",
         "split the score of an item for a user into parts that add up to it",
     ),
+    "serve": Verb(
+        "recbole_margo.serving.command:serve",
+        "answer requests over HTTP from a bundle, and show it as pages",
+    ),
     "robustness": Verb(
         "recbole_margo.studies.robustness.command:robustness",
         "corrupt some items' features and see what is lost, and whether the weights tell",

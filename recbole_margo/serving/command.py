@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,6 +16,7 @@ from tqdm import tqdm
 
 from recbole_margo.command_line import CommandParser
 from recbole_margo.errors import ConfigError, DataError
+from recbole_margo.optional import import_optional
 from recbole_margo.report.table import clean
 from recbole_margo.serving.bundle import open_bundle, write_bundle
 from recbole_margo.serving.output import COLUMNS, check_format, rows, writing
@@ -35,6 +37,11 @@ examples:
   recbole-margo recommend --run runs/20260101-120000-ml-100k/MARGO --users 196,186
   recbole-margo recommend --bundle shop --all --top 20 --output recommendations.parquet
   recbole-margo recommend --bundle shop --history 50,181 --deny 172
+"""
+SERVE = """\
+Answer requests over HTTP from a bundle, and show its recommendations and catalogue as pages.
+Listens on this machine alone unless --host names another address, which needs --token_file.
+SIGHUP opens the bundle again, without losing a request. Needs pip install '.[serve]'.
 """
 EXPLAIN = "Split the score of an item for a user into parts that add up to it."
 
@@ -173,6 +180,31 @@ def explain(arguments: Sequence[str] | None = None) -> int:
 def _first_items(recommender: Recommender, user: str) -> list[str]:
     n = min(EXPLAINED, len(recommender.bundle.item_ids))
     return [ranked.item for ranked in recommender.recommend([user], n)[0].items]
+
+
+def serve(arguments: Sequence[str] | None = None) -> int:
+    """Run `recbole-margo serve` and return its exit status.
+
+    Raises:
+        RecBoleMargoError: the bundle cannot be opened, or the address not be listened on.
+        DataError: the extra is not installed.
+    """
+    parser = _parser("serve", SERVE)
+    add = parser.add_argument
+    add("--bundle", type=Path, required=True, metavar="DIR", help="a bundle, or a link to one")
+    add("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
+    add("--port", type=int, default=8000, help="port to listen on, 0 for any (8000)")
+    add("--token_file", type=Path, metavar="FILE", help="the token that requests must bring")
+    add("--quiet", action="store_true", help="no access log")
+    options = parser.parse_args(arguments)
+    for module in ("fastapi", "uvicorn", "prometheus_client"):
+        import_optional(module, "'.[serve]'", "serve")
+    from recbole_margo.serving.run_service import ServiceAddress, serve
+
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    address = ServiceAddress(options.host, options.port)
+    serve(options.bundle, address, options.token_file, not options.quiet)
+    return 0
 
 
 def _parser(verb: str, description: str) -> argparse.ArgumentParser:

@@ -229,9 +229,24 @@ class Recommender:
         Raises:
             UnknownIdError: the user or the item is not known.
         """
+        return explain_score(self.bundle, self.user_row(user), self.item_row(item))
+
+    def item_row(self, item: str) -> int:
+        """Return the row of an item.
+
+        Raises:
+            UnknownIdError: the item is not known.
+        """
+        return int(self._rows_of_items([item])[0])
+
+    def user_row(self, user: str) -> int:
+        """Return the row of a user.
+
+        Raises:
+            UnknownIdError: the user is not known.
+        """
         _refuse_unknown("user", [user], self._user_rows)
-        (row,) = self._rows_of_items([item])
-        return explain_score(self.bundle, self._user_rows[user], int(row))
+        return self._user_rows[user]
 
     def _check_n(self, n: int) -> None:
         items = len(self.bundle.item_ids)

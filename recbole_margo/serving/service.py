@@ -1,0 +1,222 @@
+"""The HTTP service over a bundle; needs the extra `serve` (FastAPI, uvicorn).
+
+Every error is a JSON body `{"error": ...}` that says what was expected. Ids are raw ids of any
+characters. A bundle is replaced as a whole, between two requests: see `CurrentBundle`.
+"""
+
+# FastAPI reads the annotations of the handlers when they are registered.
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from recbole_margo import __version__
+from recbole_margo.errors import ConfigError, DataError, UnknownIdError
+from recbole_margo.serving.catalogue import catalogue_audit, item_card
+from recbole_margo.serving.explanation import Explanation
+from recbole_margo.serving.guard import CurrentBundle, Guard, RequestMetrics
+from recbole_margo.serving.page import catalogue_page, user_page
+from recbole_margo.serving.recommender import Recommendations, Recommender
+
+
+@dataclass(frozen=True)
+class ServiceLimits:
+    """What one request may ask for.
+
+    Attributes:
+        n: longest list.
+        users: users of one request.
+        history: items of a history, and ids of `allow` and of `deny`.
+        body_bytes: length of a body.
+    """
+
+    n: int = 100
+    users: int = 100
+    history: int = 1000
+    body_bytes: int = 2**18
+
+
+class RecommendRequest(BaseModel):
+    """Whom to recommend to, and what."""
+
+    users: list[str] | None = Field(None, description="raw ids of users")
+    history: list[str] | None = Field(None, description="items of one new user")
+    n: int = 10
+    exclude_seen: bool = True
+    allow: list[str] | None = Field(None, description="the only items that may be recommended")
+    deny: list[str] | None = Field(None, description="items that may not be")
+    on_unknown: str = Field("error", description="`error` or `popular`")
+
+
+def create_app(
+    current: CurrentBundle, limits: ServiceLimits | None = None, token: str | None = None
+) -> FastAPI:
+    """Return the service as an ASGI application.
+
+    Args:
+        current: the bundle.
+        limits: what one request may ask for.
+        token: what requests must bring as `Authorization: Bearer`; none: nothing.
+    """
+    allowed = limits or ServiceLimits()
+    app = FastAPI(title="recbole-margo", version=__version__, docs_url=None, redoc_url=None)
+    metrics = RequestMetrics()
+    app.add_middleware(
+        Guard, current=current, body_bytes=allowed.body_bytes, token=token, metrics=metrics
+    )
+    _add_errors(app)
+    _add_answers(app, allowed)
+    _add_pages(app)
+
+    @app.get("/metrics", response_class=PlainTextResponse)
+    async def counted() -> Response:
+        """Return counts and times of requests in Prometheus' text format."""
+        return Response(metrics.text(), media_type="text/plain; version=0.0.4")
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        """Tell that the process lives."""
+        return {"status": "alive"}
+
+    @app.get("/ready")
+    async def ready() -> dict[str, Any]:
+        """Tell from which bundle requests are answered."""
+        facts = current.recommender.bundle.facts
+        return {"status": "ready", "model": facts.model, "dataset": facts.dataset}
+
+    return app
+
+
+def recommender_of(request: Request) -> Recommender:
+    """Return the recommender that a request began with."""
+    found: Recommender = request.state.recommender
+    return found
+
+
+Current = Annotated[Recommender, Depends(recommender_of)]
+
+
+def _add_answers(app: FastAPI, allowed: ServiceLimits) -> None:
+    @app.post("/recommend")
+    async def recommend(body: RecommendRequest, recommender: Current) -> JSONResponse:
+        """Return lists for users, or for one new user who knows some items."""
+        _limit("n", body.n, allowed.n)
+        _limit("users", len(body.users or ()), allowed.users)
+        for name, ids in (("history", body.history), ("allow", body.allow), ("deny", body.deny)):
+            _limit(name, len(ids or ()), allowed.history)
+        lists = recommender.recommend(
+            body.users,
+            body.n,
+            history=body.history,
+            exclude_seen=body.exclude_seen,
+            allow=body.allow,
+            deny=body.deny,
+            on_unknown=body.on_unknown,  # type: ignore[arg-type]
+        )
+        return JSONResponse({"lists": [_plain_list(one) for one in lists]})
+
+    @app.get("/recommend")
+    async def recommend_user(recommender: Current, user: str, n: int = 10) -> JSONResponse:
+        """Return the list of one user."""
+        _limit("n", n, allowed.n)
+        return JSONResponse(_plain_list(recommender.recommend([user], n)[0]))
+
+    @app.get("/similar")
+    async def similar(
+        recommender: Current, item: str, n: int = 10, modality: str | None = None
+    ) -> JSONResponse:
+        """Return the items most alike."""
+        _limit("n", n, allowed.n)
+        found = recommender.similar_items(item, n, modality)
+        return JSONResponse({"item": item, "items": [vars(one) for one in found]})
+
+    @app.get("/explain")
+    async def explain(recommender: Current, user: str, item: str) -> JSONResponse:
+        """Return the parts of a score, which add up to it."""
+        return JSONResponse(_plain_explanation(recommender.explain(user, item)))
+
+    @app.get("/items/{item:path}")
+    async def item_facts(recommender: Current, item: str) -> JSONResponse:
+        """Return what is known of an item."""
+        return JSONResponse(item_card(recommender, item).as_plain())
+
+    @app.get("/audit")
+    async def audit(
+        recommender: Current, n: Annotated[int, Query(description="items a modality")] = 20
+    ) -> JSONResponse:
+        """Return how many rows of each modality fit their items, and the least reliable ones."""
+        _limit("n", n, allowed.n)
+        found = catalogue_audit(recommender.bundle, n)
+        return JSONResponse({"modalities": [part.as_plain() for part in found]})
+
+
+def _add_pages(app: FastAPI) -> None:
+    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    async def users(recommender: Current, user: str = "", n: int = 12) -> HTMLResponse:
+        _limit("n", n, 50)
+        return _page(*user_page(recommender, user, n))
+
+    @app.get("/catalogue", response_class=HTMLResponse, include_in_schema=False)
+    async def catalogue(recommender: Current, n: int = 50) -> HTMLResponse:
+        _limit("n", n, 500)
+        return _page(catalogue_page(recommender.bundle, n), 200)
+
+
+def _page(text: str, status: int) -> HTMLResponse:
+    policy = (
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    )
+    headers = {"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"}
+    return HTMLResponse(text, status, headers)
+
+
+def _limit(name: str, found: int, most: int) -> None:
+    if found > most:
+        raise ConfigError(f"{name}: expected at most {most}, found {found}")
+
+
+def _plain_list(one: Recommendations) -> dict[str, Any]:
+    return {
+        "user": one.user,
+        "popular": one.popular,
+        "items": [vars(ranked) for ranked in one.items],
+    }
+
+
+def _plain_explanation(found: Explanation) -> dict[str, Any]:
+    parts = [{**vars(part), "doubtful": part.doubtful} for part in found.contributions]
+    return {**vars(found), "contributions": parts}
+
+
+def _error(status: int, message: str) -> JSONResponse:
+    return JSONResponse({"error": message}, status)
+
+
+def _add_errors(app: FastAPI) -> None:
+    @app.exception_handler(UnknownIdError)
+    async def unknown(request: Request, error: UnknownIdError) -> Response:
+        return _error(404, str(error))
+
+    @app.exception_handler(ConfigError)
+    @app.exception_handler(DataError)
+    async def wrong(request: Request, error: Exception) -> Response:
+        return _error(422, str(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        found = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:5]]
+        return _error(422, "; ".join(found))
+
+    @app.exception_handler(HTTPException)
+    async def refused(request: Request, error: HTTPException) -> Response:
+        return _error(error.status_code, str(error.detail))
+
+    @app.exception_handler(Exception)
+    async def defect(request: Request, error: Exception) -> Response:
+        return _error(500, "an unexpected error; the log of the service has it")
