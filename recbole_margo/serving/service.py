@@ -4,7 +4,7 @@ Every error is a JSON body `{"error": ...}` that says what was expected. Ids are
 characters. A bundle is replaced as a whole, between two requests: see `CurrentBundle`.
 """
 
-# FastAPI reads the annotations of the handlers when they are registered.
+from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -15,7 +15,6 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Res
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from recbole_margo import __version__
 from recbole_margo.errors import ConfigError, DataError, UnknownIdError
 from recbole_margo.serving.catalogue import catalogue_audit, item_card
 from recbole_margo.serving.explanation import Explanation
@@ -64,7 +63,7 @@ def create_app(
         token: what requests must bring as `Authorization: Bearer`; none: nothing.
     """
     allowed = limits or ServiceLimits()
-    app = FastAPI(title="recbole-margo", version=__version__, docs_url=None, redoc_url=None)
+    app = FastAPI(title="recbole-margo", version="1", docs_url=None, redoc_url=None)
     metrics = RequestMetrics()
     app.add_middleware(
         Guard, current=current, body_bytes=allowed.body_bytes, token=token, metrics=metrics
