@@ -177,11 +177,7 @@ class AmazonConverter(InteractionConverter):
     )
 
     def __post_init__(self) -> None:
-        """Find the files that are not named.
-
-        Raises:
-            DataError: no file or several could be meant.
-        """
+        """Find the files that are not named."""
         super().__post_init__()
         files = sorted(path for path in self.source.iterdir() if path.is_file())
         metadata = [path for path in files if path.name.startswith("meta_")]

@@ -67,9 +67,6 @@ def read_reviews(path: Path) -> ReviewInteractions:
 
     Returns:
         The interactions, in the order of the file.
-
-    Raises:
-        DataError: the file is missing, damaged, or of another form.
     """
     with reading(path) as stream:
         if is_array(stream.peek(64)[:64]):  # type: ignore[attr-defined]

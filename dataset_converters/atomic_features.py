@@ -48,10 +48,6 @@ class AtomicVectors:
         Returns:
             The matrix [rows, D] and the [rows] item tokens of the items that have a vector; an item
             whose field is empty has none.
-
-        Raises:
-            DataError: the file or a column is missing, an item stands twice, a field holds no
-                finite numbers, or not as many as the others.
         """
         seen: set[str] = set()
         tokens: list[str] = []

@@ -143,11 +143,7 @@ class Converter(ABC):
     name: str = option("name of the dataset to make")
 
     def __post_init__(self) -> None:
-        """Refuse a source that does not exist, and a name that no folder can have.
-
-        Raises:
-            DataError: it is so.
-        """
+        """Refuse a source that does not exist, and a name that no folder can have."""
         expected = "file" if self.source_is_file else "folder"
         if not (self.source.is_file() if self.source_is_file else self.source.is_dir()):
             raise DataError(f"--source: expected a {expected}, found that {self.source} is none.")

@@ -57,11 +57,7 @@ class DownloadLock:
         )
 
     def check(self, name: str, file: Path, remedy: str) -> None:
-        """Hold a file to its pin, or pin it if it has none.
-
-        Raises:
-            DataError: it is not the file that was pinned.
-        """
+        """Hold a file to its pin, or pin it if it has none."""
         found = file_sha256(file)
         pinned = self.checksums.get(name)
         if pinned == found:
@@ -105,11 +101,7 @@ class PublicFiles:
     files: tuple[str, ...]
 
     def fetch(self, folder: Path, lock_file: Path) -> None:
-        """Put all files into a folder; those that are there already are only checked.
-
-        Raises:
-            DataError: a file cannot be fetched, or is not the one that was pinned.
-        """
+        """Put all files into a folder; those that are there already are only checked."""
         folder.mkdir(parents=True, exist_ok=True)
         # Two would write into one unfinished file; the second finds what the first has fetched.
         with locked(folder, seconds=-1):

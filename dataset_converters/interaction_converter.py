@@ -141,11 +141,7 @@ def _dataset_config(modalities: list[str]) -> dict[str, object]:
 
 
 def only_file(files: Sequence[Path], what: str, flag: str, source: Path) -> Path | None:
-    """Return the only one of files, or None if there are none.
-
-    Raises:
-        DataError: there are several.
-    """
+    """Return the only one of files, or None if there are none."""
     if len(files) > 1:
         raise DataError(
             f"{source}: expected one {what}, found {', '.join(path.name for path in files)}. Name "

@@ -98,9 +98,6 @@ def choose_columns(
 
     Returns:
         Field -> column, and a note on the guesses.
-
-    Raises:
-        DataError: a named column does not exist, or users or items cannot be guessed.
     """
     chosen: dict[str, str] = {}
     guesses: list[str] = []
@@ -132,11 +129,7 @@ def choose_columns(
 
 
 def read_interactions(table: TableFile, columns: Mapping[str, str]) -> RawInteractions:
-    """Read interactions.
-
-    Raises:
-        DataError: a rating or a time is neither empty nor a number or date, or an id is not one.
-    """
+    """Read interactions."""
     codes = {name: TokenCodes() for name in REQUIRED}
     pieces: list[pd.DataFrame] = []
     rows_read = 0
@@ -175,11 +168,7 @@ def read_interactions(table: TableFile, columns: Mapping[str, str]) -> RawIntera
 
 
 def to_numbers(values: pd.Series, table: TableFile) -> pd.Series:
-    """Return numbers, NaN where there is no value.
-
-    Raises:
-        DataError: a value is no number.
-    """
+    """Return numbers, NaN where there is no value."""
     table.check_scalars(values)
     numbers = pd.to_numeric(values, errors="coerce").astype(float)
     wrong = ~(np.abs(numbers.to_numpy()) <= LARGEST_FLOAT) & ~_missing(values)
@@ -188,11 +177,7 @@ def to_numbers(values: pd.Series, table: TableFile) -> pd.Series:
 
 
 def to_seconds(values: pd.Series, table: TableFile) -> pd.Series:
-    """Return times as numbers: as they are, or the seconds since 1970 of dates.
-
-    Raises:
-        DataError: a value is neither a number nor a date.
-    """
+    """Return times as numbers: as they are, or the seconds since 1970 of dates."""
     table.check_scalars(values)
     missing = _missing(values)
     is_date = pd.api.types.is_datetime64_any_dtype(values.dtype)

@@ -66,9 +66,6 @@ def find_images(
 
     Returns:
         Item -> image, in the order of `items`; and notes on files that were left out.
-
-    Raises:
-        DataError: the folder does not exist, or no image is named by an item.
     """
     if not folder.is_dir():
         raise DataError(f"--images: expected a folder, found that {folder} is none.")
@@ -119,9 +116,6 @@ def read_keyed_matrix(
 
     Returns:
         The matrix [rows, D] and the item ids [rows].
-
-    Raises:
-        DataError: the file is not as expected, or rows and ids are not equally many.
     """
     require_regular_file(path, "a feature matrix")
     if path.suffix not in READERS:

@@ -35,11 +35,7 @@ class MicroLensConverter(InteractionConverter):
     titles: Path | None = option("item, title", None, metavar="FILE", in_group=FILES)
 
     def __post_init__(self) -> None:
-        """Find the files that are not named.
-
-        Raises:
-            DataError: no file or several could be meant.
-        """
+        """Find the files that are not named."""
         super().__post_init__()
         self.pairs = self.pairs or self._only("*_pairs.csv", "--pairs")
         if self.pairs is None:

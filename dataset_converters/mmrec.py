@@ -109,11 +109,7 @@ class MMRecConverter(Converter):
     )
 
     def __post_init__(self) -> None:
-        """Find the files.
-
-        Raises:
-            DataError: a file is missing, or there is none.
-        """
+        """Find the files."""
         super().__post_init__()
         self._interactions_file = _interactions_file(self.source, self.name)
         self._features = _feature_files(self.source, self.features or None)
@@ -184,9 +180,6 @@ def read_interactions(path: Path) -> pd.DataFrame:
 
     Returns:
         Columns user_id, item_id, x_label (0, 1, 2), and rating and timestamp if the file has them.
-
-    Raises:
-        DataError: the file is empty, a column is missing, or a value is not of the expected kind.
     """
     table = _read_tab_separated(path)
     missing = [column for column in REQUIRED if column not in table.columns]

@@ -45,14 +45,10 @@ class PosterIds:
 
         Returns:
             movieId -> names, in the order of `names`; and notes on how they were understood.
-
-        Raises:
-            DataError: several kinds explain the names about equally well, none explains any, or
-                a kind is asked for that only a file of links can explain.
         """
         if not self.links.is_file():
             return self._without_links(names)
-        movies_by = _movies_by_id(self.links)
+        movies_by, notes = _movies_by_id(self.links)
         counts = {
             kind: sum(_plain(name, kind) in known for name in names)
             for kind, known in movies_by.items()
@@ -77,7 +73,8 @@ class PosterIds:
             if other != kind and counts[other]
         )
         guessed = f"; guessed {OPTION} {kind}" if self.choice == "auto" else ""
-        return found, [f"{note}{f' (by chance also {also})' if also else ''}{guessed}"]
+        by_chance = f" (by chance also {also})" if also else ""
+        return found, [f"{note}{by_chance}{guessed}", *notes]
 
     def _without_links(self, names: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
         if self.choice in ("tmdb", "imdb"):
@@ -106,8 +103,8 @@ class PosterIds:
         return first
 
 
-def _movies_by_id(links: Path) -> dict[str, dict[str, list[str]]]:
-    """Return kind -> id -> movieIds; a few movies share their page at TMDB or IMDb."""
+def _movies_by_id(links: Path) -> tuple[dict[str, dict[str, list[str]]], list[str]]:
+    """Return kind -> id -> movieIds (a few movies share a page at TMDB or IMDb); and notes."""
     table = DelimitedTable(links, ",", header=True)
     columns = list(COLUMNS.values())
     table.check(columns, "Fetch it again: https://grouplens.org/datasets/movielens/")
@@ -122,7 +119,7 @@ def _movies_by_id(links: Path) -> dict[str, dict[str, list[str]]]:
             if plain:
                 known.setdefault(plain, []).append(movie)
         found[kind] = known
-    return found
+    return found, table.notes()
 
 
 def _plain(name: str, kind: str) -> str:
@@ -200,12 +197,7 @@ class MovieLensConverter(InteractionConverter):
     )
 
     def __post_init__(self) -> None:
-        """Recognise the layout.
-
-        Raises:
-            DataError: the folder has the ratings of no layout, or lacks the movies, or the kind of
-                ids is none.
-        """
+        """Recognise the layout."""
         super().__post_init__()
         if self.poster_ids is not None and self.poster_ids not in POSTER_IDS:
             raise DataError(
@@ -251,15 +243,17 @@ class MovieLensConverter(InteractionConverter):
         texts, notes = read_item_texts(table, movie, [title, *genres], items)
         columns = {"title": texts[title], "genres": _genres(texts[genres])}
         if layout.tags is not None and (self.source / layout.tags).is_file():
-            columns["tags"] = self._tags(layout).reindex(texts.index, fill_value="")
+            tags, more_notes = self._tags(layout)
+            columns["tags"] = tags.reindex(texts.index, fill_value="")
+            notes += more_notes
         return pd.DataFrame(columns), notes
 
     def names_by_item(self) -> NamesByItem:
         """Return what tells movies by the names of their posters."""
         return PosterIds(self.poster_ids or "auto", self.source / LINKS).names_by_movie
 
-    def _tags(self, layout: _Layout) -> pd.Series:
-        """Return the distinct tags of every movie, those that most users gave it first."""
+    def _tags(self, layout: _Layout) -> tuple[pd.Series, list[str]]:
+        """Return the distinct tags of every movie, the most given first; and notes."""
         path = self.source / str(layout.tags)
         table = DelimitedTable(path, layout.separator, _encoding_of(path), layout.header)
         table.check(layout.tag_columns, FETCH_AGAIN)
@@ -269,7 +263,7 @@ class MovieLensConverter(InteractionConverter):
         counts = given.value_counts([movie, tag]).reset_index()
         ranked = counts.sort_values([movie, "count", tag], ascending=[True, False, True])
         joined: pd.Series = ranked.groupby(movie)[tag].agg(" ".join)
-        return joined
+        return joined, table.notes()
 
 
 def _genres(cells: pd.DataFrame) -> pd.Series:

@@ -27,9 +27,6 @@ def k_core(
         users: [E] the user of every interaction, as numbers from 0 without large gaps.
         items: [E] its item, likewise.
         minimum: the fewest interactions that a user or an item may have.
-
-    Returns:
-        [E] True where the interaction is in the core.
     """
     core = np.zeros(len(users), dtype=bool)
     kept = np.arange(len(users))
@@ -69,9 +66,6 @@ def split_labels(
         timestamps: [E] its time; not needed by the rule `random`. Equal times keep the row order.
         rule: one of `SPLIT_RULES`.
         seed: of the draw; only the rule `random` uses it.
-
-    Returns:
-        [E] the labels.
 
     Raises:
         ValueError: the rule is unknown, or needs timestamps that are not given.
@@ -151,11 +145,7 @@ class Preparation:
     seed: int = option("seed of the split 'random'", 999, metavar="SEED")
 
     def __post_init__(self) -> None:
-        """Refuse what no data could satisfy.
-
-        Raises:
-            DataError: a value is out of its range.
-        """
+        """Refuse what no data could satisfy."""
         if self.min_rating is not None and not math.isfinite(self.min_rating):
             raise DataError(f"--min_rating: expected a number, found {self.min_rating}.")
         if self.k_core < 1:
@@ -168,9 +158,6 @@ class Preparation:
 
         Returns:
             Split -> its rows, in the order of the table.
-
-        Raises:
-            DataError: a column that an option needs is not there, or nothing is left.
         """
         for reason, keep in (
             (f"rating below {self.min_rating}, or none", self._rated_well),

@@ -22,11 +22,7 @@ FIELD_TYPES = {"user_id": "token", "item_id": "token", "rating": "float", "times
 
 
 def write_splits(folder: Path, dataset_name: str, splits: Mapping[str, pd.DataFrame]) -> None:
-    """Write one benchmark `.inter` file a split.
-
-    Raises:
-        DataError: a split has no rows; RecBole cannot evaluate without one.
-    """
+    """Write one benchmark `.inter` file a split."""
     for split in SPLITS:
         table = splits[split]
         if table.empty:

@@ -278,9 +278,6 @@ def read_stored_features(folder: Path, entry: FeatureEntry) -> tuple[NDArray[Any
 
     Returns:
         The memory-mapped matrix [rows, D], float16 or float32, and the [rows] item tokens.
-
-    Raises:
-        DataError: a file is missing, is not of this form, or disagrees with the manifest.
     """
     matrix = _open_float_matrix(_existing(folder / entry.file))
     tokens_path = _existing(folder / entry.tokens)

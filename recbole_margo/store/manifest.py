@@ -40,11 +40,7 @@ class FeatureEntry:
 
     @classmethod
     def from_json(cls, record: object, where: str) -> FeatureEntry:
-        """Check one entry of a manifest.
-
-        Raises:
-            DataError: a field is absent or of the wrong type, or a file is not in the folder.
-        """
+        """Check one entry of a manifest."""
         expected = {field.name: int if field.type == "int" else str for field in fields(cls)}
         if not isinstance(record, Mapping):
             raise DataError(

@@ -54,11 +54,7 @@ def read_archive(path: Path, names: Sequence[str] | None = None) -> dict[str, ND
 
 
 def check_array(array: NDArray[Any], path: Path) -> None:
-    """Refuse an array whose elements take no space, of which a small file may hold billions.
-
-    Raises:
-        DataError: it is one.
-    """
+    """Refuse an array whose elements take no space, of which a small file may hold billions."""
     if array.size and not array.dtype.itemsize:
         raise DataError(
             f"{path}: expected numbers or text, found {array.size:,} elements of type "

@@ -30,9 +30,6 @@ def open_table(
 
     Returns:
         The table.
-
-    Raises:
-        DataError: the file is missing, empty or of no such format.
     """
     with reading(path) as stream:
         head = stream.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")

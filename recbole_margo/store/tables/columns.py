@@ -83,9 +83,6 @@ def choose_item_columns(
 
     Returns:
         The column of ids, those of texts, and a note on the guesses.
-
-    Raises:
-        DataError: a named column does not exist, or none can be guessed.
     """
     guesses: list[str] = []
     listed = f"{', '.join(map(repr, table.columns))} ({table.description})"
@@ -129,9 +126,6 @@ def read_item_texts(
     Returns:
         Text columns by item token, in the order of `items`, without those that have no text; and
         notes on rows that were left out.
-
-    Raises:
-        DataError: no row belongs to any of the items.
     """
     codes = TokenCodes()
     pieces = []
@@ -158,11 +152,7 @@ def read_item_texts(
 
 
 def check_overlap(found: Sequence[str], items: Sequence[str], path: Path) -> None:
-    """Check that a file speaks of the same items as the interactions.
-
-    Raises:
-        DataError: none of the ids is among the tokens.
-    """
+    """Check that a file speaks of the same items as the interactions."""
     if set(found).isdisjoint(items):
         raise DataError(
             f"{path}: expected ids of items with interactions, such as {_some(items)}; found "

@@ -137,9 +137,6 @@ class DelimitedTable(TableFile):
             header: whether the first line names the columns; None says so when no field of it is a
                 number. Columns without names are called 1, 2, ...
             quotes: whether a field may stand in quotes.
-
-        Raises:
-            DataError: the file is missing, empty, not of the encoding, or not a table.
         """
         self.path = path
         self._comments, self._short, self._first_short = 0, 0, ""

@@ -31,11 +31,7 @@ def is_array(head: bytes) -> bool:
 
 
 def parse_record(line: bytes, path: Path, number: int) -> dict[str, Any]:
-    """Parse a line; no part of it is ever executed.
-
-    Raises:
-        DataError: the line is neither.
-    """
+    """Parse a line; no part of it is ever executed."""
     record = parse_json(text_of(line, path, number).strip(), path, number)
     if not isinstance(record, dict):
         raise DataError(f"{path}, line {number}: expected an object, found {str(record)[:80]!r}.")
@@ -43,11 +39,7 @@ def parse_record(line: bytes, path: Path, number: int) -> dict[str, Any]:
 
 
 def parse_json(text: str, path: Path, number: int) -> Any:
-    """Parse one JSON value, or one Python literal.
-
-    Raises:
-        DataError: the text is neither.
-    """
+    """Parse one JSON value, or one Python literal."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -61,11 +53,7 @@ def parse_json(text: str, path: Path, number: int) -> Any:
 
 
 def array_records(stream: BinaryIO, path: Path) -> Iterator[tuple[int, Any]]:
-    """Yield the number (from 1) and the value of every element of a JSON array, one at a time.
-
-    Raises:
-        DataError: an element is no JSON, or longer than any text, or the array does not end.
-    """
+    """Yield the number (from 1) and the value of every element of a JSON array, one at a time."""
     decoder, parser = codecs.getincrementaldecoder("utf-8-sig")(), json.JSONDecoder()
     held, place, number, started, at_end = "", 0, 0, False, False
     while True:
@@ -134,11 +122,7 @@ class JsonLinesTable(TableFile):
     """A file of JSON objects; a field that an object lacks is None."""
 
     def __init__(self, path: Path) -> None:
-        """Look at the first records.
-
-        Raises:
-            DataError: the file is missing, empty or not of JSON objects.
-        """
+        """Look at the first records."""
         self.path = path
         with reading(path) as stream:
             self._is_array = is_array(stream.read(64))

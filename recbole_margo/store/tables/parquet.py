@@ -46,11 +46,7 @@ class ParquetBounds:
         return [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
 
     def rows_at_once(self, most: int) -> int:
-        """Return how many rows fit into memory, by what the file says of itself.
-
-        Raises:
-            DataError: what is compressed is a bomb.
-        """
+        """Return how many rows fit into memory, by what the file says of itself."""
         row_bytes = 1
         for group in range(self._metadata.num_row_groups):
             rows = self._metadata.row_group(group)
@@ -77,11 +73,7 @@ class ParquetBounds:
         return int(-(-max(chunk.total_uncompressed_size, together) // max(1, rows)))
 
     def check_texts(self, array: Any, column: str) -> None:
-        """Check how long the texts of a piece become without their dictionary.
-
-        Raises:
-            DataError: a few long texts stand in so many rows that they are a bomb.
-        """
+        """Check how long the texts of a piece become without their dictionary."""
         types = import_optional("pyarrow", "pyarrow", str(self.path)).types
         if types.is_dictionary(array.type):
             self._long_bytes += self._bytes_of_long_texts(array)
@@ -116,14 +108,7 @@ class ParquetTable(TableFile):
     """A parquet file, read by pyarrow."""
 
     def __init__(self, path: Path) -> None:
-        """Read the schema.
-
-        Args:
-            path: the file.
-
-        Raises:
-            DataError: the file is not parquet, or pyarrow is not installed.
-        """
+        """Read the schema."""
         self.path = path
         self.description = "parquet"
         self._arrow = import_optional("pyarrow", "pyarrow", f"{path}: reading parquet")

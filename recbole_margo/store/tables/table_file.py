@@ -60,9 +60,6 @@ def clean_ids(tokens: list[str], where: str) -> list[str]:
 
     Returns:
         The ids in the same order; whole numbers without a fraction if all ids are whole numbers.
-
-    Raises:
-        DataError: an id spans lines, or the ids are numbers with fractions.
     """
     for token in tokens:
         # RecBole's files are lines of fields; a quote that was never closed ends here too.
@@ -134,9 +131,6 @@ class TableFile(ABC):
         Args:
             columns: the columns to read.
             label: text of the progress bar.
-
-        Raises:
-            DataError: a column occurs twice, or the file is not what its beginning promised.
         """
 
     @abstractmethod
@@ -148,11 +142,7 @@ class TableFile(ABC):
         return []
 
     def check(self, columns: Sequence[str], remedy: str) -> None:
-        """Check that columns exist and are told apart by their names.
-
-        Raises:
-            DataError: a column does not exist, or exists twice.
-        """
+        """Check that columns exist and are told apart by their names."""
         for column in columns:
             count = self.columns.count(column)
             if count != 1:
@@ -163,22 +153,13 @@ class TableFile(ABC):
                 )
 
     def check_scalars(self, values: pd.Series) -> None:
-        """Check that a piece of a column has no lists and objects, as JSON and parquet allow.
-
-        Raises:
-            DataError: a value is one.
-        """
+        """Check that a piece of a column has no lists and objects, as JSON and parquet allow."""
         if values.dtype == object:
             nested = [isinstance(value, list | dict | np.ndarray) for value in values]
             self.refuse(np.array(nested, dtype=bool), values, "a single value")
 
     def check_ids(self, values: pd.Series) -> None:
-        """Check that a piece of a column can hold ids.
-
-        Raises:
-            DataError: a value is a list or an object, true or false, holds half a character, or is
-                a number too large for the type of the column.
-        """
+        """Check that a piece of a column can hold ids."""
         self.check_scalars(values)
         if values.dtype == bool:
             self.refuse(np.ones(len(values), dtype=bool), values, "an id, a text or a whole number")
@@ -194,11 +175,7 @@ class TableFile(ABC):
             self.refuse(large, values, "an id that a float can hold; save the column as text")
 
     def refuse(self, wrong: NDArray[np.bool_], values: pd.Series, expected: str) -> None:
-        """Raise if any value is wrong.
-
-        Raises:
-            DataError: any is; the message names the first.
-        """
+        """Raise if any value is wrong."""
         if wrong.any():
             first = int(wrong.argmax())
             raise DataError(
