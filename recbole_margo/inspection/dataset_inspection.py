@@ -15,9 +15,13 @@ from tabulate import tabulate
 
 from recbole_margo.data.features import ItemFeatures, feature_folder, load_item_features
 from recbole_margo.data.protocol import load_dataset, prepare_loaders
-from recbole_margo.inspection.duplicate_items import NEAR_COSINE
-from recbole_margo.inspection.interaction_statistics import InteractionStatistics, degrees
-from recbole_margo.inspection.modality_statistics import ModalityStatistics, row_norms
+from recbole_margo.inspection.statistics import (
+    NEAR_COSINE,
+    InteractionStatistics,
+    ModalityStatistics,
+    degrees,
+    row_norms,
+)
 from recbole_margo.report.dataset_figures import DatasetFigure
 from recbole_margo.store.manifest import FeatureManifest
 

@@ -8,8 +8,7 @@ from torch.nn import functional
 from recbole_margo.data.normalization import normalize_features
 from recbole_margo.data.reduction import ReducedFeatures
 from recbole_margo.data.row_norms import RowNorms, evened_rows, row_powers
-from recbole_margo.inspection.duplicate_items import DuplicateItems
-from recbole_margo.inspection.modality_statistics import row_norms
+from recbole_margo.inspection.statistics import DuplicateItems, row_norms
 
 # Squares of the first overflow in float32, those of the others vanish; the last has few digits.
 SCALES = [3e38 / 64, 1e25, 1e19, 1e-22, 1e-30, 1e-37]

@@ -8,11 +8,9 @@ import scipy.sparse as sp
 import torch
 
 from recbole_margo.inspection import alignment as alignment_module
-from recbole_margo.inspection import duplicate_items
+from recbole_margo.inspection import statistics
 from recbole_margo.inspection.alignment import CUTOFF, NEIGHBORS, Alignment, knn_recall
-from recbole_margo.inspection.duplicate_items import DuplicateItems
-from recbole_margo.inspection.interaction_statistics import InteractionStatistics
-from recbole_margo.inspection.modality_statistics import ranks
+from recbole_margo.inspection.statistics import DuplicateItems, InteractionStatistics, ranks
 
 
 def random_interactions(generator: np.random.Generator, users: int, items: int, share: float):
@@ -109,9 +107,9 @@ def test_counts_of_interactions_by_hand() -> None:
 
 @pytest.mark.parametrize("largest", [10_000, 4])
 def test_duplicates_by_hand(monkeypatch: pytest.MonkeyPatch, largest: int) -> None:
-    monkeypatch.setattr(duplicate_items, "LARGEST_EXACT", largest)
-    monkeypatch.setattr(duplicate_items, "SAMPLED_ITEMS", 7)
-    monkeypatch.setattr(duplicate_items, "BLOCK_CELLS", 14)
+    monkeypatch.setattr(statistics, "LARGEST_EXACT", largest)
+    monkeypatch.setattr(statistics, "SAMPLED_ITEMS", 7)
+    monkeypatch.setattr(statistics, "BLOCK_CELLS", 14)
     rows = torch.tensor(
         [[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [2.0, 0.0], [1.0, 1.0], [1.0, 1.01], [1.0, -0.0]]
     )
