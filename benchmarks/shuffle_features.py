@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recbole_margo.data.readers import read_manifest, read_modality
+from recbole_margo.data.features import read_manifest, read_modality
 from recbole_margo.store.feature_files import write_features
 
 

@@ -16,14 +16,17 @@ from torch import Tensor
 
 from recbole_margo.data.bundled import BUNDLED_DATASET, ensure_bundled_features
 from recbole_margo.data.corruption import FeatureCorruption
-from recbole_margo.data.modality_names import check_modality_names, nearest_hint
-from recbole_margo.data.normalization import NORMALIZATIONS, normalize_features
-from recbole_margo.data.precision import feature_type
-from recbole_margo.data.readers import read_manifest, read_modality
+from recbole_margo.data.feature_settings import (
+    NORMALIZATIONS,
+    check_modality_names,
+    feature_type,
+    nearest_hint,
+    normalize_features,
+)
 from recbole_margo.data.reduction import reduce_features, reduced_columns
-from recbole_margo.errors import ConfigError, FeatureError
-from recbole_margo.store.feature_files import row_blocks
-from recbole_margo.store.manifest import FeatureManifest
+from recbole_margo.errors import ConfigError, DataError, FeatureError
+from recbole_margo.store.feature_files import read_stored_features, row_blocks
+from recbole_margo.store.manifest import FeatureEntry, FeatureManifest
 
 # Keys that change features between the files and the models.
 FEATURE_SETTINGS = ("feature_normalization", "feature_reduction", "feature_precision")
@@ -104,6 +107,37 @@ def load_item_features(config: Any, dataset: Any) -> ItemFeatures:
         if precision != torch.float32:
             checksums[modality] += f" used as {config['feature_precision']}"
     return ItemFeatures(modalities, tuple(matrices), mask, checksums, corrupted)
+
+
+def read_manifest(folder: Path, dataset_name: str) -> FeatureManifest:
+    """Read the manifest of a dataset's features.
+
+    Raises:
+        FeatureError: it is missing or damaged.
+    """
+    try:
+        return FeatureManifest.read(folder, dataset_name)
+    except DataError as error:
+        raise FeatureError(str(error)) from error
+
+
+def read_modality(folder: Path, entry: FeatureEntry) -> tuple[NDArray[Any], list[str]]:
+    """Open the matrix of one modality and read its item tokens.
+
+    Args:
+        folder: the folder of the manifest.
+        entry: the modality's entry.
+
+    Returns:
+        The memory-mapped matrix [rows, D], float16 or float32, and the [rows] item tokens.
+
+    Raises:
+        FeatureError: a file is missing, is not of this form, or disagrees with the manifest.
+    """
+    try:
+        return read_stored_features(folder, entry)
+    except DataError as error:
+        raise FeatureError(str(error)) from error
 
 
 def check_features(config: Any) -> None:

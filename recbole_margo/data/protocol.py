@@ -15,10 +15,8 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.sampler import Sampler
 from recbole.utils import EvaluatorType, init_seed
 
-from recbole_margo.data.atomic_columns import check_id_columns
-from recbole_margo.data.atomic_rows import check_rows
-from recbole_margo.data.candidates import keep_candidates
-from recbole_margo.data.items_by_user import list_compactly
+from recbole_margo.data.atomic_files import check_id_columns, check_rows
+from recbole_margo.data.evaluation_lists import keep_candidates, list_compactly
 from recbole_margo.errors import (
     ConfigError,
     DataError,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sklearn.utils.extmath import randomized_svd
 from torch import Tensor
 
-from recbole_margo.data.modality_names import check_modality_names
+from recbole_margo.data.feature_settings import check_modality_names
 from recbole_margo.data.row_norms import SAFE_LENGTHS
 from recbole_margo.errors import ConfigError, DataError
 from recbole_margo.store.numpy_archive import read_archive

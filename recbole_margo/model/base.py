@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recbole_margo.compat import multiplies_in_bfloat16
+from recbole_margo.data.feature_settings import feature_type
 from recbole_margo.data.features import ItemFeatures, load_item_features
-from recbole_margo.data.precision import feature_type
 from recbole_margo.defaults import shipped_values
 from recbole_margo.errors import ConfigError
 from recbole_margo.graph.bipartite import interaction_matrix

@@ -11,7 +11,7 @@ from typing import Any
 
 from recbole.utils import InputType, ModelType
 
-from recbole_margo.data.atomic_columns import atomic_files
+from recbole_margo.data.atomic_files import atomic_files
 from recbole_margo.data.protocol import FILTERS
 from recbole_margo.errors import ConfigError
 from recbole_margo.settings.columns import check_columns

@@ -7,7 +7,7 @@ from typing import Any
 
 from recbole.utils import ModelType
 
-from recbole_margo.data.atomic_columns import atomic_files, check_id_columns, columns_of
+from recbole_margo.data.atomic_files import atomic_files, check_id_columns, columns_of
 from recbole_margo.errors import ConfigError
 from recbole_margo.settings.rules import nearest
 

@@ -11,7 +11,7 @@ from recbole.evaluator.collector import DataStruct
 from torch import Tensor
 from tqdm import tqdm
 
-from recbole_margo.data.items_by_user import ItemsByUser
+from recbole_margo.data.evaluation_lists import ItemsByUser
 from recbole_margo.errors import ConfigError
 
 # Scores that are computed at once; bounds the memory.

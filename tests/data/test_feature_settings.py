@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_margo.data.normalization import NORMALIZATIONS, normalize_features
+from recbole_margo.data.feature_settings import NORMALIZATIONS, normalize_features
 
 PRESENT = np.array([False, True, True, False, True, True, True])
 

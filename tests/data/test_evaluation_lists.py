@@ -7,7 +7,7 @@ import pytest
 import torch
 from recbole.data.dataloader import FullSortEvalDataLoader
 
-from recbole_margo.data.items_by_user import ItemsByUser, list_compactly
+from recbole_margo.data.evaluation_lists import ItemsByUser, list_compactly
 from recbole_margo.data.protocol import load_dataset, prepare_loaders, recbole_loaders
 from recbole_margo.testing import make_config, random_world
 
