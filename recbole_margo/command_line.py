@@ -62,6 +62,23 @@ class CommandParser(argparse.ArgumentParser):
         raise ConfigError(f"{message}; `{self.prog} --help` says what there is")
 
 
+def command_parser(verb: str, description: str, epilog: str | None = None) -> CommandParser:
+    """Return a parser that prints its texts as they are and takes no abbreviations.
+
+    Args:
+        verb: what follows `recbole-margo`.
+        description: what the command does.
+        epilog: examples.
+    """
+    return CommandParser(
+        f"recbole-margo {verb}",
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
 def run_command(command: Callable[[], int]) -> int:
     """Run a verb and return the exit status of the process.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import importlib.metadata
 import io
@@ -18,7 +17,7 @@ from time import perf_counter
 import psutil
 from packaging.requirements import Requirement
 
-from recbole_margo.command_line import CommandParser, one_line
+from recbole_margo.command_line import command_parser, one_line
 
 DISTRIBUTION = "recbole-margo"
 SHOWN = ("recbole-margo", "torch", "recbole", "numpy", "scipy", "pandas")
@@ -32,6 +31,7 @@ EXTRAS = {
     "encode": "`encode --encoder NAME`: pretrained models of texts, images and sounds",
     "faiss": "`--item_neighbor_search`: item graphs of large catalogues",
     "ray": "trainings on a Ray cluster",
+    "serve": "`serve`: recommendations over HTTP",
     "tables": "parquet tables and safetensors matrices",
     "tune": "`tune`: the search for hyper-parameters",
 }
@@ -61,12 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: the words after `doctor`; None takes those of the process.
     """
-    CommandParser(
-        prog="recbole-margo doctor",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    ).parse_args(arguments)
+    command_parser("doctor", DESCRIPTION).parse_args(arguments)
     findings: list[Finding] = []
     for part in (_versions, _requirements, _machine, _extras, _trainings):
         for finding in part():

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from recbole_margo.command_line import CommandParser, run_command
+from recbole_margo.command_line import command_parser, run_command
 from recbole_margo.encode.encoding_request import KINDS, EncodingRequest
 
 EPILOG = """\
@@ -82,13 +82,11 @@ def _encode(arguments: Sequence[str] | None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = CommandParser(
-        prog="recbole-margo encode",
-        description="Turn the raw texts, images or sounds of a dataset's items into the feature "
-        "matrix of one modality.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = command_parser(
+        "encode",
+        "Turn the raw texts, images or sounds of a dataset's items into the feature matrix of one "
+        "modality.",
+        EPILOG,
     )
     add = parser.add_argument
     add("--dataset", required=True, help="name of the dataset")

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from recbole_margo.command_line import CommandParser, run_command
+from recbole_margo.command_line import command_parser, run_command
 from recbole_margo.store.writing import replacing
 
 DESCRIPTION = """\
@@ -66,12 +66,7 @@ def _inspect(arguments: Sequence[str] | None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = CommandParser(
-        prog="recbole-margo inspect",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_parser("inspect", DESCRIPTION)
     add = parser.add_argument
     add("--dataset", required=True, help="name of the dataset")
     add(

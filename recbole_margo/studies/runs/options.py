@@ -5,28 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from recbole_margo.command_line import CommandParser
+from recbole_margo.command_line import command_parser as command_parser
 from recbole_margo.defaults import parse_yaml
 from recbole_margo.errors import ConfigError
-
-
-def command_parser(
-    verb: str, description: str, epilog: str | None = None
-) -> argparse.ArgumentParser:
-    """Return a parser that prints its texts as they are and takes no abbreviations.
-
-    Args:
-        verb: what follows `recbole-margo`.
-        description: what the command does.
-        epilog: examples.
-    """
-    return CommandParser(
-        f"recbole-margo {verb}",
-        description=description,
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
 
 
 def add_run_options(parser: argparse.ArgumentParser, what: str) -> None:
