@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import inspect
-import json
 import logging
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,9 +30,11 @@ from recbole_margo.output_folder import output_folder, taken
 from recbole_margo.registry import find_trainer
 from recbole_margo.report.weight_figures import weight_histograms
 from recbole_margo.resources import peak_memory, reset_peak_memory, versions
+from recbole_margo.run_folder import CHECKPOINT as CHECKPOINT
+from recbole_margo.run_folder import PER_USER as PER_USER
+from recbole_margo.run_folder import RunFolder, RunResult, StageResult
+from recbole_margo.run_folder import write_json as write_json
 from recbole_margo.settings.checks import without_effect
-from recbole_margo.store.reading import read_json
-from recbole_margo.store.writing import replacing
 from recbole_margo.training.checkpoint import SPLIT_FINGERPRINT, plain_config, read_trained
 from recbole_margo.training.distributed import distributed_trainer
 from recbole_margo.training.full_disk import saying_that_the_disk_is_full
@@ -54,11 +55,6 @@ from recbole_margo.training.processes import (
 )
 from recbole_margo.training.ranking_trainer import RankingTrainer
 from recbole_margo.training.trainer import MultimodalTrainer
-
-RECORD_FORMAT = 1
-CHECKPOINT = "checkpoint.pth"
-RESULT = "result.json"
-PER_USER = "per_user.npz"
 
 
 def run_recbole_margo(
@@ -86,7 +82,12 @@ def run_recbole_margo(
     """
     config = Config(model, dataset, config_files, dict(config_dict or {}))
     with output_folder(output_dir, dataset) as folder:
-        return run_config(config, folder / config["model"])
+        return _plain(run_config(config, folder / config["model"]))
+
+
+def _plain(result: RunResult | None) -> dict[str, Any]:
+    """Return a result as `result.json` has it; nothing where another process has it."""
+    return result.as_plain() if result is not None else {}
 
 
 def resume_run(checkpoint: str | Path, switches: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -99,6 +100,13 @@ def resume_run(checkpoint: str | Path, switches: Mapping[str, Any] | None = None
     Returns:
         The result record.
     """
+    return _plain(continue_run(checkpoint, switches))
+
+
+def continue_run(
+    checkpoint: str | Path, switches: Mapping[str, Any] | None = None
+) -> RunResult | None:
+    """Continue a run as `resume_run` does, and return its typed result as `run_config` does."""
     path = Path(checkpoint)
     settings = with_data_found(read_trained(path)["config"], path.parent)
     if switches:
@@ -108,7 +116,7 @@ def resume_run(checkpoint: str | Path, switches: Mapping[str, Any] | None = None
     return run_config(config, path.parent, resume=path)
 
 
-def run_config(config: Config, folder: Path, resume: Path | None = None) -> dict[str, Any]:
+def run_config(config: Config, folder: Path, resume: Path | None = None) -> RunResult | None:
     """Run one experiment, in as many processes as the config or torchrun says.
 
     Args:
@@ -117,8 +125,8 @@ def run_config(config: Config, folder: Path, resume: Path | None = None) -> dict
         resume: checkpoint of an interrupted run of the same config.
 
     Returns:
-        The result record; an empty one where process 0 is on another machine or, under torchrun,
-        in another process, which then has the record.
+        The result; none where process 0 is on another machine or, under torchrun, in another
+        process, which then has it.
 
     Raises:
         ConfigError: if another run writes into the folder, or nobody can.
@@ -133,7 +141,7 @@ def run_config(config: Config, folder: Path, resume: Path | None = None) -> dict
 
 def _run_group(
     config: Config, folder: Path, resume: Path | None, group: ProcessGroup
-) -> dict[str, Any]:
+) -> RunResult | None:
     if under_torchrun():
         return _run_under_torchrun(config, folder, resume)
     if group.count == 1:
@@ -142,10 +150,7 @@ def _run_group(
     distributed_trainer(find_trainer(config.model_class, config["model"]), config["model"])
     arguments = (plain_config(config), config.model_class, folder, resume)
     launch(_run_in_process, arguments, group)
-    if not group.is_first:
-        return {}
-    record: dict[str, Any] = read_json(folder / RESULT)
-    return record
+    return RunFolder(folder).read_result() if group.is_first else None
 
 
 def _run_in_process(
@@ -155,12 +160,12 @@ def _run_in_process(
     _run_joined(config_from_checkpoint(values, model_class), folder, resume)
 
 
-def _run_joined(config: Config, folder: Path, resume: Path | None) -> dict[str, Any]:
+def _run_joined(config: Config, folder: Path, resume: Path | None) -> RunResult | None:
     config["device"] = own_device(config)
     return _run(config, folder, resume, join(config["device"]))
 
 
-def _run_under_torchrun(config: Config, folder: Path, resume: Path | None) -> dict[str, Any]:
+def _run_under_torchrun(config: Config, folder: Path, resume: Path | None) -> RunResult | None:
     try:
         return _run_joined(config, folder, resume)
     except Exception as error:
@@ -169,14 +174,17 @@ def _run_under_torchrun(config: Config, folder: Path, resume: Path | None) -> di
         raise SystemExit(f"process {torchrun_rank()} failed: {error}") from error
 
 
-def _run(config: Config, folder: Path, resume: Path | None, processes: Processes) -> dict[str, Any]:
+def _run(
+    config: Config, folder: Path, resume: Path | None, processes: Processes
+) -> RunResult | None:
     """Run one experiment as one of the processes that share it."""
     config["checkpoint_dir"] = str(folder)
+    files = RunFolder(folder)
     with ExitStack() as outputs:
         if processes.is_first:
             folder.mkdir(parents=True, exist_ok=True)
-            outputs.enter_context(logging_to(folder / "train.log"))
-            outputs.enter_context(tensorboard_in(folder / "tensorboard"))
+            outputs.enter_context(logging_to(files.log))
+            outputs.enter_context(tensorboard_in(files.tensorboard))
         else:
             # RecBole's trainers make this folder, which may be the first process's alone to make.
             config["checkpoint_dir"] = tempfile.gettempdir()
@@ -193,15 +201,15 @@ def _run(config: Config, folder: Path, resume: Path | None, processes: Processes
         init_seed(config["seed"], config["reproducibility"])
         model = config.model_class(config, loaders[0]._dataset).to(config["device"])
         trainer = _trainer(config, model, processes)
-        trainer.saved_model_file = str(folder / CHECKPOINT)
+        trainer.saved_model_file = str(files.checkpoint)
         if resume is not None:
             trainer.resume_checkpoint(resume)
         fitted = _fit(config, trainer, loaders)
-        record = {}
+        result = None
         if processes.is_first:
-            record = _tested(config, model, trainer, loaders, fitted, folder, processes)
+            result = _tested(config, model, trainer, loaders, fitted, files, processes)
         processes.wait()  # for the test, whose failure all would share
-    return record
+    return result
 
 
 def _tested(
@@ -210,18 +218,38 @@ def _tested(
     trainer: Any,
     loaders: tuple[Any, Any, Any],
     fitted: _Fitted,
-    folder: Path,
+    files: RunFolder,
     processes: Processes,
-) -> dict[str, Any]:
+) -> RunResult:
     """Test a trained model once and write what came out."""
-    record, per_user = _test(config, model, trainer, loaders[2], fitted)
+    stages, per_user = _test(config, trainer, loaders[2], fitted)
     if per_user is not None:
-        per_user.save(folder / PER_USER)
-    record["processes"] = processes.count
-    record["split"] = config[SPLIT_FINGERPRINT]
-    _write_weights(model, trainer, loaders[0]._dataset, record, folder)
-    write_json(folder / RESULT, record)
-    return record
+        per_user.save(files.per_user)
+    result = RunResult(
+        model=config["model"],
+        dataset=config["dataset"],
+        eval_protocol=config["eval_protocol"],
+        seed=config["seed"],
+        device=str(config["device"]),
+        valid_metric=config["valid_metric"],
+        modalities=list(getattr(model, "modalities", [])) or None,
+        stages=stages,
+        last_stage_is_best=_last_is_best(config, stages),
+        valid=stages[-1].valid,
+        test=stages[-1].test,
+        hyperparameters=_hyperparameters(config, model),
+        config=plain_config(config),
+        feature_checksums=getattr(model, "feature_checksums", {}),
+        parameters=sum(p.numel() for p in _parameters(model) if p.requires_grad),
+        seconds=sum(stage.seconds for stage in stages),
+        peak_memory_bytes=peak_memory(),
+        versions=versions(),
+        processes=processes.count,
+        split=config[SPLIT_FINGERPRINT],
+    )
+    _write_weights(model, loaders[0]._dataset, result, files)
+    files.write_result(result)
+    return result
 
 
 def _trainer(config: Config, model: Any, processes: Processes) -> Any:
@@ -264,44 +292,21 @@ def _fit(config: Config, trainer: Any, loaders: tuple[Any, Any, Any]) -> _Fitted
 
 
 def _test(
-    config: Config, model: Any, trainer: Any, test: Any, fitted: _Fitted
-) -> tuple[dict[str, Any], PerUserMetrics | None]:
-    """Test once, and return the record and the test metrics of every user."""
-    seconds = fitted.seconds
-    if isinstance(trainer, MultimodalTrainer):
-        stages = [stage.as_plain() for stage in trainer.progress]
-        for stage in stages:
-            file = trainer.stage_model_file(stage["name"])
-            stage["valid"] = stage.pop("best_result")
-            stage["test"], per_user = evaluate_per_user(trainer, test, str(file))
-        seconds = sum(stage["seconds"] for stage in stages)
-    else:
+    config: Config, trainer: Any, test: Any, fitted: _Fitted
+) -> tuple[tuple[StageResult, ...], PerUserMetrics | None]:
+    """Test every stage once, and return their results and the test metrics of every user."""
+    if not isinstance(trainer, MultimodalTrainer):
         best = trainer.saved_model_file if isinstance(trainer, RankingTrainer) else None
         test_result, per_user = evaluate_per_user(trainer, test, best)
-        stages = [_recbole_stage(config, trainer.epochs, fitted, test_result)]
-    record = {
-        "format": RECORD_FORMAT,
-        "status": "finished",
-        "model": config["model"],
-        "dataset": config["dataset"],
-        "eval_protocol": config["eval_protocol"],
-        "seed": config["seed"],
-        "device": str(config["device"]),
-        "valid_metric": config["valid_metric"],
-        "modalities": list(getattr(model, "modalities", [])) or None,
-        "stages": stages,
-        "last_stage_is_best": _last_is_best(config, stages),
-        "valid": stages[-1]["valid"],
-        "test": stages[-1]["test"],
-        "hyperparameters": _hyperparameters(config, model),
-        "config": plain_config(config),
-        "feature_checksums": getattr(model, "feature_checksums", {}),
-        "parameters": sum(p.numel() for p in _parameters(model) if p.requires_grad),
-        "seconds": seconds,
-        "peak_memory_bytes": peak_memory(),
-        "versions": versions(),
-    }
-    return record, per_user
+        return (_recbole_stage(config, trainer.epochs, fitted, test_result),), per_user
+    stages = []
+    for progress in trainer.progress:
+        plain = progress.as_plain()
+        valid = plain.pop("best_result")
+        file = trainer.stage_model_file(progress.name)
+        test_result, per_user = evaluate_per_user(trainer, test, str(file))
+        stages.append(StageResult(**plain, valid=valid, test=test_result))
+    return tuple(stages), per_user
 
 
 def _parameters(model: Any) -> list[Any]:
@@ -309,11 +314,11 @@ def _parameters(model: Any) -> list[Any]:
     return list(model.parameters()) if hasattr(model, "parameters") else []
 
 
-def _last_is_best(config: Config, stages: list[dict[str, Any]]) -> bool | None:
+def _last_is_best(config: Config, stages: Sequence[StageResult]) -> bool | None:
     """Return whether no earlier stage is better than the last; none where nothing tells."""
     if len(stages) == 1:
         return True
-    first, last = stages[0]["best_score"], stages[-1]["best_score"]
+    first, last = stages[0].best_score, stages[-1].best_score
     if first is None or last is None:
         return None
     return bool(last >= first if config["valid_metric_bigger"] else last <= first)
@@ -321,7 +326,7 @@ def _last_is_best(config: Config, stages: list[dict[str, Any]]) -> bool | None:
 
 def _recbole_stage(
     config: Config, epochs: int, fitted: _Fitted, test_result: Mapping[str, Any]
-) -> dict[str, Any]:
+) -> StageResult:
     """Describe the training of one of RecBole's trainers, which keeps the later of two equals."""
     validations = fitted.validations
     sign = 1 if config["valid_metric_bigger"] else -1
@@ -330,16 +335,16 @@ def _recbole_stage(
         if best_score is None or sign * score >= sign * best_score:
             best_epoch, best_score = epoch, score
     valid = _floats(fitted.valid_result or {})
-    return {
-        "name": "training",
-        "epochs": validations[-1][0] + 1 if validations else epochs,
-        "best_epoch": best_epoch,
+    return StageResult(
+        name="training",
+        epochs=validations[-1][0] + 1 if validations else epochs,
+        best_epoch=best_epoch,
         # Some validate without saying when.
-        "best_score": best_score if validations else valid.get(config["valid_metric"].lower()),
-        "seconds": fitted.seconds,
-        "valid": valid,
-        "test": _floats(test_result),
-    }
+        best_score=best_score if validations else valid.get(config["valid_metric"].lower()),
+        seconds=fitted.seconds,
+        valid=valid,
+        test=_floats(test_result),
+    )
 
 
 def _floats(result: Mapping[str, Any]) -> dict[str, float]:
@@ -374,21 +379,12 @@ def _describe(config: Config, loaders: tuple[Any, Any, Any], processes: Processe
     )
 
 
-def _write_weights(
-    model: Any, trainer: Any, dataset: Any, record: dict[str, Any], folder: Path
-) -> None:
+def _write_weights(model: Any, dataset: Any, result: RunResult, files: RunFolder) -> None:
     if not hasattr(model, "item_weights") or getattr(model, "stage", None) == "stage1":
         return
     weights = ItemWeights.of_model(model, dataset)
-    weights.save(folder / "weights.npz")
-    title = f"Learned modality weights of {record['model']} on {record['dataset']}"
+    weights.save(files.weights)
+    title = f"Learned modality weights of {result.model} on {result.dataset}"
     weight_histograms(
-        folder / "weights.png", weights.modalities, weights.weights, weights.present, title
+        files.weights_figure, weights.modalities, weights.weights, weights.present, title
     )
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON so that the file is either the old or the new one."""
-    with replacing(path) as temporary:
-        text = json.dumps(value, indent=2, default=str, ensure_ascii=False)
-        temporary.write_text(f"{text}\n", encoding="utf-8")

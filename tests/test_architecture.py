@@ -24,6 +24,7 @@ LAYERS = (
     "dataset_converters",
     "yaml_loader",
     "output_folder",
+    "run_folder",
     "defaults",
     "dataset_yaml",
     "checkpoint_file",

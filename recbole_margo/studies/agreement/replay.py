@@ -304,8 +304,8 @@ def prepare_replay(run: TrainedRun, epochs: int, scratch: str) -> tuple[Any, Any
     values = {"epochs": epochs, "checkpoint_dir": scratch, "log_wandb": False}
     # Training the second stage from given parameters is what the trainer knows as w/o two-stage.
     values["two_stage"] = False
-    record = {**run.record, "config": {**run.record["config"], **values}}
-    replayed = dataclasses.replace(run, record=record)
+    result = dataclasses.replace(run.result, config={**run.result.config, **values})
+    replayed = dataclasses.replace(run, result=result)
     train, config = replayed.loaders[0], replayed.config
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
     if run.record["hyperparameters"]["two_stage"]:

@@ -78,7 +78,8 @@ def _run(
     settings = parse_settings(rest)
     if options.resume:
         refuse_settings(settings)
-        folder, summary = Path(options.resume), resume_seeds(options.resume, options.workers)
+        folder = Path(options.resume)
+        summary = resume_seeds(folder, options.workers, options.cluster)
     else:
         shared = merged_settings(options.config_files.split(), settings)
         with output_folder(options.output_dir, options.dataset) as folder:
@@ -90,6 +91,7 @@ def _run(
                 config_dict=shared,
                 output_dir=folder,
                 workers=options.workers,
+                cluster=options.cluster,
             )
     text = comparison_text(summary, style="simple", bold=terminal_bold())
     sys.stdout.write(f"{text}\n\nReport: {folder / 'report.html'}\n")

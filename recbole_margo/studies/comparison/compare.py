@@ -14,10 +14,10 @@ from recbole_margo.output_folder import output_folder, taken
 from recbole_margo.registry import expand_names
 from recbole_margo.report.files import write_texts
 from recbole_margo.report.tables import comparison_document
-from recbole_margo.run import write_json
+from recbole_margo.run_folder import RunFolder, write_json
 from recbole_margo.store.reading import read_json
 from recbole_margo.studies.runs.entry import Entry, build_configs, merged_settings
-from recbole_margo.studies.runs.run_entry import check_results, run_entry
+from recbole_margo.studies.runs.run_many import check_results, run_entry
 from recbole_margo.training.launch import check_other_machines
 
 PLAN = "run.json"
@@ -98,7 +98,7 @@ def _check_switches(stored: Mapping[str, Any], said: Mapping[str, Any], folder: 
         raise ConfigError(
             f"the models in {folder} go on with the processes that they had: leave out "
             f"--{', --'.join(said)}, or continue one model with other processes, "
-            f"--resume={folder / 'MODEL' / 'checkpoint-last.pth'}"
+            f"--resume={RunFolder(folder / 'MODEL').last_checkpoint}"
         )
 
 
@@ -107,10 +107,10 @@ def _configs(plan: Mapping[str, Any]) -> dict[str, Config]:
 
 
 def _run_all(configs: Mapping[str, Config], root: Path) -> list[dict[str, Any]]:
-    records = []
+    records: list[dict[str, Any]] = []
     for name, config in configs.items():
         try:
-            records.append(run_entry(name, config, root / name))
+            records.append(run_entry(name, config, root / name).as_plain())
         except KeyboardInterrupt:
             logging.getLogger().warning("Continue all models with --resume=%s", root)
             raise

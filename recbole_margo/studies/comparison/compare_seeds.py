@@ -11,15 +11,13 @@ from recbole_margo.command_line import one_line
 from recbole_margo.config import Config
 from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.output_folder import check_unused, output_folder, taken
-from recbole_margo.run import write_json
+from recbole_margo.run_folder import write_json
 from recbole_margo.store.reading import read_json
 from recbole_margo.studies.comparison.report import write_comparison_report
 from recbole_margo.studies.comparison.summary import summarize
 from recbole_margo.studies.runs.entry import Entry, build_configs, merged_settings
-from recbole_margo.studies.runs.first_stage import run_sharing_stages
-from recbole_margo.studies.runs.options import check_workers
-from recbole_margo.studies.runs.run_entry import check_results
-from recbole_margo.studies.runs.run_many import Job
+from recbole_margo.studies.runs.pool import check_workers
+from recbole_margo.studies.runs.run_many import Job, check_results, run_sharing_stages
 from recbole_margo.training.launch import check_other_machines
 
 PLAN = "comparison-plan.json"
@@ -33,7 +31,8 @@ def compare_seeds(
     config_files: Sequence[str] | None = None,
     config_dict: Mapping[str, Any] | None = None,
     output_dir: str | Path | None = None,
-    workers: int = 1,
+    workers: int | None = None,
+    cluster: str | None = None,
 ) -> dict[str, Any]:
     """Train every entry with every seed on the same split, and write tables, tests and figures.
 
@@ -50,7 +49,9 @@ def compare_seeds(
         config_files: YAML files.
         config_dict: values by key, for every entry that knows them.
         output_dir: folder of the comparison; default `runs/<time>-<dataset>`.
-        workers: how many runs at a time, each in a process of its own if there are several.
+        workers: how many runs at a time, each in a process of its own if there are several; none:
+            one, or as many as the cluster has room for.
+        cluster: address of a Ray cluster that trains them; `local` starts one.
 
     Returns:
         The summary, as it is in `summary.json`.
@@ -66,22 +67,25 @@ def compare_seeds(
         "settings": merged_settings(config_files, config_dict),
     }
     _check(plan)
-    check_workers(workers)
+    check_workers(workers, cluster)
     configs = _configs(plan)
     with output_folder(output_dir, dataset) as folder:
         check_unused(folder, "comparison")
         with taken(folder):
             check_unused(folder, "comparison")
             write_json(folder / PLAN, plan)
-            return _run_all(plan, configs, folder, workers)
+            return _run_all(plan, configs, folder, workers, cluster)
 
 
-def resume_seeds(folder: str | Path, workers: int = 1) -> dict[str, Any]:
+def resume_seeds(
+    folder: str | Path, workers: int | None = None, cluster: str | None = None
+) -> dict[str, Any]:
     """Continue an interrupted comparison: finished runs are kept, failed and missing ones trained.
 
     Args:
         folder: the comparison's folder.
         workers: how many runs at a time.
+        cluster: address of a Ray cluster.
 
     Returns:
         The summary.
@@ -90,6 +94,7 @@ def resume_seeds(folder: str | Path, workers: int = 1) -> dict[str, Any]:
         CheckpointError: if the folder holds no comparison.
     """
     root = Path(folder)
+    check_workers(workers, cluster)
     try:
         plan = read_json(root / PLAN)
         _check(plan)
@@ -101,7 +106,7 @@ def resume_seeds(folder: str | Path, workers: int = 1) -> dict[str, Any]:
     entries = [Entry(**entry) for entry in plan["entries"]]
     check_results(entry.run_folder(root, seed) for seed in plan["seeds"] for entry in entries)
     with taken(root):
-        return _run_all(plan, configs, root, workers)
+        return _run_all(plan, configs, root, workers, cluster)
 
 
 def _check(plan: Mapping[str, Any]) -> None:
@@ -140,7 +145,8 @@ def _run_all(
     plan: Mapping[str, Any],
     configs: Mapping[int, Mapping[str, Config]],
     root: Path,
-    workers: int,
+    workers: int | None,
+    cluster: str | None,
 ) -> dict[str, Any]:
     entries = [Entry(**entry) for entry in plan["entries"]]
     jobs = {
@@ -151,12 +157,14 @@ def _run_all(
         for entry in entries
     }
     try:
-        done = run_sharing_stages(list(jobs.values()), workers)
+        done = run_sharing_stages(list(jobs.values()), workers, cluster)
     except KeyboardInterrupt:
         logging.getLogger().warning("Continue the comparison with --resume=%s", root)
         raise
     records = {
-        entry.label: {seed: done[jobs[entry.label, seed].folder] for seed in plan["seeds"]}
+        entry.label: {
+            seed: done[jobs[entry.label, seed].folder].as_plain() for seed in plan["seeds"]
+        }
         for entry in entries
     }
     summary = summarize(plan, entries, records, root)

@@ -14,8 +14,8 @@ from recbole_margo.evaluation.significance import compare_paired, holm
 from recbole_margo.evaluation.slices import make_slices, slice_recall
 from recbole_margo.report.evaluated_parts import EvaluatedParts, epochs_text
 from recbole_margo.run import PER_USER
-from recbole_margo.studies.runs.dataset_facts import dataset_facts
 from recbole_margo.studies.runs.entry import Entry
+from recbole_margo.studies.runs.trained_run import dataset_facts
 
 MEBIBYTE = 2**20
 Records = Mapping[str, Mapping[int, Mapping[str, Any]]]

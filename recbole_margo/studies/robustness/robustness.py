@@ -19,7 +19,7 @@ from recbole_margo.studies.robustness.items import CorruptedItems
 from recbole_margo.studies.robustness.plan import PLAN, RobustnessPlan
 from recbole_margo.studies.robustness.report import write_robustness_report
 from recbole_margo.studies.robustness.summary import Truth, summarize_robustness
-from recbole_margo.studies.runs.required_parts import require_part
+from recbole_margo.studies.runs.entry import require_part
 from recbole_margo.studies.runs.trained_run import TrainedRun
 
 COMPARISON = "comparison"

@@ -9,11 +9,11 @@ from typing import Any
 
 from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.registry import expand_names
-from recbole_margo.run import RESULT, resume_run, run_config
+from recbole_margo.run import resume_run, run_config
+from recbole_margo.run_folder import RunFolder
 from recbole_margo.store.reading import read_json
 from recbole_margo.studies.comparison.compare import PLAN
 from recbole_margo.studies.runs.entry import Entry, build_configs
-from recbole_margo.studies.runs.run_entry import LAST_CHECKPOINT
 from recbole_margo.training.launch import SWITCHES, check_other_machines
 from recbole_margo.training.processes import torchrun_rank
 
@@ -49,13 +49,15 @@ def follow(
     switches = {key: settings[key] for key in SWITCHES if key in settings}
     root, well = Path(output_dir or "runs"), True
     for name, config in configs.items():
-        folder = root / name
-        if (folder / RESULT).is_file():
+        files = RunFolder(root / name)
+        if files.is_finished:
             continue
-        last = folder / LAST_CHECKPOINT
         try:
             # As in `run_entry`, one model's failure does not cost the others their results.
-            _ = resume_run(last, switches) if last.is_file() else run_config(config, folder)
+            if files.is_begun:
+                resume_run(files.last_checkpoint, switches)
+            else:
+                run_config(config, files.path)
         except Exception as error:
             logging.getLogger().error("%s failed: %s: %s", name, type(error).__name__, error)
             well = False

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from recbole_margo.command_line import command_parser as command_parser
 from recbole_margo.defaults import parse_yaml
 from recbole_margo.errors import ConfigError
+from recbole_margo.studies.runs.pool import check_workers as check_workers
 
 
 def add_run_options(parser: argparse.ArgumentParser, what: str) -> None:
@@ -20,10 +20,29 @@ def add_run_options(parser: argparse.ArgumentParser, what: str) -> None:
     add = parser.add_argument
     add("--dataset", default="ml-100k", help="name of the dataset (ml-100k)")
     add("--seeds", default="3", help="how many, or which: 5, or [1, 7, 9] (3)")
-    add("--workers", type=int, default=1, help="runs at a time (1)")
+    add_pool_options(parser, "runs")
     add("--config_files", default="", help="YAML files, separated by blanks")
     add("--output_dir", help=f"folder of the {what} (runs/<time>-<dataset>)")
     add("--resume", metavar="DIR", help=f"{what} to continue")
+
+
+def add_pool_options(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add the options that say who trains.
+
+    Args:
+        parser: the command's parser.
+        what: what is trained, in the plural.
+    """
+    parser.add_argument(
+        "--workers",
+        type=int,
+        help=f"{what} at a time (1; with --cluster as many as it has room for)",
+    )
+    parser.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help=f"train the {what} on a Ray cluster: auto, local or HOST:PORT",
+    )
 
 
 def read_seeds(text: str) -> list[int]:
@@ -41,9 +60,3 @@ def read_seeds(text: str) -> list[int]:
     if seeds and isinstance(seeds, list):
         return seeds
     raise ConfigError(f"--seeds must be a number or a list such as [1, 2, 3], found {text!r}")
-
-
-def check_workers(workers: Any) -> None:
-    """Raise a `ConfigError` unless there is a positive whole number of workers."""
-    if type(workers) is not int or workers < 1:
-        raise ConfigError(f"`workers` must be a positive whole number, found {workers!r}")

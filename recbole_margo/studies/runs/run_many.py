@@ -1,22 +1,30 @@
-"""Many runs, one after another or in several processes."""
+"""The runs of a study: trained unless they are done, and what they have in common only once."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
+import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from recbole_margo.command_line import one_line
 from recbole_margo.config import Config, config_from_checkpoint
-from recbole_margo.errors import TrainingError
-from recbole_margo.studies.runs.options import check_workers
-from recbole_margo.studies.runs.run_entry import run_entry
-from recbole_margo.training.checkpoint import plain_config
+from recbole_margo.errors import ConfigError, DataError, RecBoleMargoError
+from recbole_margo.model.base import MultimodalRecommender
+from recbole_margo.run import continue_run, run_config
+from recbole_margo.run_folder import FailedRun, RunFolder, RunOutcome
+from recbole_margo.studies.runs.pool import run_in_pool
+from recbole_margo.training.checkpoint import plain_config, read_trained, write_checkpoint
+from recbole_margo.training.launch import SWITCHES
+
+FIRST_STAGES = "first-stages"
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,7 @@ class Progress:
         """Say which run begins."""
         logging.getLogger().warning("Run %d of %d: %s", self.done + 1, self.total, _named(job))
 
-    def ended(self, job: Job, record: Mapping[str, Any]) -> None:
+    def ended(self, job: Job, outcome: RunOutcome) -> None:
         """Say what came out of a run."""
         self.done += 1
         minutes = (perf_counter() - self._started) / 60
@@ -60,85 +68,212 @@ class Progress:
             self.done,
             self.total,
             _named(job),
-            _result_of(record),
+            _score_of(outcome),
             minutes,
             f", about {left:.0f} to go" if left else "",
         )
 
 
+def run_entry(label: str, config: Config, folder: Path) -> RunOutcome:
+    """Train and test unless that is done, going on where an interrupted run stopped.
+
+    Args:
+        label: name of the entry, for the record of a failure.
+        config: its config.
+        folder: its folder.
+
+    Returns:
+        The result, or why there is none.
+    """
+    files = RunFolder(folder)
+    try:
+        if files.is_finished:
+            return files.read_result()
+        if not files.is_begun:
+            result = run_config(config, folder)
+        else:
+            given = config.external_config_dict
+            switches = {key: given[key] for key in SWITCHES if key in given}
+            result = continue_run(files.last_checkpoint, switches)
+        if result is None:
+            raise ConfigError("process 0 has the result of this run, on another machine")
+        return result
+    except Exception as error:
+        # One model's failure, whatever it is, must not cost the others their results.
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        if not isinstance(error, (RecBoleMargoError, DataError)):
+            where = f"; the traceback is in {files.log}" if files.log.is_file() else ""
+            logging.getLogger().error("%s failed: %s%s", label, reason, where)
+        return FailedRun(label, reason)
+
+
+def check_results(folders: Iterable[Path]) -> None:
+    """Look whether the records of the runs that have finished can be read.
+
+    Args:
+        folders: folders of runs.
+
+    Raises:
+        CheckpointError: if one is damaged.
+    """
+    for folder in folders:
+        if RunFolder(folder).is_finished:
+            RunFolder(folder).read_result()
+
+
 def run_many(
-    jobs: Sequence[Job], workers: int = 1, progress: Progress | None = None
-) -> dict[Path, dict[str, Any]]:
+    jobs: Sequence[Job],
+    workers: int | None = None,
+    cluster: str | None = None,
+    progress: Progress | None = None,
+) -> dict[Path, RunOutcome]:
     """Train and test what is not done yet; a run that fails does not keep the others from theirs.
 
     Args:
         jobs: the runs, each with a folder of its own.
-        workers: how many processes; 1: this one. Several share the cores among them and write
-            their epochs to `train.log` alone.
+        workers: how many at a time, as in `run_in_pool`. Several write their epochs to `train.log`
+            alone.
+        cluster: address of a Ray cluster.
         progress: what says how far it is; none: a new one for these jobs.
 
     Returns:
-        Result record by folder; `status` is `finished` or `failed`.
+        Outcome by folder.
 
     Raises:
-        ConfigError: if `workers` is not a positive number.
-        TrainingError: if the system killed one of several processes; the runs can be continued.
+        ConfigError: if `workers` is not a positive number, or the cluster cannot be reached.
+        TrainingError: if a process was killed; the runs can be continued.
     """
-    check_workers(workers)
     progress = progress or Progress(len(jobs))
-    records: dict[Path, dict[str, Any]] = {}
-    outcomes = _one_by_one(jobs, progress) if workers == 1 else _in_processes(jobs, workers)
-    for job, record in outcomes:
-        records[job.folder] = record
-        progress.ended(job, record)
-    return records
+    if cluster is None and workers in (None, 1):
+
+        def run_here(job: Job) -> RunOutcome:
+            progress.begun(job)
+            return run_entry(job.label, job.config, job.folder)
+
+        outcomes = run_in_pool(run_here, jobs)
+    else:
+        plain = [(job.label, plain_config(job.config), job.folder) for job in jobs]
+        outcomes = run_in_pool(_run_elsewhere, plain, workers, cluster)
+    done: dict[Path, RunOutcome] = {}
+    for index, outcome in outcomes:
+        done[jobs[index].folder] = outcome
+        progress.ended(jobs[index], outcome)
+    return done
 
 
-def _one_by_one(jobs: Sequence[Job], progress: Progress) -> Iterator[tuple[Job, dict[str, Any]]]:
-    for job in jobs:
-        progress.begun(job)
-        yield job, run_entry(job.label, job.config, job.folder)
-
-
-def _in_processes(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, dict[str, Any]]]:
-    from joblib import Parallel, delayed, parallel_config
-
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    with parallel_config("loky", inner_max_num_threads=threads):
-        pool = Parallel(n_jobs=workers, return_as="generator_unordered", pre_dispatch=workers)
-        tasks = [
-            delayed(_run_elsewhere)(index, job.label, plain_config(job.config), job.folder)
-            for index, job in enumerate(jobs)
-        ]
-        try:
-            for index, record in pool(tasks):
-                yield jobs[index], record
-        except BrokenProcessPool as error:
-            raise TrainingError(
-                "a process of the runs was killed, as it is when memory runs out: continue with "
-                "fewer workers"
-            ) from error
-
-
-def _run_elsewhere(
-    index: int, label: str, values: Mapping[str, Any], folder: Path
-) -> tuple[int, dict[str, Any]]:
+def _run_elsewhere(job: tuple[str, Mapping[str, Any], Path]) -> RunOutcome:
     """Run a job in a process of its own, without its epochs on the screen of all."""
+    label, values, folder = job
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
         screen, sys.stderr = sys.stderr, nowhere
         try:
-            return index, run_entry(label, config_from_checkpoint(dict(values)), folder)
+            return run_entry(label, config_from_checkpoint(dict(values)), folder)
         finally:
             sys.stderr = screen
+
+
+def run_sharing_stages(
+    jobs: Sequence[Job], workers: int | None = None, cluster: str | None = None
+) -> dict[Path, RunOutcome]:
+    """Run jobs as `run_many` does, and train what several of them have in common only once.
+
+    Args:
+        jobs: the runs, each with a folder of its own.
+        workers: how many at a time.
+        cluster: address of a Ray cluster.
+
+    Returns:
+        Outcome by folder of the jobs.
+    """
+    stages = first_stage_jobs(jobs)
+    shared = {stage.folder: stage for stage in stages.values()}
+    alone = [job for job in jobs if job.folder not in stages]
+    progress = Progress(len(shared) + len(jobs))
+    done = run_many([*shared.values(), *alone], workers, cluster, progress)
+    members = [job for job in jobs if job.folder in stages]
+    for job in members:
+        continue_from(stages[job.folder], job)
+    if members:
+        done |= run_many(members, workers, cluster, progress)
+    for folder in {job.folder.parent / FIRST_STAGES for job in jobs}:
+        shutil.rmtree(folder, ignore_errors=True)
+    return {job.folder: done[job.folder] for job in jobs}
+
+
+def first_stage_jobs(jobs: Sequence[Job]) -> dict[Path, Job]:
+    """Return the first stages that several of the jobs have in common.
+
+    Args:
+        jobs: runs, of which those that are done need no first stage any more.
+
+    Returns:
+        By folder of a job, the job that trains its first stage alone; a job that shares its first
+        stage with no other is not there.
+    """
+    waiting = [job for job in jobs if not RunFolder(job.folder).is_begun]
+    groups: dict[Path, list[tuple[Job, Job]]] = {}
+    for job in waiting:
+        stage = _first_stage(job)
+        if stage is not None:
+            groups.setdefault(stage.folder, []).append((job, stage))
+    return {
+        job.folder: stage
+        for pairs in groups.values()
+        if len(pairs) > 1 or RunFolder(pairs[0][1].folder).is_finished
+        for job, stage in pairs
+    }
+
+
+def _first_stage(job: Job) -> Job | None:
+    """Return the job that trains the first stage of a job alone, if that is possible."""
+    model_class = job.config.model_class
+    if not issubclass(model_class, MultimodalRecommender) or not model_class.first_stage_settings:
+        return None
+    values = {**plain_config(job.config), **model_class.first_stage_settings}
+    del values["checkpoint_dir"]
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    config = config_from_checkpoint(values)
+    if _stages(config) != _stages(job.config)[:1]:
+        return None
+    folder = job.folder.parent / FIRST_STAGES / digest[:12]
+    return Job(f"first stage of {config['model']}", config, folder)
+
+
+def _stages(config: Config) -> tuple[str, ...]:
+    model_class = config.model_class
+    parameters = model_class.parameters_class.from_config(config, config["model"])
+    stages: tuple[str, ...] = model_class.stages_of(parameters)
+    return stages
+
+
+def continue_from(stage: Job, job: Job) -> None:
+    """Let a job go on where its first stage ended, with the numbers it would have had by itself.
+
+    Args:
+        stage: the finished run of the first stage.
+        job: a run that has not begun.
+    """
+    done, files = RunFolder(stage.folder), RunFolder(job.folder)
+    if not done.is_finished:
+        return  # It failed; the job will say why by itself.
+    first, *later = _stages(job.config)
+    _write_for(job, done.checkpoint, files.stage_checkpoint(first if later else None))
+    # Last, because a job with this file has begun.
+    _write_for(job, done.last_checkpoint, files.last_checkpoint)
+
+
+def _write_for(job: Job, state: Path, path: Path) -> None:
+    """Write the state of a first stage as if it were of the job."""
+    job.config["checkpoint_dir"] = str(job.folder)
+    write_checkpoint(path, {**read_trained(state), "config": plain_config(job.config)})
 
 
 def _named(job: Job) -> str:
     return f"{job.label}, seed {job.config['seed']}"
 
 
-def _result_of(record: Mapping[str, Any]) -> str:
-    if record["status"] != "finished":
-        return f" FAILED: {record['error']}"
-    metric = str(record["valid_metric"])
-    score = record["stages"][-1]["best_score"]
-    return "" if score is None else f", {metric} {score:.4f} on validation"
+def _score_of(outcome: RunOutcome) -> str:
+    if isinstance(outcome, FailedRun):
+        return f" FAILED: {outcome.error}"
+    score = outcome.stages[-1].best_score
+    return "" if score is None else f", {outcome.valid_metric} {score:.4f} on validation"

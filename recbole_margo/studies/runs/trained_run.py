@@ -1,21 +1,24 @@
-"""Finished runs on disk, and the models that they trained."""
+"""Finished runs on disk: the models that they trained and the data that they saw."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from recbole_margo.checkpoint_file.fitting import load_into
 from recbole_margo.config import Config, config_from_checkpoint
+from recbole_margo.data.features import load_item_features
 from recbole_margo.data.protocol import split_fingerprint
 from recbole_margo.data.stored_path import with_data_found
 from recbole_margo.errors import CheckpointError
 from recbole_margo.model.base import MultimodalRecommender
-from recbole_margo.run import CHECKPOINT, load_split
-from recbole_margo.studies.runs.run_entry import RESULT
-from recbole_margo.studies.runs.stored_record import read_record
+from recbole_margo.run import load_split
+from recbole_margo.run_folder import RESULT, RunFolder, RunResult
 from recbole_margo.training.checkpoint import read_trained
 
 
@@ -25,11 +28,11 @@ class TrainedRun:
 
     Args:
         folder: its folder, which holds `result.json` and `checkpoint.pth`.
-        record: its result record.
+        result: its result.
     """
 
     folder: Path
-    record: dict[str, Any]
+    result: RunResult
 
     @classmethod
     def read(cls, folder: Path) -> TrainedRun:
@@ -38,27 +41,32 @@ class TrainedRun:
         Raises:
             CheckpointError: if there is none, it is damaged, or the run did not finish.
         """
-        return cls(folder, read_record(folder / RESULT))
+        return cls(folder, RunFolder(folder).read_result())
 
     @property
     def label(self) -> str:
         """What the run is called: its folder's name, which is the model's, or an ablation's."""
         return self.folder.name
 
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """The result as it is in `result.json`."""
+        return self.result.as_plain()
+
     @property
     def model_name(self) -> str:
         """Name of the model."""
-        return str(self.record["model"])
+        return self.result.model
 
     @property
     def seed(self) -> int:
         """The run's seed."""
-        return int(self.record["seed"])
+        return self.result.seed
 
     @cached_property
     def config(self) -> Config:
         """The config of the run, on the device that this machine has."""
-        return config_from_checkpoint(with_data_found(self.record["config"], self.folder))
+        return config_from_checkpoint(with_data_found(dict(self.result.config), self.folder))
 
     @cached_property
     def loaders(self) -> tuple[Any, Any, Any]:
@@ -69,11 +77,11 @@ class TrainedRun:
         """
         loaders = load_split(self.config)
         found = split_fingerprint(*loaders)
-        if found != self.record["split"]:
+        if found != self.result.split:
             raise CheckpointError(
                 f"{self.folder}: expected the interactions that the model was trained and tested "
-                f"on (split {self.record['split']}), found others ({found}) in the dataset "
-                f"{self.record['dataset']!r}: put the files back, or train again"
+                f"on (split {self.result.split}), found others ({found}) in the dataset "
+                f"{self.result.dataset!r}: put the files back, or train again"
             )
         return loaders
 
@@ -98,15 +106,15 @@ class TrainedRun:
         model_class = self.config.model_class
         if not issubclass(model_class, MultimodalRecommender):
             raise CheckpointError(f"{self.folder}: {self.model_name} is not a multimodal model")
-        name = CHECKPOINT if stage is None else f"{Path(CHECKPOINT).stem}-{stage}.pth"
-        state = read_trained(self.folder / name, self.config["device"])
+        path = RunFolder(self.folder).stage_checkpoint(stage)
+        state = read_trained(path, self.config["device"])
         model: Any = model_class(self.config, self.dataset).to(self.config["device"])
         if state["feature_checksums"] != model.feature_checksums:
             raise CheckpointError(
                 f"{self.folder}: the feature files changed since the model was trained: put them "
                 "back, or train again"
             )
-        load_into(model, state, self.folder / name)
+        load_into(model, state, path)
         model.eval()
         return model
 
@@ -132,3 +140,34 @@ def find_runs(folder: str | Path) -> list[TrainedRun]:
             "seed-<seed>/<model>; train one with `recbole-margo train --output_dir=...`"
         )
     return [TrainedRun.read(path) for path in found]
+
+
+def dataset_facts(
+    records: Sequence[Mapping[str, Any]],
+) -> tuple[dict[str, int], dict[str, int], dict[str, list[str]]]:
+    """Return how often users and items were trained on, and which items miss which modality.
+
+    Args:
+        records: result records of finished runs on one split, at least one.
+
+    Returns:
+        Training interactions by user token and by item token, and the tokens of the items that
+        miss a modality by modality; none if no model of the comparison uses features.
+    """
+    with_features = [record for record in records if record["modalities"]]
+    config = config_from_checkpoint((with_features or records)[0]["config"])
+    loaders = load_split(config)
+    train = loaders[0]._dataset
+    missing = {}
+    if with_features:
+        features = load_item_features(config, train)
+        items = train.field2id_token[train.iid_field].astype(str)
+        for modality, present in zip(features.modalities, features.mask.T.numpy(), strict=True):
+            missing[modality] = [str(token) for token in items[1:][~present[1:]]]
+    return _counts(train, train.uid_field), _counts(train, train.iid_field), missing
+
+
+def _counts(dataset: Any, field: str) -> dict[str, int]:
+    tokens = dataset.field2id_token[field].astype(str)
+    counts = np.bincount(dataset.inter_feat[field].numpy(), minlength=len(tokens))
+    return {str(token): int(count) for token, count in zip(tokens[1:], counts[1:], strict=True)}

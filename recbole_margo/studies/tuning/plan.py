@@ -11,8 +11,7 @@ from recbole_margo.config import Config
 from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.run import write_json
 from recbole_margo.store.reading import read_json
-from recbole_margo.studies.runs.entry import Entry, build_configs
-from recbole_margo.studies.runs.required_parts import require_part
+from recbole_margo.studies.runs.entry import Entry, build_configs, require_part
 from recbole_margo.studies.tuning.search_space import Dimension, search_space
 from recbole_margo.training.launch import check_other_machines
 

@@ -1,0 +1,286 @@
+"""The folder of one run: what its files are called, and its result record."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from recbole_margo.errors import CheckpointError, DataError
+from recbole_margo.store.reading import read_json
+from recbole_margo.store.writing import replacing
+
+RESULT, CHECKPOINT, PER_USER = "result.json", "checkpoint.pth", "per_user.npz"
+RECORD_FORMAT = 1
+FINISHED, FAILED = "finished", "failed"
+# What tables and studies take from the record of every finished run, of whatever version.
+REQUIRED = {
+    "model": str,
+    "dataset": str,
+    "eval_protocol": str,
+    "seed": int,
+    "valid_metric": str,
+    "config": dict,
+    "stages": list,
+    "valid": dict,
+    "test": dict,
+}
+
+RECORD_ORDER = (
+    *("format", "status", "model", "dataset", "eval_protocol", "seed", "device", "valid_metric"),
+    *("modalities", "stages", "last_stage_is_best", "valid", "test", "hyperparameters", "config"),
+    *("feature_checksums", "parameters", "seconds", "peak_memory_bytes", "versions"),
+    *("processes", "split"),
+)
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What one stage of training came to.
+
+    Args:
+        name: name of the stage; `training` for RecBole's own models.
+        epochs: epochs trained.
+        best_epoch: epoch (from 0) with the best validation score; -1 if none is known.
+        best_score: best unrounded validation score; none without validation.
+        waited: validations since the best one; this and the next but one only of our trainer.
+        seconds: time spent in training and validation.
+        finished: whether the stage ended by itself.
+        figures: what the model reported of its last epoch, by name.
+        valid: unrounded validation metrics of the best epoch.
+        test: unrounded test metrics of the best epoch.
+    """
+
+    name: str
+    epochs: int
+    best_epoch: int
+    best_score: float | None
+    seconds: float
+    valid: Mapping[str, float]
+    test: Mapping[str, float]
+    waited: int | None = None
+    finished: bool | None = None
+    figures: Mapping[str, float] | None = None
+
+    def as_plain(self) -> dict[str, Any]:
+        """Return the fields in the order of `result.json`, without those that are not known."""
+        names = ("name", "epochs", "best_epoch", "best_score", "waited", "seconds", "finished")
+        plain = {name: getattr(self, name) for name in (*names, "figures", "valid", "test")}
+        optional = ("waited", "finished", "figures")
+        return {
+            key: value for key, value in plain.items() if key not in optional or value is not None
+        }
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """The result record of a finished run, `result.json`.
+
+    Args:
+        model: name of the model.
+        dataset: name of the dataset.
+        eval_protocol: `recbole` or `mmrec`.
+        seed: the run's seed.
+        device: where it was trained.
+        valid_metric: the metric that chose the epoch.
+        modalities: those whose features the model used; none if it uses none.
+        stages: its stages in their order, of which the last is the result.
+        last_stage_is_best: whether no earlier stage is better on validation, where that is known.
+        valid: validation metrics of the last stage.
+        test: test metrics of the last stage.
+        hyperparameters: values by key.
+        config: the whole config, as it was trained with.
+        feature_checksums: SHA-256 by feature file.
+        parameters: how many trainable parameters the model has.
+        seconds: time spent in training and validation.
+        peak_memory_bytes: by `host` and `cuda`.
+        versions: of the libraries, by name.
+        processes: how many trained it together; none in a record of an early version.
+        split: fingerprint of the interactions; none in a record of an early version.
+        format: version of the record.
+    """
+
+    model: str
+    dataset: str
+    eval_protocol: str
+    seed: int
+    valid_metric: str
+    stages: tuple[StageResult, ...]
+    valid: Mapping[str, float]
+    test: Mapping[str, float]
+    config: Mapping[str, Any]
+    device: str = "cpu"
+    modalities: list[str] | None = None
+    last_stage_is_best: bool | None = None
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    feature_checksums: Mapping[str, Any] = field(default_factory=dict)
+    parameters: int | None = None
+    seconds: float | None = None
+    peak_memory_bytes: Mapping[str, int] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    processes: int | None = None
+    split: str | None = None
+    format: int = RECORD_FORMAT
+
+    status = FINISHED
+
+    def as_plain(self) -> dict[str, Any]:
+        """Return the fields in the order of `result.json`."""
+        plain = {name: getattr(self, name) for name in RECORD_ORDER}
+        plain["stages"] = [stage.as_plain() for stage in self.stages]
+        unknown = ("parameters", "seconds", "processes", "split")
+        return {
+            key: value for key, value in plain.items() if key not in unknown or value is not None
+        }
+
+    @classmethod
+    def from_plain(cls, plain: Any, path: Path) -> RunResult:
+        """Return the result that a record of any version holds.
+
+        Args:
+            plain: what `as_plain` returned, read from a file that may come from anybody.
+            path: the file, for messages.
+
+        Raises:
+            CheckpointError: if the run did not finish, or the record is damaged.
+        """
+        if not isinstance(plain, dict) or plain.get("status") != FINISHED:
+            raise CheckpointError(f"{path} is not of a finished run: train the model again")
+        for key, kind in REQUIRED.items():
+            if not isinstance(plain.get(key), kind):
+                raise CheckpointError(
+                    f"{path} is not the record of a run: expected `{key}` of type {kind.__name__}, "
+                    f"found {str(plain.get(key))[:60]!r}; delete the file to train the model again"
+                )
+        if not plain["stages"] or not {"model", "dataset"} <= plain["config"].keys():
+            raise CheckpointError(
+                f"{path} is not the record of a run: expected `stages`, and `model` and `dataset` "
+                "in `config`; delete the file to train the model again"
+            )
+        try:
+            stages = tuple(StageResult(**_known(StageResult, stage)) for stage in plain["stages"])
+        except (TypeError, AttributeError) as error:
+            raise CheckpointError(
+                f"{path} is not the record of a run: a stage in `stages` is damaged ({error}); "
+                "delete the file to train the model again"
+            ) from error
+        return cls(**{**_known(cls, plain), "stages": stages})
+
+
+@dataclass(frozen=True)
+class FailedRun:
+    """What is recorded of a run that failed.
+
+    Args:
+        model: what the run is called.
+        error: why it failed.
+    """
+
+    model: str
+    error: str
+
+    status = FAILED
+
+    def as_plain(self) -> dict[str, Any]:
+        """Return the fields as a plain mapping."""
+        return {"status": FAILED, **asdict(self)}
+
+
+RunOutcome = RunResult | FailedRun
+
+
+def _known(kind: type[Any], plain: Mapping[str, Any]) -> dict[str, Any]:
+    return {name.name: plain[name.name] for name in fields(kind) if name.name in plain}
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run of one model.
+
+    Args:
+        path: the folder.
+    """
+
+    path: Path
+
+    @property
+    def result(self) -> Path:
+        """The result record."""
+        return self.path / RESULT
+
+    @property
+    def checkpoint(self) -> Path:
+        """The best epoch of the last stage."""
+        return self.path / CHECKPOINT
+
+    @property
+    def last_checkpoint(self) -> Path:
+        """The state after the last epoch, from which an interrupted run goes on."""
+        return self.path / "checkpoint-last.pth"
+
+    @property
+    def per_user(self) -> Path:
+        """The test metrics of every user."""
+        return self.path / PER_USER
+
+    @property
+    def weights(self) -> Path:
+        """The modality weights of every item, of models that learn them."""
+        return self.path / "weights.npz"
+
+    @property
+    def weights_figure(self) -> Path:
+        """Their histograms."""
+        return self.path / "weights.png"
+
+    @property
+    def log(self) -> Path:
+        """What training said."""
+        return self.path / "train.log"
+
+    @property
+    def tensorboard(self) -> Path:
+        """The folder of what TensorBoard shows."""
+        return self.path / "tensorboard"
+
+    def stage_checkpoint(self, stage: str | None) -> Path:
+        """Return the best epoch of a stage before the last one; none: of the last one."""
+        return self.checkpoint if stage is None else self.path / f"checkpoint-{stage}.pth"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether there is a result."""
+        return self.result.is_file()
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether there is a result, or a state from which to go on."""
+        return self.is_finished or self.last_checkpoint.is_file()
+
+    def read_result(self) -> RunResult:
+        """Read the result record, which may come from anybody.
+
+        Raises:
+            CheckpointError: if there is none, it is damaged, or the run did not finish.
+        """
+        try:
+            plain = read_json(self.result)
+        except (OSError, DataError) as error:
+            raise CheckpointError(
+                f"{self.result} does not hold the record of a finished run: {error}; finish the "
+                "run with `recbole-margo train --resume=`"
+            ) from error
+        return RunResult.from_plain(plain, self.result)
+
+    def write_result(self, result: RunResult) -> None:
+        """Write the result record."""
+        write_json(self.result, result.as_plain())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON so that the file is either the old or the new one."""
+    with replacing(path) as temporary:
+        text = json.dumps(value, indent=2, default=str, ensure_ascii=False)
+        temporary.write_text(f"{text}\n", encoding="utf-8")
