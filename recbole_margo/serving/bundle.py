@@ -7,7 +7,7 @@
     seen_starts.npy    [U + 1]: the items that user u knows stand from starts[u] to starts[u + 1]
     seen_items.npy     [E] rows of the item table
     fold_in.npy        [K, K] map from the mean item of a history to a user, see `fold_in`
-    modality_weights.npy, modality_present.npy, modality_q_values.npy
+    modality_weights.npy, modality_present.npy, modality_scores.npy, modality_q_values.npy
                        [I, M], where the model weighs modalities
     tokens.json        raw ids of users and items in the order of the rows, and items' titles
 
@@ -86,12 +86,14 @@ class ModalityReliability:
     Attributes:
         weights: w [I, M], rows sum to 1.
         present: which items have which modality [I, M].
-        q_values: of the held-out test that a row belongs to its item [I, M]; large where there is
-            no sign that it does. Empty [0, M] where it was not computed.
+        scores: the held-out score that a row belongs to its item [I, M], the least suspicious the
+            largest; NaN where nothing is known of an item.
+        q_values: of the test that it does [I, M]; large where there is no sign of it, NaN as above.
     """
 
     weights: NDArray[np.float32]
     present: NDArray[np.bool_]
+    scores: NDArray[np.float32]
     q_values: NDArray[np.float32]
 
 
@@ -135,6 +137,7 @@ class Bundle:
         if self.reliability is not None:
             found["modality_weights"] = self.reliability.weights
             found["modality_present"] = self.reliability.present
+            found["modality_scores"] = self.reliability.scores
             found["modality_q_values"] = self.reliability.q_values
         return found
 
@@ -212,6 +215,7 @@ def open_bundle(folder: str | Path) -> Bundle:
             reliability = ModalityReliability(
                 arrays.pop("modality_weights"),
                 arrays.pop("modality_present"),
+                arrays.pop("modality_scores"),
                 arrays.pop("modality_q_values"),
             )
         named = ("users", "items", "seen_starts", "seen_items", "fold_in")
@@ -309,9 +313,11 @@ def _check_shapes(root: Path, bundle: Bundle) -> None:
         "fold_in": ((width, width), np.float32),
         "modality_weights": ((items, modalities), np.float32),
         "modality_present": ((items, modalities), np.bool_),
+        "modality_scores": ((items, modalities), np.float32),
+        "modality_q_values": ((items, modalities), np.float32),
     }
     for name, array in bundle.arrays().items():
-        shape, kind = expected.get(name, (array.shape, np.float32))
+        shape, kind = expected[name]
         if array.shape != shape or array.dtype != kind:
             raise BundleError(
                 f"{root / name}.npy: expected {np.dtype(kind)} {shape}, found {array.dtype} "

@@ -102,18 +102,16 @@ def _blocks(named: tuple[tuple[str, int], ...]) -> tuple[Block, ...]:
 
 
 def _reliability(model: Any, evidence: bool) -> ModalityReliability:
-    present = model.modality_mask[1:].cpu().numpy()
-    q_values = np.empty((0, present.shape[1]), np.float32)
+    mask = model.modality_mask.cpu().numpy()
+    scores = np.full(mask.shape, np.nan, np.float32)
+    q_values = scores.copy()
     if evidence:
         interactions = model.interactions
         targets = item_targets(interactions)
-        columns = [
-            item_evidence(
-                interactions, matrix.detach().float().cpu().numpy(), has_row, targets
-            ).q_values[1:]
-            for matrix, has_row in zip(
-                model.features, model.modality_mask.cpu().numpy().T, strict=True
-            )
-        ]
-        q_values = np.stack(columns, axis=1).astype(np.float32)
-    return ModalityReliability(model.item_weights()[1:].cpu().numpy(), present, q_values)
+        for m, matrix in enumerate(model.features):
+            features = matrix.detach().float().cpu().numpy()
+            found = item_evidence(interactions, features, mask[:, m], targets)
+            known = found.content.known
+            scores[known, m], q_values[known, m] = found.scores[known], found.q_values[known]
+    weights = model.item_weights().cpu().numpy()
+    return ModalityReliability(weights[1:], mask[1:], scores[1:], q_values[1:])

@@ -11,6 +11,9 @@ from recbole_margo.serving.bundle import Bundle
 from recbole_margo.serving.explanation import DOUBTFUL
 from recbole_margo.serving.recommender import Recommender
 
+# Items whom fewer users know are not judged.
+MIN_USERS = 5
+
 
 @dataclass(frozen=True)
 class ModalityOfItem:
@@ -20,7 +23,7 @@ class ModalityOfItem:
         name: the modality.
         present: whether the item has it.
         weight: the item's weight of it.
-        q_value: of the held-out test that the row belongs to the item, if there was one.
+        q_value: of the held-out test that the row belongs to the item, if the item can be judged.
     """
 
     name: str
@@ -63,16 +66,22 @@ class ModalityAudit:
         name: the modality.
         items: how many items have it.
         mean_weight: their mean weight.
-        doubtful: how many of them show no sign that the row belongs to the item; none where there
-            was no test.
-        least: the least reliable items, by q-value and then by weight.
+        judged: how many of them have enough users to be judged.
+        doubtful: how many of these show no sign that the row belongs to the item.
+        least: the least reliable of these, by the held-out score.
     """
 
     name: str
     items: int
     mean_weight: float
-    doubtful: int | None
+    judged: int
+    doubtful: int
     least: tuple[ItemCard, ...]
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether most of the rows that can be judged show no sign that they belong."""
+        return 2 * self.doubtful > self.judged
 
     def as_plain(self) -> dict[str, Any]:
         """Return the fields as plain values."""
@@ -102,20 +111,20 @@ def catalogue_audit(bundle: Bundle, n: int) -> tuple[ModalityAudit, ...]:
     reliability = bundle.reliability
     if reliability is None:
         return ()
+    users = np.bincount(bundle.seen_items, minlength=len(bundle.item_ids))
     found = []
     for m, name in enumerate(bundle.facts.modalities):
-        rows = np.flatnonzero(reliability.present[:, m])
-        weights = reliability.weights[rows, m]
-        tested = len(reliability.q_values) > 0
-        q_values = reliability.q_values[rows, m] if tested else np.zeros(len(rows))
-        least = rows[np.lexsort((weights, -q_values))[:n]]
+        present, scores = reliability.present[:, m], reliability.scores[:, m]
+        judged = np.flatnonzero(present & ~np.isnan(scores) & (users >= MIN_USERS))
+        least = judged[np.argsort(scores[judged], kind="stable")[:n]]
         found.append(
             ModalityAudit(
                 name,
-                len(rows),
-                float(weights.mean()) if len(rows) else 0.0,
-                int((q_values > DOUBTFUL).sum()) if tested else None,
-                tuple(_card(bundle, int(row)) for row in least),
+                items=int(present.sum()),
+                mean_weight=float(reliability.weights[present, m].mean()) if present.any() else 0.0,
+                judged=len(judged),
+                doubtful=int((reliability.q_values[judged, m] > DOUBTFUL).sum()),
+                least=tuple(_card(bundle, int(row)) for row in least),
             )
         )
     return tuple(found)
@@ -125,15 +134,18 @@ def _card(bundle: Bundle, row: int) -> ItemCard:
     reliability = bundle.reliability
     modalities: tuple[ModalityOfItem, ...] = ()
     if reliability is not None:
-        tested = len(reliability.q_values) > 0
         modalities = tuple(
             ModalityOfItem(
                 name,
                 bool(reliability.present[row, m]),
                 float(reliability.weights[row, m]),
-                float(reliability.q_values[row, m]) if tested else None,
+                _number(reliability.q_values[row, m]),
             )
             for m, name in enumerate(bundle.facts.modalities)
         )
     users = int((bundle.seen_items == row).sum())
     return ItemCard(bundle.item_ids[row], bundle.titles[row], users, modalities)
+
+
+def _number(value: np.float32) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,7 @@ class Contribution:
         value: what it adds to the score.
         share: its part of the sum of all absolute values, in [0, 1].
         weight: the item's weight of the modality, if the model has one.
-        q_value: of the held-out test that the row belongs to the item, if there was one.
+        q_value: of the held-out test that the row belongs to the item, if it could be judged.
         missing: whether the item lacks the modality.
     """
 
@@ -110,12 +111,12 @@ def _contribution(bundle: Bundle, item: int, name: str, value: float, share: flo
     if reliability is None or name not in bundle.facts.modalities:
         return Contribution(name, value, share)
     m = bundle.facts.modalities.index(name)
-    tested = len(reliability.q_values) > 0
+    q_value = float(reliability.q_values[item, m])
     return Contribution(
         name,
         value,
         share,
         weight=float(reliability.weights[item, m]),
-        q_value=float(reliability.q_values[item, m]) if tested else None,
+        q_value=None if math.isnan(q_value) else q_value,
         missing=not reliability.present[item, m],
     )

@@ -67,6 +67,9 @@ def user_page(recommender: Recommender, user: str, n: int) -> tuple[str, int]:
                 )
                 for rank, one in enumerate(ranked, start=1)
             ]
+    shown["parts"] = [block.name for block in bundle.facts.blocks]
+    audit = catalogue_audit(bundle, 0)
+    shown["wholly_doubtful"] = [part.name for part in audit if part.is_doubtful]
     shown["suggested"] = bundle.user_ids[:SUGGESTED_USERS]
     return _rendered("users.html.jinja", bundle, **shown), status
 
