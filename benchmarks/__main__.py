@@ -20,6 +20,7 @@ from benchmarks import (
     evaluation_times,
     graph_times,
     peak_memory,
+    quick,
     scaling,
     training_times,
 )
@@ -49,6 +50,7 @@ DESCRIPTION = (
     "measured earlier with the same settings into the same folder are kept.\n\n"
     + "\n".join(f"  {name:9} {what}" for name, (_, what) in TOPICS.items())
     + "\n  all       all of these"
+    + "\n  quick     what a card does in three minutes: tests, steps, epochs, rankings, graphs"
 )
 
 
@@ -69,7 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(threads)
     try:
         with threadpool_limits(threads), tempfile.TemporaryDirectory() as checkpoints:
-            _measure(
+            measure = quick.measure if options.topic == "quick" else _measure
+            measure(
                 options, threads, Path(checkpoints), f"python -m benchmarks {shlex.join(words)}"
             )
     except (RecBoleMargoError, DataError, OSError) as error:
@@ -85,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _measure(options: argparse.Namespace, threads: int, checkpoints: Path, command: str) -> None:
     check_device(options.device)
-    asked = Options(options.repeats, options.steps, options.full, threads)
+    asked = Options(options.repeats, options.steps, options.full, threads).on(options.device)
     default = Path("runs") / f"benchmarks-{options.shape}-{options.model}-{options.device}"
     folder = (options.output_dir or default).resolve()
     shape, dataset = make_dataset(SHAPES[options.shape], folder / "data", options.interactions)
@@ -128,7 +131,13 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("topic", nargs="?", default="all", choices=[*TOPICS, "all"], help="what to measure (all)")
+    add(
+        "topic",
+        nargs="?",
+        default="all",
+        choices=[*TOPICS, "all", "quick"],
+        help="what to measure (all)",
+    )
     add("--shape", default="baby", choices=SHAPES, help="size of the data (baby)")
     add("--device", default="cpu", choices=("cpu", "cuda"), help="where (cpu)")
     add("--model", default="MARGO", choices=MODELS, help="what is trained (MARGO)")

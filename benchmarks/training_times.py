@@ -125,9 +125,9 @@ def measure_epochs(workload: Workload, options: Options) -> dict[str, Any]:
     steps = None if options.full else options.steps
     stages: dict[str, Any] = {}
     for stage, settings in workload.stages().items():
-        found = contenders(workload, settings)
+        found = contenders(workload, {**settings, "cuda_graphs": "auto"})
         for each in found.values():
-            each.phases(1)  # allocations, and what is prepared at the first use
+            each.train_steps(1)  # allocations, and what is prepared at the first use
         runs = in_turn(
             f"epoch of {stage}",
             {name: _epoch_of(each, steps) for name, each in found.items()},

@@ -72,6 +72,8 @@ class Workload:
             "checkpoint_dir": str(self.checkpoints),
             "train_batch_size": self.shape.batch,
             "use_gpu": self.device == "cuda",
+            # What is timed step by step is not launched as a whole.
+            "cuda_graphs": False,
             # The second epoch begins and ends the first; neither is followed by a validation.
             "epochs": 2,
             "eval_step": 2,

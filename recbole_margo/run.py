@@ -355,7 +355,7 @@ def _hyperparameters(config: Config, model: Any) -> dict[str, Any]:
     names = ["learning_rate", "train_batch_size", "weight_decay", "epochs", "stopping_step"]
     if isinstance(model, MultimodalRecommender):
         names += list(model.parameters_class.descriptions())
-        names += [*FEATURE_SETTINGS, "item_neighbor_search"]
+        names += [*FEATURE_SETTINGS, "item_neighbor_search", "matmul_precision"]
     else:
         names += [name for name in config.internal_config_dict if name in _model_keys(config)]
     return {name: config[name] for name in dict.fromkeys(names)}

@@ -46,6 +46,7 @@ class HeldOutScores(nn.Module):
         temperature: float = 1.0,
     ) -> None:
         super().__init__()
+        mask = mask.cpu()
         targets = item_targets(interactions)
         degree = np.maximum(np.asarray(interactions.sum(axis=1)), 1)
         users = torch.from_numpy(np.asarray(interactions @ targets / degree, dtype=np.float32))

@@ -6,13 +6,20 @@ from collections.abc import Iterator
 
 import numpy as np
 import scipy.sparse as sp
+import torch
 from numpy.typing import NDArray
+
+from recbole_margo.graph.sparse import csr_tensor
 
 # Counts of R R^T that are held at a time, about 64 bytes each while they are sorted.
 BLOCK_ENTRIES = 2**21
+# The same of a GPU, where the zeros among them are held too, about 20 bytes each.
+BLOCK_CELLS = 2**27
 
 
-def strongest_cooccurrences(interactions: sp.csr_matrix, k: int) -> sp.csr_matrix:
+def strongest_cooccurrences(
+    interactions: sp.csr_matrix, k: int, device: torch.device | None = None
+) -> sp.csr_matrix:
     """Return, for each user, the k users with whom most items are shared.
 
     Counts are C = R R^T without the diagonal, computed in blocks of users. Most counts are equal
@@ -22,10 +29,13 @@ def strongest_cooccurrences(interactions: sp.csr_matrix, k: int) -> sp.csr_matri
     Args:
         interactions: binary R [U, I].
         k: number of neighbours a user keeps at most.
+        device: where they are counted; a GPU takes another way to the same graph.
 
     Returns:
         Counts [U, U], at most k entries a row, none on the diagonal.
     """
+    if device is not None and device.type == "cuda":
+        return cooccurrences_in_dense_blocks(interactions, k, device)
     user_count = interactions.shape[0]
     degree = np.diff(interactions.indptr)
     # With the columns in the order of preference among equal counts, a lower column is preferred.
@@ -39,6 +49,52 @@ def strongest_cooccurrences(interactions: sp.csr_matrix, k: int) -> sp.csr_matri
     per_user, columns, counts = (np.concatenate(parts) for parts in zip(*kept, strict=True))
     pointer = np.concatenate([[0], np.cumsum(per_user)])
     graph = sp.csr_matrix((counts, preferred[columns], pointer), shape=(user_count, user_count))
+    graph.sort_indices()
+    return graph
+
+
+def cooccurrences_in_dense_blocks(
+    interactions: sp.csr_matrix, k: int, device: torch.device, cells: int = BLOCK_CELLS
+) -> sp.csr_matrix:
+    """Return `strongest_cooccurrences` by way of dense blocks of counts, as a GPU likes it.
+
+    Args:
+        interactions: binary R [U, I].
+        k: number of neighbours a user keeps at most.
+        device: where they are counted.
+        cells: counts that are held at a time.
+    """
+    user_count, item_count = interactions.shape
+    # Users are numbered in the order of preference, so that the lower of two numbers is preferred.
+    preferred = np.argsort(np.diff(interactions.indptr), kind="stable")
+    ordered = sp.csr_matrix(interactions[preferred], dtype=np.float32)
+    parts = ordered.indptr, ordered.indices, ordered.data
+    pointer, item, value = (torch.from_numpy(part).to(device) for part in parts)
+    matrix = csr_tensor((pointer, item, value), (user_count, item_count))
+    most = int(np.diff(interactions.indptr).max(initial=0))
+    number = torch.int32 if (most + 1) * user_count < 2**31 else torch.int64
+    place = user_count - 1 - torch.arange(user_count, device=device, dtype=number)
+    users, others, counts = [], [], []
+    for block in torch.split(torch.arange(user_count), max(1, cells // max(user_count, 1))):
+        start, end = int(block[0]), int(block[-1]) + 1
+        entries = slice(int(ordered.indptr[start]), int(ordered.indptr[end]))
+        length = pointer[start : end + 1].diff()
+        column = torch.arange(end - start, device=device).repeat_interleave(length)
+        dense = value.new_zeros(item_count, end - start)
+        dense[item[entries].long(), column] = value[entries]
+        # Count and preference in one number, whose order is that of the choice.
+        key = (matrix @ dense).T.to(number, memory_format=torch.contiguous_format)
+        shared = key > 0
+        key.mul_(user_count).add_(place).mul_(shared)
+        key.view(-1)[start :: user_count + 1] = 0
+        found = key.topk(min(k, user_count), dim=1).values
+        row, rank = torch.nonzero(found, as_tuple=True)
+        best = found[row, rank].long()
+        users.append(row.cpu().numpy() + start)
+        others.append((user_count - 1 - best % user_count).cpu().numpy())
+        counts.append((best // user_count).float().cpu().numpy())
+    places = (preferred[np.concatenate(users)], preferred[np.concatenate(others)])
+    graph = sp.csr_matrix((np.concatenate(counts), places), shape=(user_count, user_count))
     graph.sort_indices()
     return graph
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
 from typing import Any, ClassVar
 
 import torch
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 from torch import Tensor, nn
-from torch.nn import functional
 
 from recbole_margo.compat import multiplies_in_bfloat16
 from recbole_margo.data.feature_settings import feature_type
@@ -22,9 +22,22 @@ from recbole_margo.graph.neighbor_search import NeighborSearch
 from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import Parameters
 from recbole_margo.nn.losses import bpr_loss, embedding_penalty
+from recbole_margo.nn.propagation import chosen_rows
 
 # The epochs over which the learning rate falls by `learning_rate_decay`.
 DECAY_EPOCHS = 50
+
+
+class StepCapture(Enum):
+    """For how long a CUDA graph of a training step holds (see `training.cuda_graphs`).
+
+    A step can be captured if its shapes and addresses stay the same, and the host neither waits for
+    the device nor counts anything in it.
+    """
+
+    STAGE = "a whole stage"
+    EPOCH = "an epoch without its first batch: `begin_epoch` or that batch makes new tensors"
+    NEVER = "no two steps"
 
 
 class MultimodalRecommender(GeneralRecommender):  # type: ignore[misc]
@@ -70,7 +83,8 @@ class MultimodalRecommender(GeneralRecommender):  # type: ignore[misc]
         self._tables: tuple[Any, tuple[Tensor, Tensor]] | None = None
 
     def _register_features(self, features: ItemFeatures, kept_as: torch.dtype) -> None:
-        self.register_buffer("modality_mask", features.mask, persistent=False)
+        # On the device at once: the graphs of the items are built where the features are.
+        self.register_buffer("modality_mask", features.mask.to(self.device), persistent=False)
         trained = getattr(self.hyperparameters, "train_features", False)
         if trained and kept_as != torch.float32:
             raise ConfigError(
@@ -82,7 +96,7 @@ class MultimodalRecommender(GeneralRecommender):  # type: ignore[misc]
                 "`feature_precision: bfloat16` saves memory here, but costs time: this processor "
                 "has no instructions for it"
             )
-        for index, matrix in enumerate(features.matrices):
+        for index, matrix in enumerate(each.to(self.device) for each in features.matrices):
             name = f"feature_matrix_{index}"
             if trained:
                 self.register_parameter(name, nn.Parameter(matrix))
@@ -105,6 +119,11 @@ class MultimodalRecommender(GeneralRecommender):  # type: ignore[misc]
         return False
 
     @property
+    def step_capture(self) -> StepCapture:
+        """For how long a CUDA graph of a training step holds; a model must say that one does."""
+        return StepCapture.NEVER
+
+    @property
     def nothing_missing(self) -> bool:
         """Whether every item has every modality."""
         return bool(self.modality_mask[1:].all())
@@ -125,7 +144,7 @@ class MultimodalRecommender(GeneralRecommender):  # type: ignore[misc]
         for m, (matrix, projection) in enumerate(zip(self.features, projections, strict=True)):
             present = self.modality_mask[:, m : m + 1]
             if items is not None:
-                matrix, present = functional.embedding(items, matrix), present[items]
+                matrix, present = chosen_rows(matrix, items), present[items]
             projected.append(projection(matrix).float() * present)
         return projected
 
@@ -153,8 +172,8 @@ class MultimodalRecommender(GeneralRecommender):  # type: ignore[misc]
             penalty: one of `recbole_margo.nn.losses.PENALTIES`.
         """
         user, positive, negative = self.triplets(interaction)
-        batch_users = functional.embedding(user, users)
-        positives, negatives = functional.embedding(torch.stack([positive, negative]), items)
+        batch_users = chosen_rows(users, user)
+        positives, negatives = chosen_rows(items, torch.stack([positive, negative]))
         ranking = bpr_loss(
             (batch_users * positives).sum(dim=1), (batch_users * negatives).sum(dim=1)
         )

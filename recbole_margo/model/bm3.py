@@ -11,12 +11,12 @@ from torch.nn import functional
 
 from recbole_margo.graph.bipartite import normalized_adjacency
 from recbole_margo.graph.sparse import SparseMatrix
-from recbole_margo.model.base import MultimodalRecommender
+from recbole_margo.model.base import MultimodalRecommender, StepCapture
 from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import MultimodalParameters, hyperparameter
 from recbole_margo.nn.losses import PENALTIES, embedding_penalty, mean_over
 from recbole_margo.nn.projection import linear_projection, xavier_table
-from recbole_margo.nn.propagation import light_gcn
+from recbole_margo.nn.propagation import chosen_rows, light_gcn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +76,7 @@ class BM3(MultimodalRecommender):
     )
     uses_negatives = False
     loss_names = ("recommendation", "modalities", "regularization")
+    step_capture = StepCapture.STAGE
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
@@ -109,8 +110,8 @@ class BM3(MultimodalRecommender):
         """
         user, item = interaction[self.USER_ID], interaction[self.ITEM_ID]
         user_table, item_table = self.embeddings()
-        users = functional.embedding(user, user_table)
-        items = functional.embedding(item, item_table)
+        users = chosen_rows(user_table, user)
+        items = chosen_rows(item_table, item)
         item_target = self._target(items)
         alignment = (
             _distance(self.predictor(users), item_target).mean()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_margo.model.backbone import DragonBackbone
-from recbole_margo.model.base import MultimodalRecommender
+from recbole_margo.model.base import MultimodalRecommender, StepCapture
 from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import MultimodalParameters, hyperparameter
 from recbole_margo.nn.fusion import modality_scores
@@ -76,6 +76,7 @@ class DRAGON(MultimodalRecommender):
     shares_batches = True
     uses_item_ids = False
     loss_names = ("recommendation", "regularization")
+    step_capture = StepCapture.STAGE
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)

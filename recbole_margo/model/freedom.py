@@ -8,18 +8,17 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from recbole_margo.graph.bipartite import normalized_adjacency
 from recbole_margo.graph.edge_sampling import sample_interactions
 from recbole_margo.graph.item_knn import binary_knn_graph, combined_graph, modality_shares
 from recbole_margo.graph.sparse import SparseMatrix
-from recbole_margo.model.base import MultimodalRecommender
+from recbole_margo.model.base import MultimodalRecommender, StepCapture
 from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import MultimodalParameters, hyperparameter
 from recbole_margo.nn.losses import bpr_loss
 from recbole_margo.nn.projection import linear_projection, xavier_table
-from recbole_margo.nn.propagation import light_gcn, power
+from recbole_margo.nn.propagation import chosen_rows, light_gcn, power
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +86,7 @@ class FREEDOM(MultimodalRecommender):
         link="https://arxiv.org/abs/2211.06924",
     )
     loss_names = ("recommendation", "modalities")
+    step_capture = StepCapture.EPOCH
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
@@ -149,10 +149,8 @@ class FREEDOM(MultimodalRecommender):
         """
         user, positive, negative = self.triplets(interaction)
         user_table, item_table = self.embeddings(self.training_graph)
-        users = functional.embedding(user, user_table)
-        margin = functional.embedding(positive, item_table) - functional.embedding(
-            negative, item_table
-        )
+        users = chosen_rows(user_table, user)
+        margin = chosen_rows(item_table, positive) - chosen_rows(item_table, negative)
         ranking = bpr_loss((users * margin).sum(dim=1), margin.new_zeros(()))
         both = self.modality_mask[positive] & self.modality_mask[negative]
         of_positives = self.project_features(self.projections, positive)

@@ -12,12 +12,12 @@ from torch.nn import functional
 from recbole_margo.data.row_norms import evened_rows
 from recbole_margo.graph.bipartite import normalized_adjacency
 from recbole_margo.graph.sparse_pattern import SparsePattern
-from recbole_margo.model.base import MultimodalRecommender
+from recbole_margo.model.base import MultimodalRecommender, StepCapture
 from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import MultimodalParameters, hyperparameter
 from recbole_margo.nn.losses import bpr_loss, mean_square
 from recbole_margo.nn.projection import linear_projection, xavier_table
-from recbole_margo.nn.propagation import sum_of_layers
+from recbole_margo.nn.propagation import chosen_rows, sum_of_layers
 
 ID_LAYERS = 2
 
@@ -86,6 +86,7 @@ class GRCN(MultimodalRecommender):
     )
     shares_batches = True
     loss_names = ("recommendation", "regularization")
+    step_capture = StepCapture.STAGE
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
@@ -160,12 +161,12 @@ class GRCN(MultimodalRecommender):
         """
         user, positive, negative = self.triplets(interaction)
         batch = torch.cat([user, self.n_users + positive, self.n_users + negative])
-        users, positives, negatives = functional.embedding(batch, self.node_embeddings()).chunk(3)
+        users, positives, negatives = chosen_rows(self.node_embeddings(), batch).chunk(3)
         ranking = bpr_loss((users * positives).sum(dim=1), (users * negatives).sum(dim=1))
         both_items = torch.cat([positive, negative])
-        penalty = mean_square(functional.embedding(both_items, self.item_embedding))
+        penalty = mean_square(chosen_rows(self.item_embedding, both_items))
         for table in (self.user_embedding, *self.user_preference):
-            penalty = penalty + mean_square(functional.embedding(user, table))
+            penalty = penalty + mean_square(chosen_rows(table, user))
         return ranking, self.hyperparameters.reg_weight * penalty
 
     def scoring_tables(self) -> tuple[Tensor, Tensor]:

@@ -13,13 +13,13 @@ from torch.nn import functional
 
 from recbole_margo.graph.bipartite import normalized_adjacency, row_mean
 from recbole_margo.graph.sparse import SparseMatrix
-from recbole_margo.model.base import MultimodalRecommender
+from recbole_margo.model.base import MultimodalRecommender, StepCapture
 from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import MultimodalParameters, hyperparameter
 from recbole_margo.nn.contrastive import info_nce
 from recbole_margo.nn.losses import PENALTIES
 from recbole_margo.nn.projection import feature_product, xavier_table
-from recbole_margo.nn.propagation import mean_of_layers, power
+from recbole_margo.nn.propagation import chosen_rows, mean_of_layers, power
 
 NOISES = ("none", "gumbel")
 
@@ -110,6 +110,7 @@ class LGMRec(MultimodalRecommender):
         link="https://arxiv.org/abs/2312.16400",
     )
     loss_names = ("recommendation", "contrast", "regularization")
+    step_capture = StepCapture.STAGE
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
@@ -219,8 +220,8 @@ class LGMRec(MultimodalRecommender):
         total = one.new_zeros(())
         for nodes, anchors, targets, counted in parts:
             losses = info_nce(
-                functional.embedding(nodes, anchors),
-                functional.embedding(nodes, targets),
+                chosen_rows(anchors, nodes),
+                chosen_rows(targets, nodes),
                 targets,
                 self.hyperparameters.contrastive_temperature,
                 counted,

@@ -8,12 +8,11 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.evidence.held_out_scores import HeldOutScores
 from recbole_margo.model.backbone import BACKBONES
-from recbole_margo.model.base import MultimodalRecommender
+from recbole_margo.model.base import MultimodalRecommender, StepCapture
 from recbole_margo.model.dragon import DRAGONParameters
 from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import hyperparameter
@@ -26,6 +25,7 @@ from recbole_margo.nn.losses import (
     mean_square,
     reliability_vector,
 )
+from recbole_margo.nn.propagation import chosen_rows
 
 BACKBONE_STAGE = "stage1"
 RELIABILITY_STAGE = "stage2"
@@ -191,6 +191,11 @@ class MARGO(MultimodalRecommender):
     def _draw_weight_logits(self) -> None:
         nn.init.normal_(self.weight_logits, std=self.hyperparameters.weight_init_std)
 
+    @property
+    def step_capture(self) -> StepCapture:
+        """Captured for a stage, unless somebody listens to every batch."""
+        return StepCapture.STAGE if self.on_triplets is None else StepCapture.NEVER
+
     def resume_stage(self, stage: str) -> None:
         """Go on with a stage that an interrupted run began."""
         self.stage = stage
@@ -277,10 +282,10 @@ class MARGO(MultimodalRecommender):
             self.on_triplets(positive, negative, *scores)
         positive_mask, negative_mask = self.modality_mask[positive], self.modality_mask[negative]
         positive_log_weights = log_modality_weights(
-            functional.embedding(positive, self.weight_logits), positive_mask
+            chosen_rows(self.weight_logits, positive), positive_mask
         )
         negative_log_weights = log_modality_weights(
-            functional.embedding(negative, self.weight_logits), negative_mask
+            chosen_rows(self.weight_logits, negative), negative_mask
         )
         usable, differences = positive_mask & negative_mask, None
         if self.held_out is not None:

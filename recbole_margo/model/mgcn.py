@@ -7,18 +7,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from recbole_margo.graph.bipartite import normalized_adjacency
 from recbole_margo.graph.item_knn import similarity_knn_graph
 from recbole_margo.graph.sparse import SparseMatrix
-from recbole_margo.model.base import MultimodalRecommender
+from recbole_margo.model.base import MultimodalRecommender, StepCapture
 from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import MultimodalParameters, hyperparameter
 from recbole_margo.nn.contrastive import info_nce
 from recbole_margo.nn.modality_attention import ModalityAttention
 from recbole_margo.nn.projection import linear_projection, xavier_table
-from recbole_margo.nn.propagation import mean_of_layers, power
+from recbole_margo.nn.propagation import chosen_rows, mean_of_layers, power
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +78,7 @@ class MGCN(MultimodalRecommender):
         link="https://arxiv.org/abs/2308.03588",
     )
     loss_names = ("recommendation", "contrast", "regularization")
+    step_capture = StepCapture.STAGE
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
@@ -144,8 +144,8 @@ class MGCN(MultimodalRecommender):
         contrast = ranking.new_zeros(())
         batch_users, batch_items = interaction[self.USER_ID], interaction[self.ITEM_ID]
         for nodes in (batch_users, self.n_users + batch_items):
-            sides = functional.embedding(nodes, side)
-            targets = functional.embedding(nodes, behaviour)
+            sides = chosen_rows(side, nodes)
+            targets = chosen_rows(behaviour, nodes)
             temperature = self.hyperparameters.temperature
             contrast = contrast + info_nce(sides, targets, targets, temperature).mean()
         return (

@@ -12,7 +12,7 @@ from torch.nn import functional
 from recbole_margo.graph.bipartite import random_walk_adjacency
 from recbole_margo.graph.mixed_item_graph import MixedItemGraph
 from recbole_margo.graph.sparse import SparseMatrix
-from recbole_margo.model.base import MultimodalRecommender
+from recbole_margo.model.base import MultimodalRecommender, StepCapture
 from recbole_margo.model.lattice import LATTICEParameters
 from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import hyperparameter
@@ -95,6 +95,12 @@ class MICRO(MultimodalRecommender):
         )
         self.attention = ModalityAttention(parameters.embedding_size)
         self.interaction_graph = SparseMatrix(random_walk_adjacency(self.interactions))
+
+    @property
+    def step_capture(self) -> StepCapture:
+        """Captured for the batches that keep what the first one of an epoch has learned."""
+        each = self.hyperparameters.graph_refresh == "batch"
+        return StepCapture.NEVER if each else StepCapture.EPOCH
 
     @property
     def keeps_zero_gradients(self) -> bool:

@@ -12,8 +12,9 @@ class ReliabilityStatistics:
     """Sums over the triplets of an epoch, kept on the device until they are asked for."""
 
     def __init__(self) -> None:
+        # Added to in place, so that a captured step adds to them too.
         self._sums: Tensor | None = None
-        self._triplets = 0
+        self._triplets: Tensor | None = None
 
     def add(self, trust: Tensor) -> None:
         """Count a batch.
@@ -22,8 +23,10 @@ class ReliabilityStatistics:
             trust: confidence c [B].
         """
         trust = trust.detach()
-        sums = torch.stack([trust.sum(), (trust == 0).float().sum()])
-        self._sums = sums if self._sums is None else self._sums + sums
+        if self._sums is None or self._triplets is None or self._sums.device != trust.device:
+            self._sums = trust.new_zeros(2)
+            self._triplets = trust.new_zeros((), dtype=torch.long)
+        self._sums += torch.stack([trust.sum(), (trust == 0).float().sum()])
         self._triplets += len(trust)
 
     def pop(self, weights: Tensor, modalities: Sequence[str]) -> dict[str, float]:
@@ -41,9 +44,10 @@ class ReliabilityStatistics:
         for name, column in zip(modalities, weights.T, strict=True):
             figures[f"weight_mean/{name}"] = float(column.mean())
             figures[f"weight_std/{name}"] = float(column.std(unbiased=False))
-        if self._sums is not None:
-            total, zero = self._sums.tolist()
-            figures["confidence_mean"] = total / self._triplets
-            figures["confidence_zero_share"] = zero / self._triplets
-        self._sums, self._triplets = None, 0
+        if self._sums is not None and self._triplets is not None and self._triplets:
+            (total, zero), count = self._sums.tolist(), int(self._triplets)
+            figures["confidence_mean"] = total / count
+            figures["confidence_zero_share"] = zero / count
+            self._sums.zero_()
+            self._triplets.zero_()
         return figures

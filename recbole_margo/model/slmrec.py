@@ -12,7 +12,7 @@ from torch.nn import functional
 from recbole_margo.data.row_norms import evened_rows
 from recbole_margo.graph.bipartite import normalized_adjacency
 from recbole_margo.graph.sparse import SparseMatrix
-from recbole_margo.model.base import MultimodalRecommender
+from recbole_margo.model.base import MultimodalRecommender, StepCapture
 from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import MultimodalParameters, hyperparameter
 from recbole_margo.nn.contrastive import info_nce, log_sum_exp_of_products
@@ -80,6 +80,7 @@ class SLMRec(MultimodalRecommender):
     )
     uses_negatives = False
     loss_names = ("recommendation", "alignment")
+    step_capture = StepCapture.STAGE
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)

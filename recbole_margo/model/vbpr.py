@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from recbole_margo.model.base import MultimodalRecommender
+from recbole_margo.model.base import MultimodalRecommender, StepCapture
 from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import MultimodalParameters, hyperparameter
 from recbole_margo.nn.losses import PENALTIES, bpr_loss, embedding_penalty
 from recbole_margo.nn.projection import linear_projection, xavier_table
+from recbole_margo.nn.propagation import chosen_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +62,7 @@ class VBPR(MultimodalRecommender):
         link="https://arxiv.org/abs/1510.01784",
     )
     loss_names = ("recommendation", "regularization")
+    step_capture = StepCapture.STAGE
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
@@ -76,11 +77,11 @@ class VBPR(MultimodalRecommender):
         """Return [q_i || projected content] [B, 2d] of items [B]."""
         present = self.modality_mask[items]
         content = [
-            functional.embedding(items, matrix) * present[:, m : m + 1]
+            chosen_rows(matrix, items) * present[:, m : m + 1]
             for m, matrix in enumerate(self.features)
         ]
         projected = self.projection(torch.cat(content, dim=1)) * present.any(dim=1, keepdim=True)
-        own = functional.embedding(items, self.item_embedding)
+        own = chosen_rows(self.item_embedding, items)
         return torch.cat([own, projected.to(own.dtype)], dim=1)
 
     @property
@@ -99,7 +100,7 @@ class VBPR(MultimodalRecommender):
             interaction: with user ids [B], item ids [B] and negative item ids [B].
         """
         user, positive, negative = self.triplets(interaction)
-        users = functional.embedding(user, self.user_embedding)
+        users = chosen_rows(self.user_embedding, user)
         positives, negatives = self.item_embeddings(positive), self.item_embeddings(negative)
         ranking = bpr_loss((users * positives).sum(dim=1), (users * negatives).sum(dim=1))
         penalty = embedding_penalty(self.hyperparameters.penalty, users, positives, negatives)

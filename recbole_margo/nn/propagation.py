@@ -76,5 +76,13 @@ def power(adjacency: Callable[[Tensor], Tensor], nodes: Tensor, layers: int) -> 
 
 
 def chosen_rows(table: Tensor, rows: Tensor | None) -> Tensor:
-    """Return the rows [B, *] of a table [N, *], or the table itself if none are named."""
-    return table if rows is None else functional.embedding(rows, table)
+    """Return the rows [*, d] of a table [N, d] by id [*], or the table itself if none are named.
+
+    The gradient of a row that comes several times is a sum: in a fixed order on a processor, and on
+    a GPU where torch is told to be deterministic, which sorts the ids for it.
+    """
+    if rows is None:
+        return table
+    if table.device.type == "cpu":
+        return functional.embedding(rows, table)
+    return table.index_select(0, rows.flatten()).view(*rows.shape, *table.shape[1:])

@@ -108,6 +108,8 @@ RULES: dict[str, Rule] = {
         )
     ),
     "weight_decay": number(),
+    "cuda_graphs": choice("auto", True, False),
+    "matmul_precision": choice("highest", "high"),
     "loss_decimal_place": integer(0),
     "transform": optional(choice(*TRANSFORMS)),
     # evaluation

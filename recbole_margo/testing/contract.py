@@ -6,7 +6,8 @@ pytest collects the methods of a class that is derived from `ModelContract` and 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,6 +16,8 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from recbole.utils.case_study import full_sort_topk
+from torch import Tensor
+from torch.nn import functional
 
 from recbole_margo.model.parameters import model_defaults, yaml_values
 from recbole_margo.registry import find_model
@@ -22,10 +25,32 @@ from recbole_margo.testing.experiments import Experiment, prepare
 from recbole_margo.testing.interruption import assert_same, at_batch, interrupted, uninterrupted
 from recbole_margo.testing.worlds import MISSING, block_world, random_world
 from recbole_margo.training.checkpoint import read_checkpoint
+from recbole_margo.training.cuda_graphs import obstacle
 
 SEED = 2024
 # Of 5 batches an epoch, one within the second epoch.
 IN_SECOND_EPOCH = 7
+
+
+@contextmanager
+def drawn_on_the_cpu() -> Iterator[None]:
+    """Let dropout and Gumbel noise be drawn in the host's memory: equal numbers on every device."""
+    generator = torch.Generator().manual_seed(SEED)
+
+    def dropout(values: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
+        if not training:
+            return values
+        kept = torch.rand(values.shape, generator=generator) >= p
+        return values * kept.to(values.device) / (1 - p)
+
+    def gumbel_softmax(logits: Tensor, tau: float = 1.0, *, dim: int = -1) -> Tensor:
+        noise = -torch.empty(logits.shape).exponential_(generator=generator).log()
+        return torch.softmax((logits + noise.to(logits.device)) / tau, dim=dim)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(functional, "dropout", dropout)
+        patch.setattr(functional, "gumbel_softmax", gumbel_softmax)
+        yield
 
 
 class ModelContract:
@@ -275,7 +300,8 @@ class ModelContract:
             gradients = []
             for experiment in (cpu, cuda):
                 experiment.model.zero_grad()
-                experiment.backward(triplets)
+                with drawn_on_the_cpu():
+                    experiment.backward(triplets)
                 gradients.append(
                     {
                         name: parameter.grad.cpu()
@@ -289,6 +315,26 @@ class ModelContract:
             assert_allclose(cuda.all_scores(), cpu.all_scores(), rtol=1e-4, atol=1e-5)
         cuda.fit()
         assert np.isfinite(cuda.all_scores()).all()
+
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+    def test_captured_steps_equal_eager_ones(self, tmp_path: Path) -> None:
+        """The losses of 52 steps are equal but for the order of sums, with and without a graph."""
+        root = random_world(3).without(MISSING["some items miss one"]).write(tmp_path)
+        # Four batches an epoch, the last of another size, and learning rates that fall.
+        settings: dict[str, Any] = {"train_batch_size": 24, "epochs": 13, "stopping_step": 50}
+        if "learning_rate_decay" in self.model_class.parameters_class.descriptions():
+            settings["learning_rate_decay"] = 0.5
+        losses, figures = [], []
+        for graphs in (False, "auto"):
+            experiment = self.build(root, use_gpu=True, cuda_graphs=graphs, **settings)
+            trainer = experiment.trainer()
+            torch.manual_seed(SEED)
+            trainer.fit(*experiment.loaders[:2], verbose=False)
+            assert (trainer.graph_launches > 0) == (graphs == "auto" and obstacle(trainer) is None)
+            losses.append(list(trainer.train_loss_dict.values()))
+            figures.append([x for stage in trainer.progress for x in stage.figures.values()])
+        assert_allclose(losses[1], losses[0], rtol=1e-3)
+        assert_allclose(figures[1], figures[0], rtol=1e-2, atol=1e-4)
 
     # --- what is written about the model ----------------------------------------------------------
 

@@ -15,7 +15,7 @@ from recbole_margo.data.evaluation_lists import ItemsByUser
 from recbole_margo.errors import ConfigError
 
 # Scores that are computed at once; bounds the memory.
-CELLS = 2**21
+CELLS, CELLS_ON_GPU = 2**21, 2**26
 # But this many users at least, so that reading the whole item table for them pays.
 USERS = 64
 # What metrics may need beside the ranking; RecBole collects it from the training data.
@@ -55,7 +55,8 @@ class FullRanking:
     def __init__(self, loader: FullSortEvalDataLoader, device: torch.device) -> None:
         self.users = loader.user_df.to(device)
         self.item_num = loader._dataset.item_num
-        self._block = min(loader.step, max(CELLS // self.item_num, USERS))
+        cells = CELLS if device.type == "cpu" else CELLS_ON_GPU
+        self._block = min(loader.step, max(cells // self.item_num, USERS))
         history, counts = self._cells(loader, loader.uid2history_item)
         self._masked = history.to(device)
         self._masked_ends = [0, *counts.cumsum(0).tolist()]

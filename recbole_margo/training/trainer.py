@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -29,6 +30,7 @@ from recbole_margo.training.checkpoint import (
     restore_random_states,
     write_checkpoint,
 )
+from recbole_margo.training.cuda_graphs import CapturedSteps, Step, obstacle, products_in
 from recbole_margo.training.epoch_log import EpochLog
 from recbole_margo.training.epoch_losses import EpochLosses
 from recbole_margo.training.ranking_trainer import RankingTrainer
@@ -93,6 +95,11 @@ class MultimodalTrainer(RankingTrainer):
         if stage == self.model.training_stages[-1]:
             return Path(self.saved_model_file)
         return self._beside(stage)
+
+    @property
+    def graph_launches(self) -> int:
+        """How many steps of the current stage a CUDA graph took."""
+        return self._captured.launches
 
     def _beside(self, suffix: str) -> Path:
         path = Path(self.saved_model_file)
@@ -198,6 +205,7 @@ class MultimodalTrainer(RankingTrainer):
         self._schedule = LambdaLR(
             self.optimizer, self.model.learning_rate_factor, last_epoch=epochs_done - 1
         )
+        self._captured = CapturedSteps(self.optimizer)
 
     def _fit_stage(self, fit: _Fit) -> None:
         stage = self.progress[-1]
@@ -237,31 +245,51 @@ class MultimodalTrainer(RankingTrainer):
     ) -> dict[str, float]:
         """Train one epoch and return the mean of each loss term."""
         self.model.train()
-        loss_func = loss_func or self.model.calculate_loss
+        take = self._step_of_epoch(loss_func or self.model.calculate_loss)
         losses = EpochLosses(self.model.loss_names)
-        scaler = torch.amp.GradScaler(self.device.type, enabled=self.enable_scaler)
         description = f"{self.progress[-1].name} epoch {epoch_idx + 1}"
-        with tqdm(
+        bar = tqdm(
             train_data, description, disable=not show_progress, leave=False, dynamic_ncols=True
-        ) as batches:
+        )
+        with bar as batches, self.products():
             for interaction in batches:
-                self.optimizer.zero_grad(set_to_none=not self.model.keeps_zero_gradients)
-                with torch.autocast(self.device.type, enabled=self.enable_amp):
-                    terms = loss_func(interaction.to(self.device))
-                terms = terms if isinstance(terms, tuple) else (terms,)
-                scaler.scale(torch.stack(terms).sum()).backward()  # type: ignore[no-untyped-call]
-                if self.clip_grad_norm:
-                    scaler.unscale_(self.optimizer)
-                    clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
-                scaler.step(self.optimizer)
-                scaler.update()
-                if losses.add(terms):
+                if losses.add(take(interaction.to(self.device)).unbind()):
                     self._check_losses(losses, epoch_idx)
                     batches.set_postfix(
                         {name: f"{mean:.4f}" for name, mean in losses.means().items()}
                     )
         self._check_losses(losses, epoch_idx)
         return losses.means()
+
+    def products(self) -> AbstractContextManager[None]:
+        """Return the context in which steps multiply as `matmul_precision` says."""
+        return products_in(self.config["matmul_precision"] or "highest", self.device)
+
+    def _step_of_epoch(self, loss_func: Callable[[Any], Any]) -> Step:
+        """Return what takes a step in this epoch, through a CUDA graph where one can be used."""
+        scaler = torch.amp.GradScaler(self.device.type, enabled=self.enable_scaler)
+
+        def step(interaction: Any) -> Tensor:
+            self.optimizer.zero_grad(set_to_none=not self.model.keeps_zero_gradients)
+            with torch.autocast(self.device.type, enabled=self.enable_amp):
+                terms = loss_func(interaction)
+            stacked = torch.stack(terms if isinstance(terms, tuple) else (terms,))
+            scaler.scale(stacked.sum()).backward()  # type: ignore[no-untyped-call]
+            if self.clip_grad_norm:
+                scaler.unscale_(self.optimizer)
+                clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
+            scaler.step(self.optimizer)
+            scaler.update()
+            return stacked.detach()
+
+        wanted = self.config["cuda_graphs"]
+        reason = None if wanted is False else obstacle(self)
+        if wanted is True and reason is not None:
+            raise ConfigError(f"`cuda_graphs: true` cannot be followed: {reason}; set it to auto")
+        if wanted is False or reason is not None:
+            return step
+        self._captured.begin_epoch(self.model.step_capture)
+        return lambda interaction: self._captured.take(step, interaction)
 
     def _check_losses(self, losses: EpochLosses, epoch_idx: int) -> None:
         failure = losses.first_failure()

@@ -8,10 +8,10 @@ from typing import Any
 import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from recbole_margo.graph.neighbor_search import EXACT, NeighborSearch
 from recbole_margo.nn.losses import mean_square
+from recbole_margo.nn.propagation import chosen_rows
 
 
 class LateFusionBackbone(nn.Module):
@@ -77,5 +77,5 @@ class LateFusionBackbone(nn.Module):
             users: user ids of the batch [B].
         """
         return torch.stack(
-            [mean_square(functional.embedding(users, table)) for table in self.user_preference]
+            [mean_square(chosen_rows(table, users)) for table in self.user_preference]
         ).sum()
