@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# torch 2.11 warns unless somebody has said whether all sparse tensors are checked. To check means to
-# wait for the device; whoever has asked for it gets it.
+# torch 2.11 warns unless somebody has said whether sparse tensors are checked, for which the host
+# waits for the device. Whoever has asked for it gets it.
 if not torch.sparse.check_sparse_tensor_invariants.is_enabled():
     torch.sparse.check_sparse_tensor_invariants.disable()
 
