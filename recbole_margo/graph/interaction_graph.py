@@ -74,7 +74,7 @@ def _sum_of_layers(
     all_users, all_items = users, items
     for _ in range(layers):
         all_users, all_items = (
-            sparse_product(by_user, all_items).add_(users),
-            sparse_product(by_item, all_users).add_(items),
+            sparse_product(by_user, all_items, plus=users),
+            sparse_product(by_item, all_users, plus=items),
         )
     return all_users, all_items

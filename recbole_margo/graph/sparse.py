@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# torch 2.11 warns unless somebody has said whether sparse tensors are checked, for which the host
+# torch may warn unless somebody has said whether sparse tensors are checked, for which the host
 # waits for the device. Whoever has asked for it gets it.
 if not torch.sparse.check_sparse_tensor_invariants.is_enabled():
     torch.sparse.check_sparse_tensor_invariants.disable()
@@ -37,12 +37,13 @@ def csr_tensor(matrix: Parts, shape: tuple[int, ...]) -> Tensor:
         return torch.sparse_csr_tensor(*matrix, size=shape, check_invariants=False)
 
 
-def sparse_product(matrix: Parts, dense: Tensor) -> Tensor:
+def sparse_product(matrix: Parts, dense: Tensor, plus: Tensor | None = None) -> Tensor:
     r"""Return :math:`Y_r = \sum_{e \in \mathrm{row}(r)} v_e X_{\mathrm{column}(e)}`, no gradient.
 
     Args:
         matrix: the parts; row pointer and columns of the same integer type.
         dense: X [C, d].
+        plus: what is added [R, d].
 
     Returns:
         Y [R, d].
@@ -51,12 +52,14 @@ def sparse_product(matrix: Parts, dense: Tensor) -> Tensor:
     # Detached, because the kernel notes more where it might be asked for a gradient.
     dense = dense.detach().contiguous()
     if dense.device.type != "cpu":
-        return csr_tensor(matrix, (len(row_pointer) - 1, len(dense))) @ dense
+        sparse = csr_tensor(matrix, (len(row_pointer) - 1, len(dense)))
+        return sparse @ dense if plus is None else torch.addmm(plus.detach(), sparse, dense)
     # The weighted sum of table rows is the same product. Its kernel on the CPU is several times as
     # fast as the sparse matrix product (docs/performance.md).
-    return functional.embedding_bag(
+    product = functional.embedding_bag(
         column, dense, row_pointer, mode="sum", per_sample_weights=value, include_last_offset=True
     )
+    return product if plus is None else product.add_(plus)
 
 
 class SparseMatrix(nn.Module):
@@ -239,7 +242,9 @@ class _SparseMatrixProduct(torch.autograd.Function):
 
 
 def _product_or_sum(matrix: Parts, dense: Tensor, layers: int) -> Tensor:
-    total = sparse_product(matrix, dense)
-    for _ in range(layers - 1):
-        total = sparse_product(matrix, total.add_(dense))
-    return total.add_(dense) if layers else total
+    if not layers:
+        return sparse_product(matrix, dense)
+    total = dense
+    for _ in range(layers):
+        total = sparse_product(matrix, total, plus=dense)
+    return total

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
+from recbole.evaluator.metrics import NDCG
 from recbole.trainer import Trainer
 from torch import Tensor
 
@@ -16,6 +18,24 @@ from recbole_margo.training.processes import Processes
 
 # RecBole's metrics can only be had rounded; 15 decimals are all that a double in [0, 1] has.
 UNROUNDED = 15
+
+
+class VectorizedNDCG(NDCG):  # type: ignore[misc]
+    """RecBole's NDCG, the same to the last bit, without a turn of a Python loop for every user."""
+
+    def metric_info(self, pos_index: Any, pos_len: Any) -> Any:
+        """Return the NDCG at every rank [N, K].
+
+        Args:
+            pos_index: whether the item at each rank is a positive [N, K].
+            pos_len: number of positives of each user [N].
+        """
+        length = pos_index.shape[1]
+        gains = 1.0 / np.log2(np.arange(1, length + 1) + 1.0)
+        # From the last rank on that can be a hit, the ideal stays what it is there.
+        last = np.minimum(pos_len, length).reshape(-1, 1) - 1
+        ideal = np.cumsum(gains)[np.minimum(np.arange(length), last)]
+        return np.cumsum(np.where(pos_index, gains, 0), axis=1) / ideal
 
 
 class RankingTrainer(Trainer):  # type: ignore[misc]
@@ -31,6 +51,9 @@ class RankingTrainer(Trainer):  # type: ignore[misc]
 
     def __init__(self, config: Any, model: Any) -> None:
         super().__init__(config, model)
+        metrics = self.evaluator.metric_class
+        if type(metrics.get("ndcg")) is NDCG:
+            metrics["ndcg"] = VectorizedNDCG(config)
         for metric in self.evaluator.metric_class.values():
             metric.decimal_place = UNROUNDED
         self._rankings: WeakKeyDictionary[Any, FullRanking] = WeakKeyDictionary()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from logging import getLogger
 from typing import Any
@@ -80,12 +80,15 @@ class TrainingBatches:
 
     def __init__(self, loader: TrainDataLoader, device: torch.device) -> None:
         self._loader, self._device = loader, device
-        self._unknown = _UnknownItems(loader._sampler) if _has_negatives(loader) else None
+        self._unknown = (
+            _UnknownItems(loader._sampler, self._on_device) if _has_negatives(loader) else None
+        )
         self._left_out = self._without_negatives()
+        count = len(loader._dataset) - int(self._left_out.sum())
+        self._length = math.ceil(count / int(loader.step))
 
     def __len__(self) -> int:
-        count = len(self._loader._dataset) - int(self._left_out.sum())
-        return math.ceil(count / int(self._loader.step))
+        return self._length
 
     def _without_negatives(self) -> Tensor:
         """Return which interactions have no possible negative [N], and warn of them."""
@@ -112,7 +115,7 @@ class TrainingBatches:
         rows = rows[~self._left_out[rows]]
         interactions = self._loader._dataset.inter_feat.interaction
         for chunk in torch.split(rows, max(CHUNK // step, 1) * step):
-            columns = {name: column[chunk] for name, column in interactions.items()}
+            columns = {n: self._on_device(column[chunk]) for n, column in interactions.items()}
             yield from self._cut(columns, self._negatives(columns), step)
 
     def _negatives(self, columns: dict[str, Tensor]) -> Tensor | None:
@@ -121,13 +124,12 @@ class TrainingBatches:
             return None
         users = columns[self._loader.uid_field]
         shape = (self._loader.neg_sample_num, len(users))
-        return self._on_device(self._unknown.draw(users.expand(shape), self._loader.generator))
+        return self._unknown.draw(users.expand(shape), self._loader.generator)
 
     def _cut(
         self, columns: dict[str, Tensor], negatives: Tensor | None, step: int
     ) -> Iterator[Interaction]:
         count = len(columns[self._loader.uid_field])
-        columns = {name: self._on_device(column) for name, column in columns.items()}
         for first in range(0, count, step):
             part = slice(first, first + step)
             batch = Interaction({name: column[part] for name, column in columns.items()})
@@ -152,9 +154,13 @@ class _UnknownItems:
 
     Args:
         sampler: RecBole's sampler, which knows the items [U] of every user.
+        move: brings a tensor to where the users will be.
     """
 
-    def __init__(self, sampler: Sampler) -> None:
+    def __init__(
+        self, sampler: Sampler, move: Callable[[Tensor], Tensor] = lambda tensor: tensor
+    ) -> None:
+        self._move = move
         known, self._item_num = sampler.used_ids, sampler.item_num
         counts = np.fromiter(map(len, known), np.int64, len(known))
         total = int(counts.sum())
@@ -165,20 +171,20 @@ class _UnknownItems:
         starts = counts.cumsum() - counts
         keys -= 1 + np.arange(total) - starts[users]
         # The ranks of all users in one sorted array, so that one search finds the place of each.
-        self._keys = torch.from_numpy(keys)
-        self._starts = torch.from_numpy(starts)
+        self._keys, self._starts = move(torch.from_numpy(keys)), move(torch.from_numpy(starts))
         # How many items each user does not know [U].
         self.counts = torch.from_numpy(self._item_num - 1 - counts)
+        self._counts = move(self.counts)
 
     def draw(self, users: Tensor, generator: torch.Generator) -> Tensor:
         """Return an unknown item for every user, of the same shape.
 
         Args:
             users: user ids [*].
-            generator: what is drawn from.
+            generator: what is drawn from, in the host's memory.
         """
         # The range is so much larger than a number of items that the remainder is uniform.
-        draws = torch.randint(2**62, users.shape, generator=generator)
-        ranks = draws % self.counts[users]
+        draws = self._move(torch.randint(2**62, users.shape, generator=generator))
+        ranks = draws % self._counts[users]
         places = torch.searchsorted(self._keys, users * self._item_num + ranks, right=True)
         return 1 + ranks + places - self._starts[users]

@@ -3,13 +3,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
 
 from recbole_margo.graph import user_cooccurrence
-from recbole_margo.graph.user_cooccurrence import softmax_rows, strongest_cooccurrences
+from recbole_margo.graph.user_cooccurrence import (
+    cooccurrences_in_dense_blocks,
+    softmax_rows,
+    strongest_cooccurrences,
+)
 
 
 def random_interactions(seed: int, users: int = 24, items: int = 10) -> np.ndarray:
@@ -48,6 +53,25 @@ def test_counts_equal_a_double_loop(monkeypatch, seed, k, block_entries):
     R = random_interactions(seed)
     counts = strongest_cooccurrences(sp.csr_matrix(R), k)
     assert_array_equal(counts.toarray(), double_loop(R, k))
+
+
+@pytest.mark.parametrize("cells", [1, 100, 2**27], ids=["user by user", "blocks", "one"])
+@pytest.mark.parametrize("k", [0, 1, 3, 40])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_way_of_a_gpu_leads_to_the_same_graph(seed, k, cells):
+    R = sp.csr_matrix(random_interactions(seed))
+    found = cooccurrences_in_dense_blocks(R, k, torch.device("cpu"), cells)
+    assert found.has_sorted_indices
+    assert_array_equal(found.toarray(), double_loop(R.toarray(), k))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_finds_the_graph_of_the_cpu():
+    R = sp.csr_matrix(random_interactions(1, users=300, items=40))
+    found = strongest_cooccurrences(R, 7, torch.device("cuda"))
+    expected = strongest_cooccurrences(R, 7)
+    assert found.dtype == expected.dtype
+    assert_array_equal(found.toarray(), expected.toarray())
 
 
 def test_the_counts_that_are_held_at_a_time_are_bounded_whoever_is_popular(monkeypatch):

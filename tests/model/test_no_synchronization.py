@@ -23,6 +23,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from recbole_margo.model.base import StepCapture
 from recbole_margo.testing import MISSING, prepare, random_world
 from recbole_margo.training.epoch_losses import CHECK_EVERY
 from recbole_margo.training.training_batches import TrainingBatches
@@ -150,6 +151,8 @@ def _answer(func: Any, args: Any, kwargs: Any) -> Any:
         return first if to_host else NotImplemented
     if func is aten.mm.default and first.layout is torch.sparse_csr:
         return args[1].new_empty(first.shape[0], args[1].shape[1])
+    if func is aten.addmm.default and args[1].layout is torch.sparse_csr:
+        return first.new_empty(first.shape)
     if func is aten.sparse_sampled_addmm.default:
         return first
     if torch.Tag.data_dependent_output in func.tags:
@@ -292,9 +295,9 @@ def test_an_epoch_goes_to_the_gpu_at_once_from_pinned_memory(root, monkeypatch):
     monkeypatch.setattr(Tensor, "pin_memory", lambda tensor: pinned.append(tensor) or tensor)
     monkeypatch.setattr(Tensor, "to", send)
     batches = list(TrainingBatches(loader, CUDA))
-    # Users, items and negative items.
-    assert len(batches) == 5 and len(sent) == 3
-    assert {len(tensor.flatten()) for tensor in sent} == {80}
+    # What negatives are found by, once; then users, items and the draws of negatives.
+    assert len(batches) == 5 and len(sent) == 3 + 3
+    assert {len(tensor.flatten()) for tensor in sent[3:]} == {80}
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -316,3 +319,12 @@ def test_cuda_finds_no_step_that_waits(root, case):
                 optimizer.step()
             finally:
                 torch.cuda.set_sync_debug_mode("default")
+
+
+@each_case
+def test_only_steps_that_do_not_wait_are_captured(root, case):
+    model, settings = CASES[case]
+    captured = prepare(root, model, **settings).model.step_capture
+    waits = any(place.startswith("recbole_margo.") for place in EXPECTED.get(case, {}))
+    # What an epoch's first batch does, in which a captured step has no part, is no wait here.
+    assert (captured is StepCapture.NEVER) == waits

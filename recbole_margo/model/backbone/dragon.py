@@ -110,12 +110,16 @@ class DragonBackbone(LateFusionBackbone):
             item_parts.append(
                 _apart(chosen_rows(all_items, items) + item_neighbors(smoothed), group)
             )
-        return torch.cat(user_parts, dim=1), torch.cat(item_parts, dim=1)
+        return _joined(user_parts), _joined(item_parts)
 
 
 def _side_by_side(tables: Sequence[Tensor]) -> Tensor:
     """Return tables [N, d] of some modalities as one [N, M, d]; a single one is not copied."""
     return tables[0].unsqueeze(1) if len(tables) == 1 else torch.stack(list(tables), dim=1)
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
 def _apart(columns: Tensor, group: Sequence[int]) -> Tensor:
