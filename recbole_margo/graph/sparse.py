@@ -14,8 +14,9 @@ from torch.nn import functional
 
 # torch may warn unless somebody has said whether sparse tensors are checked, for which the host
 # waits for the device. Whoever has asked for it gets it.
-if not torch.sparse.check_sparse_tensor_invariants.is_enabled():
-    torch.sparse.check_sparse_tensor_invariants.disable()
+_checks: Any = torch.sparse.check_sparse_tensor_invariants
+if not _checks.is_enabled():
+    _checks.disable()
 
 # So many times the entries of the rows that are asked for may all rows of a matrix have, for a GPU.
 WORTH_ALL = 16

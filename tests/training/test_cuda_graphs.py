@@ -1,4 +1,4 @@
-"""When a step is captured and when it runs kernel by kernel; what a card does is in the contract."""
+"""When a step is captured and when it runs kernel by kernel; the contract runs it on a card."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_obstacles_are_named(changed, reason):
 
 def test_what_must_be_captured_and_cannot_is_refused(tmp_path):
     experiment = prepare(random_world().write(tmp_path), "VBPR", cuda_graphs=True, epochs=1)
-    with pytest.raises(ConfigError, match="`cuda_graphs: true` .* without a CUDA device"):
+    with pytest.raises(ConfigError, match=r"`cuda_graphs: true` .* without a CUDA device"):
         experiment.fit()
 
 
