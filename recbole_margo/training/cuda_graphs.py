@@ -17,6 +17,7 @@ from recbole.data.interaction import Interaction
 from torch import Tensor
 from torch.optim import Adam, AdamW, Optimizer
 
+from recbole_margo.errors import ConfigError
 from recbole_margo.model.base import MultimodalRecommender, StepCapture
 
 # Steps of a stage that run before the capture: torch and its libraries prepare themselves in them.
@@ -43,6 +44,27 @@ def obstacle(trainer: Any) -> str | None:
     if trainer.enable_amp or trainer.enable_scaler or clipping.get("error_if_nonfinite"):
         return "mixed precision or `error_if_nonfinite` looks at numbers in every step"
     return None
+
+
+def as_configured(trainer: Any, step: Step, captured: CapturedSteps) -> Step:
+    """Return what takes a step of the coming epoch as `cuda_graphs` says: auto, true or false.
+
+    Args:
+        trainer: a `MultimodalTrainer`.
+        step: what a step is, the same in the whole stage.
+        captured: what its stage has captured.
+
+    Raises:
+        ConfigError: if it is true and the steps cannot be captured.
+    """
+    wanted = trainer.config["cuda_graphs"]
+    reason = None if wanted is False else obstacle(trainer)
+    if wanted is True and reason is not None:
+        raise ConfigError(f"`cuda_graphs: true` cannot be followed: {reason}; set it to auto")
+    if wanted is False or reason is not None:
+        return step
+    captured.begin_epoch(trainer.model.step_capture)
+    return lambda batch: captured.take(step, batch)
 
 
 class CapturedSteps:

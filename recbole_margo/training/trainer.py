@@ -30,7 +30,7 @@ from recbole_margo.training.checkpoint import (
     restore_random_states,
     write_checkpoint,
 )
-from recbole_margo.training.cuda_graphs import CapturedSteps, Step, obstacle, products_in
+from recbole_margo.training.cuda_graphs import CapturedSteps, Step, as_configured, products_in
 from recbole_margo.training.epoch_log import EpochLog
 from recbole_margo.training.epoch_losses import EpochLosses
 from recbole_margo.training.ranking_trainer import RankingTrainer
@@ -282,14 +282,7 @@ class MultimodalTrainer(RankingTrainer):
             scaler.update()
             return stacked.detach()
 
-        wanted = self.config["cuda_graphs"]
-        reason = None if wanted is False else obstacle(self)
-        if wanted is True and reason is not None:
-            raise ConfigError(f"`cuda_graphs: true` cannot be followed: {reason}; set it to auto")
-        if wanted is False or reason is not None:
-            return step
-        self._captured.begin_epoch(self.model.step_capture)
-        return lambda interaction: self._captured.take(step, interaction)
+        return as_configured(self, step, self._captured)
 
     def _check_losses(self, losses: EpochLosses, epoch_idx: int) -> None:
         failure = losses.first_failure()
