@@ -55,11 +55,13 @@ def robustness(arguments: Sequence[str]) -> int:
     if options.resume:
         refuse_settings(settings)
         folder = Path(options.resume)
-        summary = resume_robustness(folder, options.workers)
+        summary = resume_robustness(folder, options.workers, options.cluster)
     else:
         shared = merged_settings(options.config_files.split(), settings)
         with output_folder(options.output_dir, options.dataset) as folder:
-            summary = study_robustness(_plan(options, shared), folder, options.workers)
+            summary = study_robustness(
+                _plan(options, shared), folder, options.workers, options.cluster
+            )
     text = robustness_text(summary, bold=terminal_bold())
     sys.stdout.write(f"{text}\n\nReport: {folder / 'robustness.html'}\n")
     return int(bool(summary["errors"]))

@@ -27,7 +27,10 @@ ITEM_COLUMNS = ("step", "item", "modality", "corrupted", "asked", "training_inte
 
 
 def study_robustness(
-    plan: RobustnessPlan, output_dir: str | Path, workers: int = 1
+    plan: RobustnessPlan,
+    output_dir: str | Path,
+    workers: int | None = None,
+    cluster: str | None = None,
 ) -> dict[str, Any]:
     """Train every model on clean and corrupted features, and report what is lost and detected.
 
@@ -35,6 +38,7 @@ def study_robustness(
         plan: the study.
         output_dir: folder of the study, new or empty.
         workers: trainings at a time.
+        cluster: address of a Ray cluster that trains them.
 
     Returns:
         The summary, as it is in `robustness.json`.
@@ -51,7 +55,7 @@ def study_robustness(
         check_unused(folder, "study")
         plan.write(folder)
         try:
-            return _run(plan, folder, workers)
+            return _run(plan, folder, workers, cluster)
         except ConfigError:
             # What the comparison refused before it began leaves nothing to resume.
             if not (folder / COMPARISON).exists():
@@ -59,12 +63,15 @@ def study_robustness(
             raise
 
 
-def resume_robustness(folder: str | Path, workers: int = 1) -> dict[str, Any]:
+def resume_robustness(
+    folder: str | Path, workers: int | None = None, cluster: str | None = None
+) -> dict[str, Any]:
     """Continue an interrupted study: what has finished is kept, the report is written anew.
 
     Args:
         folder: the study's folder.
         workers: trainings at a time.
+        cluster: address of a Ray cluster that trains them.
 
     Returns:
         The summary.
@@ -74,14 +81,16 @@ def resume_robustness(folder: str | Path, workers: int = 1) -> dict[str, Any]:
     """
     plan = RobustnessPlan.read(Path(folder))
     with taken(Path(folder)):
-        return _run(plan, Path(folder), workers)
+        return _run(plan, Path(folder), workers, cluster)
 
 
-def _run(plan: RobustnessPlan, folder: Path, workers: int) -> dict[str, Any]:
+def _run(
+    plan: RobustnessPlan, folder: Path, workers: int | None, cluster: str | None
+) -> dict[str, Any]:
     root = folder / COMPARISON
     try:
         if (root / COMPARISON_PLAN).is_file():
-            comparison = resume_seeds(root, workers)
+            comparison = resume_seeds(root, workers, cluster)
         else:
             comparison = compare_seeds(
                 plan.entries(),
@@ -90,6 +99,7 @@ def _run(plan: RobustnessPlan, folder: Path, workers: int) -> dict[str, Any]:
                 config_dict=plan.settings,
                 output_dir=root,
                 workers=workers,
+                cluster=cluster,
             )
         truth = _truth(plan, comparison, root)
     except KeyboardInterrupt:

@@ -43,7 +43,10 @@ def sweep(arguments: Sequence[str]) -> int:
     settings = parse_settings(rest)
     if options.resume:
         refuse_settings({**({"over": options.over} if options.over else {}), **settings})
-        folder, swept = Path(options.resume), resume_sweep(options.resume, options.workers)
+        folder, swept = (
+            Path(options.resume),
+            resume_sweep(options.resume, options.workers, options.cluster),
+        )
     else:
         with output_folder(options.output_dir, options.dataset) as folder:
             swept = run_sweep(
@@ -54,6 +57,7 @@ def sweep(arguments: Sequence[str]) -> int:
                 config_dict=merged_settings(options.config_files.split(), settings),
                 output_dir=folder,
                 workers=options.workers,
+                cluster=options.cluster,
             )
     text = sweep_text(swept, bold=terminal_bold())
     sys.stdout.write(f"{text}\nReport: {folder / 'sweep.html'}\n")

@@ -52,7 +52,8 @@ def sweep(
     config_files: Sequence[str] | None = None,
     config_dict: Mapping[str, Any] | None = None,
     output_dir: str | Path | None = None,
-    workers: int = 1,
+    workers: int | None = None,
+    cluster: str | None = None,
 ) -> dict[str, Any]:
     """Train a model along one hyper-parameter at a time, the others at their own value.
 
@@ -68,6 +69,7 @@ def sweep(
         config_dict: values by key for every run.
         output_dir: folder of the sweep; default `runs/<time>-<dataset>`.
         workers: how many runs are trained at the same time.
+        cluster: address of a Ray cluster that trains them.
 
     Returns:
         The sweep, as it is in `sweep.json`.
@@ -79,17 +81,26 @@ def sweep(
     entries = sweep_entries(model, over, dataset, settings)
     with output_folder(output_dir, dataset) as folder:
         summary = compare_seeds(
-            entries, dataset, seeds, config_dict=settings, output_dir=folder, workers=workers
+            entries,
+            dataset,
+            seeds,
+            config_dict=settings,
+            output_dir=folder,
+            workers=workers,
+            cluster=cluster,
         )
         return _write(folder, summary)
 
 
-def resume_sweep(folder: str | Path, workers: int = 1) -> dict[str, Any]:
+def resume_sweep(
+    folder: str | Path, workers: int | None = None, cluster: str | None = None
+) -> dict[str, Any]:
     """Continue an interrupted sweep: finished runs are kept, failed and missing ones trained.
 
     Args:
         folder: the sweep's folder.
         workers: how many runs are trained at the same time.
+        cluster: address of a Ray cluster that trains them.
 
     Returns:
         The sweep.
@@ -112,7 +123,7 @@ def resume_sweep(folder: str | Path, workers: int = 1) -> dict[str, Any]:
             f"{root} holds a comparison of models, not a sweep: continue it with "
             f"`recbole-margo compare --resume={root}`"
         )
-    return _write(root, resume_seeds(root, workers=workers))
+    return _write(root, resume_seeds(root, workers, cluster))
 
 
 def sweep_entries(
