@@ -69,6 +69,10 @@ LATE_IMPORTS = {
 UNDER_CONVERTERS = {"errors", "optional", "store", "command_line"}
 FORBIDDEN = {"torch_sparse", "torch_scatter", "torch_geometric", "ray", "thop"}
 FILE_LINES, FUNCTION_LINES = 400, 60
+# Rooms whose modules hand each other typed records; only their plain form for a file is a mapping.
+TYPED_ROOMS = ("studies/agreement", "studies/audit")
+PLAIN_FORMS = {"as_plain", "from_plain"}
+UNTYPED = re.compile(r"\b(dict|Mapping)\[str, Any\]")
 # compat.py knows versions, and what it hands RecBole's tuning to.
 KNOW_VERSIONS = {"compat.py", "recbole_tuning.py"}
 LIBRARIES = r"\b(numpy|scipy|pandas|torch|recbole)\b"
@@ -208,6 +212,21 @@ def test_files_and_functions_are_short():
                 if lines > FUNCTION_LINES:
                     long.append(f"{name_of(path)}, {node.name}: {lines} lines")
     assert long == []
+
+
+def test_no_mapping_of_anything_crosses_a_border_of_a_typed_room():
+    found = []
+    for path in FILES:
+        if not name_of(path.parent).endswith(TYPED_ROOMS):
+            continue
+        for node in ast.walk(TREES[path]):
+            if not isinstance(node, ast.FunctionDef) or node.name.startswith("_"):
+                continue
+            signature = [node.args, *([node.returns] if node.returns else [])]
+            untyped = any(UNTYPED.search(ast.unparse(part)) for part in signature)
+            if untyped and node.name not in PLAIN_FORMS:
+                found.append(f"{name_of(path)}, {node.name}")
+    assert found == []
 
 
 def test_only_compat_knows_versions():
