@@ -151,7 +151,7 @@ def test_inspect_and_encode_say_what_cannot_be_written(
     assert main(["inspect", *about, "--output=out"]) == 2
     assert capsys.readouterr().err == (
         "error: out: expected a folder that can be written, found a file in its place; name "
-        "another with --output\n"
+        "another with --output_dir\n"
     )
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from configparser import ConfigParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from recbole_margo.cli import doctor, main
 from recbole_margo.cli.verbs import VERBS
@@ -81,3 +84,21 @@ def test_the_doctor_knows_every_extra() -> None:
     config.read(ROOT / "setup.cfg")
     extras = set(config["options.extras_require"])
     assert set(doctor.EXTRAS) == extras - doctor.FOR_DEVELOPERS
+
+
+def test_the_doctor_names_every_gpu_and_a_torch_that_is_broken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    card = SimpleNamespace(name="Some Card", total_memory=80 << 30)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: card)
+    found = [one.text for one in doctor._machine() if one.about == "GPU"]
+    assert [text.partition(";")[0] for text in found] == [
+        "0: Some Card, 80 GiB",
+        "1: Some Card, 80 GiB",
+    ]
+    monkeypatch.setitem(sys.modules, "torch", None)
+    *_, last = doctor._machine()
+    assert not last.well
+    assert last.text.startswith("unknown: torch cannot be imported")
