@@ -9,11 +9,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from recbole_margo.compat import prepare_imports
+from recbole_margo.recbole_dropin import MENDS
 
 if TYPE_CHECKING:
     from recbole_margo.config import Config
     from recbole_margo.model.base import MultimodalRecommender
-    from recbole_margo.registry import list_models, register
+    from recbole_margo.recbole_bridge import register
+    from recbole_margo.registry import list_models
     from recbole_margo.run import resume_run, run_recbole_margo
     from recbole_margo.serving.recommender import Recommender
     from recbole_margo.studies.comparison.compare import compare
@@ -37,12 +39,12 @@ _MODULES = {
     "Recommender": "recbole_margo.serving.recommender",
     "compare": "recbole_margo.studies.comparison.compare",
     "list_models": "recbole_margo.registry",
-    "register": "recbole_margo.registry",
+    "register": "recbole_margo.recbole_bridge",
     "resume_run": "recbole_margo.run",
     "run_recbole_margo": "recbole_margo.run",
 }
 
-prepare_imports()
+prepare_imports(MENDS)
 
 
 def __getattr__(name: str) -> Any:

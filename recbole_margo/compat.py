@@ -11,11 +11,9 @@ from __future__ import annotations
 import builtins
 import math
 import os
-import platform
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from functools import cache
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
@@ -24,7 +22,6 @@ from typing import Any
 
 from recbole_margo.errors import CheckpointError
 from recbole_margo.recbole_closures import CLOSURES, KD_DAGFM, TRUST_VARIABLE
-from recbole_margo.recbole_dropin import config_with_dataset_yaml, telling_get_model
 from recbole_margo.recbole_mends import (
     collector_of_plain_values,
     full_sort_scores_of_everyone,
@@ -39,6 +36,8 @@ from recbole_margo.recbole_tuning import (
 )
 
 QUICK_START = "recbole.quick_start.quick_start"
+# Module of RecBole, a name in it that is replaced, and what makes the replacement of the original.
+Mend = tuple[str, str, Callable[[Any], Any]]
 # Modules of RecBole that read checkpoints: its trainer and the models that start from a stored one.
 READERS_OF_CHECKPOINTS = (
     "recbole.trainer.trainer",
@@ -51,8 +50,14 @@ READERS_OF_CHECKPOINTS = (
 )
 
 
-def prepare_imports() -> None:
-    """Make `import recbole` and its submodules work; imports neither torch nor RecBole."""
+def prepare_imports(mends: Sequence[Mend]) -> None:
+    """Make `import recbole` and its submodules work; imports neither torch nor RecBole.
+
+    Args:
+        mends: of names that lead to what stands above this module.
+    """
+    global _MENDS
+    _MENDS += tuple(mend for mend in mends if mend not in _MENDS)
     _restore_numpy_names()
     _restore_dok_update()
     _silence_recbole()
@@ -155,36 +160,6 @@ def _replace(module: ModuleType, name: str, replacement_for: Callable[[Any], Any
                 setattr(other, name, replacement)
 
 
-# --- torch ----------------------------------------------------------------------------------------
-
-
-@cache
-def onednn_linear() -> Callable[[Any, Any, Any], Any] | None:
-    """Return oneDNN's X W^T + b as a function of X, W and b, where torch has it; else none.
-
-    torch itself takes it for half precision only. The operator is the one that torch's compiler
-    emits; it has no gradient.
-    """
-    import torch
-
-    operator = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
-    available: Any = torch.backends.mkldnn.is_available
-    if operator is None or not available():
-        return None
-    return lambda matrix, weight, bias: operator(matrix, weight, bias, "none", [], "")
-
-
-def multiplies_in_bfloat16() -> bool:
-    """Return whether the processor has instructions for bfloat16; true where torch cannot tell."""
-    import torch
-
-    if platform.machine().lower() not in ("x86_64", "amd64"):
-        return True
-    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    known = [getattr(torch.cpu, name) for name in names if hasattr(torch.cpu, name)]
-    return not known or any(supported() for supported in known)
-
-
 # --- thop, which RecBole needs for counting FLOPs -------------------------------------------------
 
 
@@ -255,16 +230,6 @@ def load_checkpoint(
     return found
 
 
-def _load_data_and_model(_original: Callable[..., Any]) -> Callable[..., Any]:
-    def load_data_and_model(model_file: str, trust_checkpoint: bool | None = None) -> Any:
-        """Load a dataset and a model; see `recbole_margo.recbole_bridge.load_data_and_model`."""
-        from recbole_margo import recbole_bridge
-
-        return recbole_bridge.load_data_and_model(model_file, trust_checkpoint)
-
-    return load_data_and_model
-
-
 def _without_layers(recommender: type[Any]) -> type[Any]:
     """Keep layers out of what a checkpoint holds beside the parameters.
 
@@ -296,21 +261,17 @@ def _with_safe_load(_torch: ModuleType) -> ModuleType:
     return _TorchWithSafeLoad("torch")
 
 
-# Module of RecBole, a name in it that is replaced, and what makes the replacement of the original.
 # A module may stand here with several names; what comes first is replaced first.
-_MENDS: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
+_MENDS: tuple[Mend, ...] = (
     ("recbole.model.abstract_recommender", "AbstractRecommender", _without_layers),
     ("recbole.sampler.sampler", "Sampler", sampler_without_early_refusal),
     ("recbole.data.utils", "save_split_dataloaders", save_with_generators_kept),
     ("recbole.evaluator.collector", "Collector", collector_of_plain_values),
     ("recbole.utils.case_study", "full_sort_scores", full_sort_scores_of_everyone),
     ("recbole.utils.utils", "get_flops", _tolerant_flops),
-    ("recbole.utils.utils", "get_model", telling_get_model),
-    ("recbole.config.configurator", "Config", config_with_dataset_yaml),
     ("recbole.trainer.hyper_tuning", "np", with_old_and_new_draws),
     (QUICK_START, "tune", reporting_tune),
     (QUICK_START, "objective_function", importable_trial),
-    (QUICK_START, "load_data_and_model", _load_data_and_model),
     *((module, "torch", _with_safe_load) for module in READERS_OF_CHECKPOINTS),
     *CLOSURES,
 )

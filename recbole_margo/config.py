@@ -7,25 +7,26 @@ import difflib
 import inspect
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import recbole.config
 import recbole.utils.argument_list
-from recbole.utils import ModelType
+from recbole.utils import ModelType, get_trainer
 
+from recbole_margo.data.protocol import FILTERS
 from recbole_margo.dataset_yaml import read_dataset_yaml
 from recbole_margo.defaults import read_yaml, shipped_values
 from recbole_margo.errors import ConfigError
 from recbole_margo.model.base import MultimodalRecommender
 from recbole_margo.model.parameters import model_defaults
 from recbole_margo.recbole_closures import refuse_stored_pickles
-from recbole_margo.registry import find_model, find_stored_model, find_trainer
+from recbole_margo.registry import find_model, find_stored_model
 from recbole_margo.settings.checks import check_effects, check_values, record_what_files_fix
 from recbole_margo.settings.columns import load_needed_columns
 from recbole_margo.settings.evaluation import measures_values
-from recbole_margo.training.checkpoint import COMPUTED_KEYS, MODEL_REFERENCE
-from recbole_margo.training.launch import ProcessGroup
+from recbole_margo.settings.processes import ProcessGroup
 from recbole_margo.yaml_loader import YamlLoader
 
 PROTOCOLS = ("recbole", "mmrec")
@@ -45,6 +46,31 @@ KEYS_WITHOUT_YAML = frozenset(
         "discretization",
         "tail_ratio",
     }
+)
+# Key of a model that is neither ours nor RecBole's: `module:class`.
+MODEL_REFERENCE = "model_reference"
+# What RecBole computes from other keys; never stored, because it would not be accepted as input.
+COMPUTED_KEYS = frozenset(
+    {
+        "MODEL_TYPE",
+        "MODEL_INPUT_TYPE",
+        "eval_type",
+        "device",
+        "single_spec",
+        "local_rank",
+        "valid_metric_bigger",
+        "valid_neg_sample_args",
+        "test_neg_sample_args",
+    }
+)
+# What is used in the place of what was given: defaults for what a nested mapping leaves out, the
+# columns that other settings need, nothing where files fix the split.
+RESOLVED_KEYS = (
+    "eval_args",
+    "load_col",
+    "metrics",
+    "topk",
+    *FILTERS,
 )
 
 
@@ -192,6 +218,64 @@ class Config(recbole.config.Config):  # type: ignore[misc]
             self.final_config_dict["gpu_id"] = ""
         super()._init_device()
 
+    def as_plain(self) -> dict[str, Any]:
+        """Return the values as plain data, fit for JSON or a safe checkpoint.
+
+        `Config.as_plain(config)` takes a config of RecBole as well.
+
+        Returns:
+            Values by key, from which `from_plain` rebuilds an equal config.
+        """
+        values = {**self.internal_config_dict, **self.external_config_dict}
+        for key, value in self.final_config_dict.items():
+            # What a model filled from its defaults stands in the final values alone.
+            if values.get(key) is None or key in RESOLVED_KEYS:
+                values[key] = value
+        data_path = self.external_config_dict.get(
+            "data_path", self.internal_config_dict["data_path"]
+        )
+        values.update(
+            model=self["model"],
+            dataset=self["dataset"],
+            # A run is loaded from other working directories too.
+            data_path=str(Path(data_path).absolute()),
+            checkpoint_dir=str(self["checkpoint_dir"]),
+        )
+        if isinstance(values.get("feature_path"), str):
+            values["feature_path"] = str(Path(values["feature_path"]).absolute())
+        found = self.model_class
+        if found.__module__.partition(".")[0] not in ("recbole_margo", "recbole"):
+            values[MODEL_REFERENCE] = f"{found.__module__}:{found.__qualname__}"
+        return {
+            key: value
+            for key, value in values.items()
+            if key not in COMPUTED_KEYS and _is_plain(value)
+        }
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any], model_class: type[Any] | None = None) -> Config:
+        """Rebuild the config whose `as_plain` gave the values.
+
+        Args:
+            values: the stored values.
+            model_class: class of the model; none: the one that the values name.
+
+        Returns:
+            The config, on the device that this machine has.
+
+        Raises:
+            ConfigError: if the model is in a module of its own that has not been imported.
+        """
+        settings = dict(values)
+        model, dataset = settings.pop("model"), settings.pop("dataset")
+        found = model_class or find_stored_model(model, settings.pop(MODEL_REFERENCE, None))
+        known = known_keys(found, cls(found, dataset, stored=True).internal_config_dict)
+        settings = {key: value for key, value in settings.items() if key in known}
+        if (settings.get("train_neg_sample_args") or {}).get("distribution") == "none":
+            # RecBole writes "no negatives" in a form that it does not read.
+            settings["train_neg_sample_args"] = None
+        return cls(found, dataset, config_dict=settings, stored=True)
+
 
 def known_keys(model_class: type[Any], internal: dict[str, Any]) -> set[str]:
     """Return every key that means something to a model.
@@ -214,30 +298,14 @@ def known_keys(model_class: type[Any], internal: dict[str, Any]) -> set[str]:
     else:
         source = inspect.getsource(sys.modules[model_class.__module__])
         if model_class.type == ModelType.DECISIONTREE:  # those are read by the trainer alone
-            source += inspect.getsource(find_trainer(model_class, model_class.__name__))
+            source += inspect.getsource(get_trainer(model_class.type, model_class.__name__))
         keys.update(re.findall(r"""config\[["'](\w+)["']\]""", source))
     return keys - COMPUTED_KEYS
 
 
-def config_from_checkpoint(values: dict[str, Any], model_class: type[Any] | None = None) -> Config:
-    """Rebuild the config that `plain_config` stored.
-
-    Args:
-        values: the stored values.
-        model_class: class of the model; none: the one that the values name.
-
-    Returns:
-        The config, on the device that this machine has.
-
-    Raises:
-        ConfigError: if the model is in a module of its own that has not been imported.
-    """
-    settings = dict(values)
-    model, dataset = settings.pop("model"), settings.pop("dataset")
-    found = model_class or find_stored_model(model, settings.pop(MODEL_REFERENCE, None))
-    known = known_keys(found, Config(found, dataset, stored=True).internal_config_dict)
-    settings = {key: value for key, value in settings.items() if key in known}
-    if (settings.get("train_neg_sample_args") or {}).get("distribution") == "none":
-        # RecBole writes "no negatives" in a form that it does not read.
-        settings["train_neg_sample_args"] = None
-    return Config(found, dataset, config_dict=settings, stored=True)
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(_is_plain(part) for part in value)
+    if isinstance(value, dict):
+        return all(isinstance(key, (str, int)) and _is_plain(part) for key, part in value.items())
+    return value is None or type(value) in (bool, int, float, str)

@@ -1,22 +1,64 @@
-"""RecBole's `load_data_and_model` for its own models and ours, with the data of the run."""
+"""The doors to stock RecBole: our models by name, and `load_data_and_model` for all checkpoints."""
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+from importlib.machinery import ModuleSpec
 from logging import getLogger
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import recbole.trainer
 from recbole.utils import init_logger, init_seed
 
 from recbole_margo.checkpoint_file.fitting import load_into
 from recbole_margo.checkpoint_file.schema import checked_config
 from recbole_margo.compat import load_checkpoint
-from recbole_margo.config import config_from_checkpoint
+from recbole_margo.config import Config
 from recbole_margo.data.protocol import load_and_split, split_fingerprint
 from recbole_margo.data.stored_path import find_folder, with_data_found
-from recbole_margo.errors import CheckpointError, DatasetNotFoundError
-from recbole_margo.registry import find_model
+from recbole_margo.errors import CheckpointError, ConfigError, DatasetNotFoundError
+from recbole_margo.model.base import MultimodalRecommender
+from recbole_margo.registry import OURS, find_model, multimodal_models
 from recbole_margo.training.checkpoint import SPLIT_FINGERPRINT, id_maps
+from recbole_margo.training.trainer import MultimodalTrainer
+
+
+def register() -> None:
+    """Make the multimodal models known to RecBole itself.
+
+    Afterwards `recbole.quick_start.run_recbole(model="MARGO")`, `Config(model="MARGO")`,
+    `get_model`, `get_trainer` and `load_data_and_model` work unchanged. RecBole finds a model by
+    the name of a module in its own packages and a trainer by an attribute of `recbole.trainer`, so
+    that is what is added; a model that RecBole has itself is left alone. May be called repeatedly.
+    """
+    for entry in multimodal_models().values():
+        try:
+            model_class = entry.load()
+        except ConfigError as error:
+            if entry.source == OURS:
+                raise
+            getLogger(__name__).warning("%s", error)
+            continue
+        module_name = f"recbole.model.general_recommender.{entry.name.lower()}"
+        module = _module_with(model_class, entry.name)
+        known = module_name in sys.modules and sys.modules[module_name] is module
+        if known or importlib.util.find_spec(module_name) is None:
+            sys.modules[module_name] = module
+            if issubclass(model_class, MultimodalRecommender):
+                setattr(recbole.trainer, f"{entry.name}Trainer", MultimodalTrainer)
+
+
+def _module_with(model_class: type[Any], name: str) -> ModuleType:
+    """Return a module that has a class under a name: its own or, under another name, a new one."""
+    module = sys.modules[model_class.__module__]
+    if getattr(module, name, None) is not model_class:
+        module = ModuleType(name)
+        module.__spec__ = ModuleSpec(name, None)  # RecBole asks whether there is one
+        setattr(module, name, model_class)
+    return module
 
 
 def load_data_and_model(model_file: str, trust_checkpoint: bool | None = None) -> Any:
@@ -60,7 +102,7 @@ def _config_of(checkpoint: dict[str, Any], path: Path) -> tuple[Any, str | None]
     stored = checked_config(checkpoint, path)
     if isinstance(stored, dict):
         values = with_data_found(stored, path.parent)
-        return config_from_checkpoint(values), stored.get(SPLIT_FINGERPRINT)
+        return Config.from_plain(values), stored.get(SPLIT_FINGERPRINT)
     if getattr(stored, "model_class", None) is None:
         stored.model_class = find_model(stored["model"])
     # RecBole's config names the folder of the dataset itself.

@@ -1,4 +1,7 @@
-"""What lets RecBole's own `get_model` and `Config` deal with this project's models and datasets."""
+"""What lets RecBole's own functions deal with this project's models, datasets and checkpoints.
+
+Importing this module imports neither torch nor RecBole.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from recbole_margo.compat import QUICK_START, Mend
 from recbole_margo.dataset_yaml import read_dataset_yaml
 from recbole_margo.errors import UnknownModelError
 
@@ -87,3 +91,22 @@ def _values_of_dataset(config: Any, model_class: type[Any], dataset: str) -> dic
         # RecBole chose the columns that context, sequential and knowledge models need.
         values.pop("load_col", None)
     return values
+
+
+def loading_all(_original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what loads our checkpoints too, in the place of RecBole's `load_data_and_model`."""
+
+    def load_data_and_model(model_file: str, trust_checkpoint: bool | None = None) -> Any:
+        """Load a dataset and a model; see `recbole_margo.recbole_bridge.load_data_and_model`."""
+        from recbole_margo import recbole_bridge
+
+        return recbole_bridge.load_data_and_model(model_file, trust_checkpoint)
+
+    return load_data_and_model
+
+
+MENDS: tuple[Mend, ...] = (
+    ("recbole.utils.utils", "get_model", telling_get_model),
+    ("recbole.config.configurator", "Config", config_with_dataset_yaml),
+    (QUICK_START, "load_data_and_model", loading_all),
+)

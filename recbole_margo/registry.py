@@ -12,8 +12,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.machinery import ModuleSpec
-from logging import getLogger
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -215,59 +213,3 @@ def find_stored_model(name: str, reference: str | None) -> type[Any]:
         "one), or announce it under the entry point group "
         f"`{ENTRY_POINT_GROUP}`"
     )
-
-
-def find_trainer(model_class: type[Any], name: str) -> type[Any]:
-    """Return the trainer of a model: the multimodal one for ours, RecBole's for its own.
-
-    Args:
-        model_class: class of the model.
-        name: name of the model.
-    """
-    from recbole.utils import get_trainer
-
-    from recbole_margo.training.trainer import MultimodalTrainer
-
-    if issubclass(model_class, MultimodalRecommender):
-        return MultimodalTrainer
-    trainer: type[Any] = get_trainer(model_class.type, name)
-    return trainer
-
-
-def register() -> None:
-    """Make the multimodal models known to RecBole itself.
-
-    Afterwards `recbole.quick_start.run_recbole(model="MARGO")`, `Config(model="MARGO")`,
-    `get_model`, `get_trainer` and `load_data_and_model` work unchanged. RecBole finds a model by
-    the name of a module in its own packages and a trainer by an attribute of `recbole.trainer`, so
-    that is what is added; a model that RecBole has itself is left alone. May be called repeatedly.
-    """
-    import recbole.trainer
-
-    from recbole_margo.training.trainer import MultimodalTrainer
-
-    for entry in multimodal_models().values():
-        try:
-            model_class = entry.load()
-        except ConfigError as error:
-            if entry.source == OURS:
-                raise
-            getLogger(__name__).warning("%s", error)
-            continue
-        module_name = f"recbole.model.general_recommender.{entry.name.lower()}"
-        module = _module_with(model_class, entry.name)
-        known = module_name in sys.modules and sys.modules[module_name] is module
-        if known or importlib.util.find_spec(module_name) is None:
-            sys.modules[module_name] = module
-            if issubclass(model_class, MultimodalRecommender):
-                setattr(recbole.trainer, f"{entry.name}Trainer", MultimodalTrainer)
-
-
-def _module_with(model_class: type[Any], name: str) -> ModuleType:
-    """Return a module that has a class under a name: its own or, under another name, a new one."""
-    module = sys.modules[model_class.__module__]
-    if getattr(module, name, None) is not model_class:
-        module = ModuleType(name)
-        module.__spec__ = ModuleSpec(name, None)  # RecBole asks whether there is one
-        setattr(module, name, model_class)
-    return module

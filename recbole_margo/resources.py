@@ -1,4 +1,4 @@
-"""The machine: its cores and threads, how much memory a run took, and what it ran on."""
+"""The machine: cores, threads, instructions, memory, and the versions of what runs on it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import os
 import platform
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -61,6 +63,29 @@ def end_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
+
+
+@cache
+def onednn_linear() -> Callable[[Any, Any, Any], Any] | None:
+    """Return oneDNN's X W^T + b as a function of X, W and b, where torch has it; else none.
+
+    torch itself takes it for half precision only. The operator is the one that torch's compiler
+    emits; it has no gradient.
+    """
+    operator = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+    available: Any = torch.backends.mkldnn.is_available
+    if operator is None or not available():
+        return None
+    return lambda matrix, weight, bias: operator(matrix, weight, bias, "none", [], "")
+
+
+def multiplies_in_bfloat16() -> bool:
+    """Return whether the processor has instructions for bfloat16; true where torch cannot tell."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return True
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    known = [getattr(torch.cpu, name) for name in names if hasattr(torch.cpu, name)]
+    return not known or any(supported() for supported in known)
 
 
 def keep_freed_memory() -> None:

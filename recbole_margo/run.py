@@ -15,7 +15,7 @@ from typing import Any
 
 from recbole.utils import init_seed
 
-from recbole_margo.config import Config, config_from_checkpoint
+from recbole_margo.config import Config
 from recbole_margo.data.features import FEATURE_SETTINGS
 from recbole_margo.data.protocol import (
     check_cutoffs,
@@ -27,7 +27,6 @@ from recbole_margo.evaluation.item_weights import ItemWeights
 from recbole_margo.evaluation.per_user import PerUserMetrics, evaluate_per_user
 from recbole_margo.model.base import MultimodalRecommender
 from recbole_margo.output_folder import output_folder, taken
-from recbole_margo.registry import find_trainer
 from recbole_margo.report.weight_figures import weight_histograms
 from recbole_margo.resources import peak_memory, reset_peak_memory, versions
 from recbole_margo.run_folder import CHECKPOINT as CHECKPOINT
@@ -35,15 +34,11 @@ from recbole_margo.run_folder import PER_USER as PER_USER
 from recbole_margo.run_folder import RunFolder, RunResult, StageResult
 from recbole_margo.run_folder import write_json as write_json
 from recbole_margo.settings.checks import without_effect
-from recbole_margo.training.checkpoint import SPLIT_FINGERPRINT, plain_config, read_trained
-from recbole_margo.training.distributed import distributed_trainer
+from recbole_margo.settings.processes import SWITCHES, ProcessGroup, check_other_machines
+from recbole_margo.training.checkpoint import SPLIT_FINGERPRINT, read_trained
+from recbole_margo.training.distributed import distributed_trainer, find_trainer
 from recbole_margo.training.full_disk import saying_that_the_disk_is_full
-from recbole_margo.training.launch import (
-    SWITCHES,
-    ProcessGroup,
-    check_other_machines,
-    launch,
-)
+from recbole_margo.training.launch import launch
 from recbole_margo.training.outputs import logging_to, silent, tensorboard_in
 from recbole_margo.training.processes import (
     Processes,
@@ -112,7 +107,7 @@ def continue_run(
     if switches:
         settings = {key: value for key, value in settings.items() if key not in SWITCHES}
     check_other_machines(settings, {}, path)
-    config = config_from_checkpoint({**settings, **(switches or {})})
+    config = Config.from_plain({**settings, **(switches or {})})
     return run_config(config, path.parent, resume=path)
 
 
@@ -148,7 +143,7 @@ def _run_group(
         return _run(config, folder, resume, Processes())
     device_of(config, 0, group.here)
     distributed_trainer(find_trainer(config.model_class, config["model"]), config["model"])
-    arguments = (plain_config(config), config.model_class, folder, resume)
+    arguments = (config.as_plain(), config.model_class, folder, resume)
     launch(_run_in_process, arguments, group)
     return RunFolder(folder).read_result() if group.is_first else None
 
@@ -157,7 +152,7 @@ def _run_in_process(
     values: dict[str, Any], model_class: type[Any], folder: Path, resume: Path | None
 ) -> None:
     """Do one process's part of a run; what `launch` starts."""
-    _run_joined(config_from_checkpoint(values, model_class), folder, resume)
+    _run_joined(Config.from_plain(values, model_class), folder, resume)
 
 
 def _run_joined(config: Config, folder: Path, resume: Path | None) -> RunResult | None:
@@ -238,7 +233,7 @@ def _tested(
         valid=stages[-1].valid,
         test=stages[-1].test,
         hyperparameters=_hyperparameters(config, model),
-        config=plain_config(config),
+        config=config.as_plain(),
         feature_checksums=getattr(model, "feature_checksums", {}),
         parameters=sum(p.numel() for p in _parameters(model) if p.requires_grad),
         seconds=sum(stage.seconds for stage in stages),

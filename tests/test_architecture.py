@@ -6,7 +6,8 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,6 @@ LAYERS = (
     "recbole_mends",
     "recbole_tuning",
     "recbole_closures",
-    "recbole_dropin",
     "recbole_sampler",
     "compat",
     "resources",
@@ -41,14 +41,15 @@ LAYERS = (
     "nn",
     "evidence",
     "model",
-    "training",
-    "evaluation",
-    "report",
     "registry",
     "settings",
     "config",
+    "training",
+    "evaluation",
+    "report",
     "run",
     "recbole_bridge",
+    "recbole_dropin",
     "inspection",
     "studies",
     "serving",
@@ -57,14 +58,6 @@ LAYERS = (
     "__init__",  # the public names
     "__main__",
 )
-# Importer and imported that go against the order, inside a function, with a reason.
-LATE_IMPORTS = {
-    # RecBole's load_data_and_model is replaced there by one that rebuilds our config.
-    ("compat", "recbole_bridge"),
-    # RecBole's get_model and Config are mended there, and ask which models there are.
-    ("recbole_dropin", "registry"),
-    ("recbole_dropin", "model"),
-}
 # What the converters stand on, without torch and RecBole; nothing of the core stands on them.
 UNDER_CONVERTERS = {"errors", "optional", "store", "command_line"}
 FORBIDDEN = {"torch_sparse", "torch_scatter", "torch_geometric", "ray", "thop"}
@@ -112,24 +105,34 @@ def layer_of_file(path: Path) -> str:
     return layer_of(path.relative_to(ROOT).with_suffix("").parts)
 
 
-def imports_of(path: Path) -> Iterator[tuple[str, bool]]:
-    """Yield every module that a file imports, and whether it does so inside a function."""
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
-    def visit(node: ast.AST, inside: bool) -> Iterator[tuple[str, bool]]:
+
+def imports_of(path: Path, modules: Container[str] = ()) -> Iterator[str]:
+    """Yield every module that a file imports, also inside a function; of packages what it names.
+
+    Args:
+        path: the file.
+        modules: those that are imported by `from package import module`.
+    """
+
+    def visit(node: ast.AST) -> Iterator[str]:
         for child in ast.iter_child_nodes(node):
             if isinstance(child, ast.Import):
-                yield from ((alias.name, inside) for alias in child.names)
+                yield from (alias.name for alias in child.names)
             elif isinstance(child, ast.ImportFrom):
                 assert child.level == 0, f"{path}: a relative import"
                 assert child.module is not None
-                # `from recbole_margo import run` imports the module recbole_margo.run.
-                of_package = child.module == "recbole_margo"
-                names = [f"recbole_margo.{alias.name}" for alias in child.names]
-                yield from ((name, inside) for name in (names if of_package else [child.module]))
-            function = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef))
-            yield from visit(child, inside or function)
+                for alias in child.names:
+                    name = f"{child.module}.{alias.name}"
+                    # `from recbole_margo import run` imports the module recbole_margo.run.
+                    whole = child.module == "recbole_margo" or name in modules
+                    yield name if whole else child.module
+            yield from visit(child)
 
-    yield from visit(TREES[path], False)
+    yield from visit(TREES[path])
 
 
 def test_every_part_of_the_package_has_its_place():
@@ -141,22 +144,35 @@ def test_imports_go_one_way():
     against = []
     for path in FILES:
         own = layer_of_file(path)
-        for name, inside in imports_of(path):
+        for name in imports_of(path):
             parts = tuple(name.split("."))
             if parts[0] not in ("recbole_margo", "dataset_converters"):
                 continue
-            other = layer_of(parts)
-            late = inside and (own, other) in LATE_IMPORTS
-            if LAYERS.index(other) > LAYERS.index(own) and not late:
+            if LAYERS.index(layer_of(parts)) > LAYERS.index(own):
                 against.append(f"{name_of(path)} imports {name}")
     assert against == []
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    """Neither inside of functions nor for type checkers alone."""
+    names = {module_of(path): path for path in FILES}
+    imported = {
+        module: {name for name in imports_of(path, names) if name in names and name != module}
+        for module, path in names.items()
+    }
+    circles = []
+    try:
+        tuple(TopologicalSorter(imported).static_order())
+    except CycleError as error:
+        circles = error.args[1]
+    assert circles == []
 
 
 def test_the_core_and_the_converters_meet_in_the_store():
     strangers = []
     for path in FILES:
         own = layer_of_file(path)
-        for name, _ in imports_of(path):
+        for name in imports_of(path):
             parts = tuple(name.split("."))
             if parts[0] not in ("recbole_margo", "dataset_converters"):
                 continue
@@ -173,7 +189,7 @@ def test_the_core_and_the_converters_meet_in_the_store():
 def test_no_forbidden_import():
     forbidden = []
     for path in FILES:
-        roots = {name.split(".")[0] for name, _ in imports_of(path)}
+        roots = {name.split(".")[0] for name in imports_of(path)}
         found = roots & FORBIDDEN
         if layer_of_file(path) in {"dataset_converters", *UNDER_CONVERTERS}:
             found |= roots & {"recbole", "torch"}

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from recbole_margo.config import Config, config_from_checkpoint
+from recbole_margo.config import Config
 from recbole_margo.defaults import parse_yaml
 from recbole_margo.errors import ConfigError
 from recbole_margo.registry import multimodal_models
-from recbole_margo.training.checkpoint import plain_config
 
 
 def test_unknown_key_names_the_nearest() -> None:
@@ -110,8 +109,8 @@ def test_text_is_parsed_as_yaml_and_never_run() -> None:
 def test_plain_config_rebuilds_an_equal_config(tmp_path: Path) -> None:
     values = {"alpha": 0.25, "data_path": str(tmp_path), "eval_protocol": "mmrec", "use_gpu": False}
     config = Config("MARGO", "lfm", config_dict=values)
-    rebuilt = config_from_checkpoint(plain_config(config))
-    assert plain_config(rebuilt) == plain_config(config)
+    rebuilt = Config.from_plain(Config.as_plain(config))
+    assert Config.as_plain(rebuilt) == Config.as_plain(config)
     for key in config.final_config_dict:
         assert rebuilt[key] == config[key], key
 
@@ -119,9 +118,9 @@ def test_plain_config_rebuilds_an_equal_config(tmp_path: Path) -> None:
 @pytest.mark.parametrize("model", multimodal_models())
 def test_the_config_of_every_model_can_be_stored_and_read_again(model: str) -> None:
     config = Config(model, "ml-100k")
-    rebuilt = config_from_checkpoint(plain_config(config))
+    rebuilt = Config.from_plain(Config.as_plain(config))
     assert rebuilt["train_neg_sample_args"] == config["train_neg_sample_args"]
-    assert plain_config(rebuilt) == plain_config(config)
+    assert Config.as_plain(rebuilt) == Config.as_plain(config)
 
 
 def test_use_gpu_false_means_the_cpu() -> None:

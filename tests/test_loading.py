@@ -19,10 +19,10 @@ from recbole.utils.case_study import full_sort_scores, full_sort_topk
 from recbole_margo import run_recbole_margo
 from recbole_margo.data.protocol import split_fingerprint
 from recbole_margo.errors import CheckpointError, ConfigError, DatasetNotFoundError
-from recbole_margo.registry import find_trainer
 from recbole_margo.store.feature_files import write_features
 from recbole_margo.testing import NAME, SETTINGS, random_world, small_settings
 from recbole_margo.training.checkpoint import read_checkpoint, write_checkpoint
+from recbole_margo.training.distributed import find_trainer
 
 WORLD = random_world()
 PAIRS = [pair for part in WORLD.splits.values() for pair in part]

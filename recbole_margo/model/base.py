@@ -12,7 +12,6 @@ from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 from torch import Tensor, nn
 
-from recbole_margo.compat import multiplies_in_bfloat16
 from recbole_margo.data.feature_settings import feature_type
 from recbole_margo.data.features import ItemFeatures, load_item_features
 from recbole_margo.defaults import shipped_values
@@ -23,6 +22,7 @@ from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import Parameters
 from recbole_margo.nn.losses import bpr_loss, embedding_penalty
 from recbole_margo.nn.propagation import chosen_rows
+from recbole_margo.resources import multiplies_in_bfloat16
 
 # The epochs over which the learning rate falls by `learning_rate_decay`.
 DECAY_EPOCHS = 50

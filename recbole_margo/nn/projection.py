@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recbole_margo.compat import onednn_linear
+from recbole_margo.resources import onednn_linear
 
 # From so many columns on, oneDNN's product is faster than the BLAS that torch uses (on AMD).
 MANY_COLUMNS = 256

@@ -16,8 +16,9 @@ from torch import Tensor
 from recbole_margo.config import Config
 from recbole_margo.data.protocol import load_dataset, prepare_loaders
 from recbole_margo.model.parameters import Parameters
-from recbole_margo.registry import find_model, find_trainer
+from recbole_margo.registry import find_model
 from recbole_margo.testing.worlds import NAME
+from recbole_margo.training.distributed import find_trainer
 
 # Sizes that keep a model tiny; a model takes those that it has a hyper-parameter for.
 SMALL: dict[str, Any] = {

@@ -13,38 +13,12 @@ from recbole_margo.checkpoint_file.reading import checkpoint_in
 from recbole_margo.checkpoint_file.refusal import RefusalError
 from recbole_margo.checkpoint_file.schema import CHECKPOINT_FORMAT as CHECKPOINT_FORMAT
 from recbole_margo.checkpoint_file.schema import check_format, check_trained
-from recbole_margo.data.protocol import FILTERS
 from recbole_margo.errors import CheckpointError
 from recbole_margo.store.writing import replacing
 from recbole_margo.training.full_disk import saying_that_the_disk_is_full
 
-# Key of a model that is neither ours nor RecBole's: `module:class`.
-MODEL_REFERENCE = "model_reference"
 # Key of the fingerprint of the run's three parts.
 SPLIT_FINGERPRINT = "split_fingerprint"
-# What RecBole computes from other keys; never stored, because it would not be accepted as input.
-COMPUTED_KEYS = frozenset(
-    {
-        "MODEL_TYPE",
-        "MODEL_INPUT_TYPE",
-        "eval_type",
-        "device",
-        "single_spec",
-        "local_rank",
-        "valid_metric_bigger",
-        "valid_neg_sample_args",
-        "test_neg_sample_args",
-    }
-)
-# What is used in the place of what was given: defaults for what a nested mapping leaves out, the
-# columns that other settings need, nothing where files fix the split.
-RESOLVED_KEYS = (
-    "eval_args",
-    "load_col",
-    "metrics",
-    "topk",
-    *FILTERS,
-)
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -108,49 +82,6 @@ def read_trained(path: Path, device: Any = "cpu") -> dict[str, Any]:
     state = read_checkpoint(path, device)
     check_trained(state, path)
     return state
-
-
-def plain_config(config: Any) -> dict[str, Any]:
-    """Return the values of a RecBole `Config` as plain data, fit for JSON or a safe checkpoint.
-
-    Args:
-        config: RecBole's `Config` or ours.
-
-    Returns:
-        Values by key, from which `recbole_margo.config.config_from_checkpoint` rebuilds an equal
-        config.
-    """
-    values = {**config.internal_config_dict, **config.external_config_dict}
-    for key, value in config.final_config_dict.items():
-        # What a model filled from its defaults stands in the final values alone.
-        if values.get(key) is None or key in RESOLVED_KEYS:
-            values[key] = value
-    data_path = config.external_config_dict.get(
-        "data_path", config.internal_config_dict["data_path"]
-    )
-    values.update(
-        model=config["model"],
-        dataset=config["dataset"],
-        # A run is loaded from other working directories too.
-        data_path=str(Path(data_path).absolute()),
-        checkpoint_dir=str(config["checkpoint_dir"]),
-    )
-    if isinstance(values.get("feature_path"), str):
-        values["feature_path"] = str(Path(values["feature_path"]).absolute())
-    found = config.model_class
-    if found.__module__.partition(".")[0] not in ("recbole_margo", "recbole"):
-        values[MODEL_REFERENCE] = f"{found.__module__}:{found.__qualname__}"
-    return {
-        key: value for key, value in values.items() if key not in COMPUTED_KEYS and _is_plain(value)
-    }
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, (list, tuple)):
-        return all(_is_plain(part) for part in value)
-    if isinstance(value, dict):
-        return all(isinstance(key, (str, int)) and _is_plain(part) for key, part in value.items())
-    return value is None or type(value) in (bool, int, float, str)
 
 
 def id_maps(dataset: Any) -> dict[str, list[str]]:

@@ -1,4 +1,4 @@
-"""The trainers of one model in several processes, with the numbers that one process would have.
+"""The trainer of a model in one process or several, with the same numbers.
 
 Every process draws the same batches from the same random states, and computes the loss of its share
 of a batch or, where the loss does not fall into shares, that of the whole batch. The gradients of
@@ -15,10 +15,12 @@ from typing import Any
 import torch
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.trainer import TraditionalTrainer, Trainer
+from recbole.utils import get_trainer
 from torch import Tensor, nn
 
 from recbole_margo.data.protocol import split_fingerprint
 from recbole_margo.errors import ConfigError
+from recbole_margo.model.base import MultimodalRecommender
 from recbole_margo.training.checkpoint import (
     SPLIT_FINGERPRINT,
     id_maps,
@@ -32,6 +34,19 @@ from recbole_margo.training.trainer import MultimodalTrainer
 
 # RecBole's models whose loss is a mean over the rows of a batch; ours say so themselves.
 MEANS_OVER_ROWS = ("BPR",)
+
+
+def find_trainer(model_class: type[Any], name: str) -> type[Any]:
+    """Return the trainer of a model: the multimodal one for ours, RecBole's for its own.
+
+    Args:
+        model_class: class of the model.
+        name: name of the model.
+    """
+    if issubclass(model_class, MultimodalRecommender):
+        return MultimodalTrainer
+    trainer: type[Any] = get_trainer(model_class.type, name)
+    return trainer
 
 
 def shares_batches(model: Any) -> bool:

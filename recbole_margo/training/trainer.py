@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
 from recbole_margo.checkpoint_file.fitting import check_optimizer, check_parameters, load_into
+from recbole_margo.config import Config
 from recbole_margo.data.protocol import split_fingerprint
 from recbole_margo.errors import CheckpointError, ConfigError, TrainingError
 from recbole_margo.model.base import MultimodalRecommender
@@ -25,7 +26,6 @@ from recbole_margo.resources import keep_freed_memory
 from recbole_margo.training.checkpoint import (
     CHECKPOINT_FORMAT,
     id_maps,
-    plain_config,
     random_states,
     restore_random_states,
     write_checkpoint,
@@ -338,7 +338,7 @@ class MultimodalTrainer(RankingTrainer):
     def _state(self) -> dict[str, Any]:
         return {
             "format": CHECKPOINT_FORMAT,
-            "config": plain_config(self.config),
+            "config": Config.as_plain(self.config),
             "epoch": self.progress[-1].epochs - 1,
             "cur_step": self.progress[-1].waited,
             "best_valid_score": self.progress[-1].best_score,

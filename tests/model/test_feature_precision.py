@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_margo.compat import multiplies_in_bfloat16
 from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.model import base
 from recbole_margo.registry import multimodal_models
+from recbole_margo.resources import multiplies_in_bfloat16
 from recbole_margo.testing import MISSING, Experiment, prepare, random_world
 
 each_model = pytest.mark.parametrize("model", multimodal_models())

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from recbole_margo.cli import main
-from recbole_margo.config import Config, config_from_checkpoint
+from recbole_margo.config import Config
 from recbole_margo.data.protocol import load_dataset, prepare_loaders
 from recbole_margo.defaults import parse_settings, read_yaml
 from recbole_margo.errors import ConfigError
@@ -21,7 +21,6 @@ from recbole_margo.settings.rules import intervals
 from recbole_margo.store.feature_files import write_features
 from recbole_margo.testing import NAME, random_world
 from recbole_margo.testing.experiments import SETTINGS
-from recbole_margo.training.checkpoint import plain_config
 
 SHOP = "shop"
 FAST = {"epochs": 1, "use_gpu": False, "show_progress": False, "train_batch_size": 64}
@@ -174,8 +173,8 @@ def test_the_defaults_of_every_model_pass_and_come_back_from_a_record():
             continue
         for dataset in ("ml-100k", "another"):
             config = Config(entry.name, dataset)
-            record = plain_config(config)
-            assert plain_config(config_from_checkpoint(record)) == record, entry.name
+            record = Config.as_plain(config)
+            assert Config.as_plain(Config.from_plain(record)) == record, entry.name
 
 
 def test_recboles_other_models_keep_what_only_they_can_do(shop):
@@ -223,7 +222,7 @@ def kept_order(root: Path, **settings: Any) -> tuple[Config, Any]:
 def test_an_order_by_time_loads_the_times(shop):
     arguments = {"split": {"LS": "valid_and_test"}, "order": "TO"}
     config, loaders = kept_order(shop, eval_args=arguments)
-    assert plain_config(config)["load_col"] == {"inter": ["user_id", "item_id", "timestamp"]}
+    assert Config.as_plain(config)["load_col"] == {"inter": ["user_id", "item_id", "timestamp"]}
     # Times fall with the row, so the latest of every user, place 0, is tested.
     firsts = {}
     for line in (shop / SHOP / f"{SHOP}.inter").read_text().splitlines()[1:]:
@@ -314,7 +313,9 @@ def test_a_record_holds_the_split_that_was_used_and_can_be_resumed(fixed, tmp_pa
 
 
 def test_a_part_of_eval_args_is_recorded_with_what_was_used_for_the_rest(shop):
-    record = plain_config(config_of(shop, eval_args={"order": "TO"}, topk=5, valid_metric="NDCG@5"))
+    record = Config.as_plain(
+        config_of(shop, eval_args={"order": "TO"}, topk=5, valid_metric="NDCG@5")
+    )
     assert record["eval_args"] == {
         "split": {"RS": [0.8, 0.1, 0.1]},
         "order": "TO",
@@ -325,11 +326,11 @@ def test_a_part_of_eval_args_is_recorded_with_what_was_used_for_the_rest(shop):
 
 
 def test_records_of_before_are_taken_as_they_are(fixed):
-    record = plain_config(config_of(fixed, dataset=NAME))
+    record = Config.as_plain(config_of(fixed, dataset=NAME))
     arguments = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "group_by": "user"}
     record["eval_args"] = {**arguments, "mode": "full"}
     record |= {"learner": "lion", "user_inter_num_interval": "[3,inf)"}
-    assert config_from_checkpoint(record)["learner"] == "lion"
+    assert Config.from_plain(record)["learner"] == "lion"
 
 
 @pytest.mark.parametrize("model", ["FM", "DeepFM", "WideDeep"])

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_margo.config import config_from_checkpoint
+from recbole_margo.config import Config
 from recbole_margo.errors import CheckpointError
 from recbole_margo.testing import make_config, prepare, random_world
 from recbole_margo.training.checkpoint import (
     CHECKPOINT_FORMAT,
     id_maps,
-    plain_config,
     random_states,
     read_checkpoint,
     restore_random_states,
@@ -100,11 +99,11 @@ def test_a_newer_format_asks_for_an_upgrade(tmp_path):
 def test_a_config_is_rebuilt_from_plain_values(tmp_path):
     root = random_world().write(tmp_path)
     config = make_config(root, "MARGO", alpha=0.25, modalities=["text"], eval_protocol="mmrec")
-    values = plain_config(config)
+    values = Config.as_plain(config)
     torch.save(values, tmp_path / "config.pth")
     values = torch.load(tmp_path / "config.pth", weights_only=True)
 
-    rebuilt = config_from_checkpoint(values)
+    rebuilt = Config.from_plain(values)
 
     assert rebuilt.final_config_dict.keys() == config.final_config_dict.keys()
     for key, value in config.final_config_dict.items():
@@ -113,7 +112,7 @@ def test_a_config_is_rebuilt_from_plain_values(tmp_path):
 
 def test_values_that_a_model_filled_in_are_stored(tmp_path):
     experiment = prepare(random_world().write(tmp_path), "MARGO")
-    values = plain_config(experiment.config)
+    values = Config.as_plain(experiment.config)
     assert values["eval_batch_size"] == 1024 * 16
     assert values["interaction_layers"] == 2
 

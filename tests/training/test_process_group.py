@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from recbole_margo.config import Config
 from recbole_margo.errors import ConfigError, TrainingError
-from recbole_margo.training.launch import ProcessGroup
+from recbole_margo.settings.processes import ProcessGroup
 from recbole_margo.training.processes import Processes, device_of, under_torchrun
 
 TORCHRUN = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"}

@@ -20,9 +20,10 @@ from test_data_parallel import MISSING, VARIANTS, gradient
 
 from recbole_margo import resume_run, run_recbole_margo
 from recbole_margo.errors import TrainingError
+from recbole_margo.settings.processes import ProcessGroup
 from recbole_margo.testing import NAME, SETTINGS, World, prepare, random_world, small_settings
 from recbole_margo.training.distributed import distributed_trainer
-from recbole_margo.training.launch import ProcessGroup, launch
+from recbole_margo.training.launch import launch
 from recbole_margo.training.outputs import silent
 from recbole_margo.training.processes import Processes, join
 
@@ -200,13 +201,12 @@ def test_an_interrupted_run_goes_on_with_any_number_of_processes(
 def interrupted(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a run that was interrupted in its second epoch."""
     from recbole_margo.config import Config
-    from recbole_margo.training.checkpoint import plain_config
 
     folder = tmp_path_factory.mktemp("interrupted") / "MARGO"
     config = Config("MARGO", NAME, config_dict=settings(root, nproc=2))
     batches = 84 // SETTINGS["train_batch_size"] + 3
     with pytest.raises(TrainingError, match="ended with 130"):
-        launch(train_until_batch, (plain_config(config), folder, batches), GROUP)
+        launch(train_until_batch, (Config.as_plain(config), folder, batches), GROUP)
     assert (folder / "checkpoint-last.pth").is_file()
     assert not (folder / "result.json").exists()
     return folder

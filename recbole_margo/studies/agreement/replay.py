@@ -22,10 +22,10 @@ from tqdm import tqdm
 from recbole_margo.errors import CheckpointError, DataError
 from recbole_margo.model.margo import BACKBONE_STAGE, MARGO
 from recbole_margo.nn.fusion import log_modality_weights
-from recbole_margo.registry import find_trainer
 from recbole_margo.store.numpy_archive import read_archive
 from recbole_margo.store.writing import replacing
 from recbole_margo.studies.runs.trained_run import TrainedRun
+from recbole_margo.training.distributed import find_trainer
 from recbole_margo.training.outputs import tensorboard_in
 
 # The coordinates in which the gradients are compared; see `weight_gradients`.

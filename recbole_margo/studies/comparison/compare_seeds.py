@@ -12,13 +12,13 @@ from recbole_margo.config import Config
 from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.output_folder import check_unused, output_folder, taken
 from recbole_margo.run_folder import write_json
+from recbole_margo.settings.processes import check_other_machines
 from recbole_margo.store.reading import read_json
 from recbole_margo.studies.comparison.report import write_comparison_report
 from recbole_margo.studies.comparison.summary import summarize
 from recbole_margo.studies.runs.entry import Entry, build_configs, merged_settings
 from recbole_margo.studies.runs.pool import check_workers
 from recbole_margo.studies.runs.run_many import Job, check_results, run_sharing_stages
-from recbole_margo.training.launch import check_other_machines
 
 PLAN = "comparison-plan.json"
 

@@ -11,10 +11,10 @@ from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.registry import expand_names
 from recbole_margo.run import resume_run, run_config
 from recbole_margo.run_folder import RunFolder
+from recbole_margo.settings.processes import SWITCHES, check_other_machines
 from recbole_margo.store.reading import read_json
 from recbole_margo.studies.comparison.compare import PLAN
 from recbole_margo.studies.runs.entry import Entry, build_configs
-from recbole_margo.training.launch import SWITCHES, check_other_machines
 from recbole_margo.training.processes import torchrun_rank
 
 

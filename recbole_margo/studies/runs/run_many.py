@@ -15,14 +15,14 @@ from time import perf_counter
 from typing import Any
 
 from recbole_margo.command_line import one_line
-from recbole_margo.config import Config, config_from_checkpoint
+from recbole_margo.config import Config
 from recbole_margo.errors import ConfigError, DataError, RecBoleMargoError
 from recbole_margo.model.base import MultimodalRecommender
 from recbole_margo.run import continue_run, run_config
 from recbole_margo.run_folder import FailedRun, RunFolder, RunOutcome
+from recbole_margo.settings.processes import SWITCHES
 from recbole_margo.studies.runs.pool import run_in_pool
-from recbole_margo.training.checkpoint import plain_config, read_trained, write_checkpoint
-from recbole_margo.training.launch import SWITCHES
+from recbole_margo.training.checkpoint import read_trained, write_checkpoint
 
 FIRST_STAGES = "first-stages"
 
@@ -152,7 +152,7 @@ def run_many(
 
         outcomes = run_in_pool(run_here, jobs)
     else:
-        plain = [(job.label, plain_config(job.config), job.folder) for job in jobs]
+        plain = [(job.label, job.config.as_plain(), job.folder) for job in jobs]
         outcomes = run_in_pool(_run_elsewhere, plain, workers, cluster)
     done: dict[Path, RunOutcome] = {}
     for index, outcome in outcomes:
@@ -167,7 +167,7 @@ def _run_elsewhere(job: tuple[str, Mapping[str, Any], Path]) -> RunOutcome:
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
         screen, sys.stderr = sys.stderr, nowhere
         try:
-            return run_entry(label, config_from_checkpoint(dict(values)), folder)
+            return run_entry(label, Config.from_plain(dict(values)), folder)
         finally:
             sys.stderr = screen
 
@@ -229,10 +229,10 @@ def _first_stage(job: Job) -> Job | None:
     model_class = job.config.model_class
     if not issubclass(model_class, MultimodalRecommender) or not model_class.first_stage_settings:
         return None
-    values = {**plain_config(job.config), **model_class.first_stage_settings}
+    values = {**job.config.as_plain(), **model_class.first_stage_settings}
     del values["checkpoint_dir"]
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-    config = config_from_checkpoint(values)
+    config = Config.from_plain(values)
     if _stages(config) != _stages(job.config)[:1]:
         return None
     folder = job.folder.parent / FIRST_STAGES / digest[:12]
@@ -265,7 +265,7 @@ def continue_from(stage: Job, job: Job) -> None:
 def _write_for(job: Job, state: Path, path: Path) -> None:
     """Write the state of a first stage as if it were of the job."""
     job.config["checkpoint_dir"] = str(job.folder)
-    write_checkpoint(path, {**read_trained(state), "config": plain_config(job.config)})
+    write_checkpoint(path, {**read_trained(state), "config": job.config.as_plain()})
 
 
 def _named(job: Job) -> str:

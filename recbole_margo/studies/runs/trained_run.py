@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from recbole_margo.checkpoint_file.fitting import load_into
-from recbole_margo.config import Config, config_from_checkpoint
+from recbole_margo.config import Config
 from recbole_margo.data.features import load_item_features
 from recbole_margo.data.protocol import split_fingerprint
 from recbole_margo.data.stored_path import with_data_found
@@ -66,7 +66,7 @@ class TrainedRun:
     @cached_property
     def config(self) -> Config:
         """The config of the run, on the device that this machine has."""
-        return config_from_checkpoint(with_data_found(dict(self.result.config), self.folder))
+        return Config.from_plain(with_data_found(dict(self.result.config), self.folder))
 
     @cached_property
     def loaders(self) -> tuple[Any, Any, Any]:
@@ -155,7 +155,7 @@ def dataset_facts(
         miss a modality by modality; none if no model of the comparison uses features.
     """
     with_features = [record for record in records if record["modalities"]]
-    config = config_from_checkpoint((with_features or records)[0]["config"])
+    config = Config.from_plain((with_features or records)[0]["config"])
     loaders = load_split(config)
     train = loaders[0]._dataset
     missing = {}

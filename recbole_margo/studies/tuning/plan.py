@@ -10,10 +10,10 @@ from typing import Any
 from recbole_margo.config import Config
 from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.run import write_json
+from recbole_margo.settings.processes import check_other_machines
 from recbole_margo.store.reading import read_json
 from recbole_margo.studies.runs.entry import Entry, build_configs, require_part
 from recbole_margo.studies.tuning.search_space import Dimension, search_space
-from recbole_margo.training.launch import check_other_machines
 
 PLAN = "tuning-plan.json"
 

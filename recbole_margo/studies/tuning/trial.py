@@ -13,7 +13,6 @@ from typing import Any
 from recbole.utils import init_seed
 
 from recbole_margo.config import Config
-from recbole_margo.registry import find_trainer
 from recbole_margo.run import load_split
 from recbole_margo.studies.tuning.libraries import import_optuna
 from recbole_margo.studies.tuning.plan import TuningPlan
@@ -24,6 +23,7 @@ from recbole_margo.studies.tuning.study import (
     open_study,
     trial_error,
 )
+from recbole_margo.training.distributed import find_trainer
 from recbole_margo.training.outputs import tensorboard_in
 from recbole_margo.training.trainer import MultimodalTrainer
 
