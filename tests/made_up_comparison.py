@@ -8,12 +8,20 @@ from typing import Any
 
 import numpy as np
 
+from recbole_margo.store.plain import from_plain
+from recbole_margo.studies.comparison.result import Comparison
+
 METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
 SLICES = (
     ("user activity", ("3-11", "12-27", "28-412"), " training interactions"),
     ("item popularity", ("0-5", "6-19", "20-310"), " training interactions"),
     ("missing modality", ("misses text", "misses audio", "has all"), ""),
 )
+
+
+def compared(summary: dict[str, Any]) -> Comparison:
+    """Return the comparison whose plain form a summary is."""
+    return from_plain(Comparison, summary)
 
 
 def made_up_model(label: str, values: dict[str, list[float]], **changes: Any) -> dict[str, Any]:
@@ -80,7 +88,9 @@ def made_up_summary(
         "split": "0f3a9c",
         "seeds": list(seeds),
         "valid_metric": "Recall@20",
+        "absent_parts": [],
         "reference": labels[0],
+        "settings": {},
         "metrics": list(metrics),
         "models": models,
         "tests": tests if len(labels) > 1 else {},

@@ -66,10 +66,11 @@ def train_models(options: argparse.Namespace, rest: Sequence[str]) -> int:
     """Train the models that a command line names, and return the exit status."""
     settings = parse_settings(rest)
     # Imported here, because torch and RecBole take seconds that --help need not wait for.
-    from recbole_margo.report.tables import comparison_table, failures, terminal_bold
+    from recbole_margo.report import terminal_bold
     from recbole_margo.run import resume_run
     from recbole_margo.settings.processes import SWITCHES
     from recbole_margo.studies.comparison.compare import compare, resume_comparison
+    from recbole_margo.studies.comparison.records import comparison_table, failures
     from recbole_margo.studies.runs.entry import merged_settings
     from recbole_margo.studies.runs.follow import follow, follow_resumed, follows
     from recbole_margo.training.processes import leave
@@ -101,8 +102,8 @@ def train_models(options: argparse.Namespace, rest: Sequence[str]) -> int:
 
 
 def _say_where(records: Sequence[dict[str, Any]]) -> None:
-    from recbole_margo.report.evaluated_parts import NOT_TESTED, EvaluatedParts
-    from recbole_margo.report.tables import shown_metrics
+    from recbole_margo.studies.comparison.records import shown_metrics
+    from recbole_margo.studies.wording import NOT_TESTED, EvaluatedParts
 
     for record in records:
         if record["status"] == "finished":

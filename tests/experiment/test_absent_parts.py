@@ -19,6 +19,7 @@ from recbole_margo.errors import ConfigError
 from recbole_margo.model.base import MultimodalRecommender
 from recbole_margo.registry import find_model
 from recbole_margo.run import run_recbole_margo
+from recbole_margo.store.plain import as_plain
 from recbole_margo.studies.comparison.compare import compare, resume_comparison
 from recbole_margo.studies.comparison.compare_seeds import compare_seeds
 from recbole_margo.studies.runs.entry import Entry
@@ -163,8 +164,8 @@ def test_a_comparison_of_seeds_says_what_was_not_there(
     changes, empty, valid, test = CASES[case]
     write_world(tmp_path / "data", empty)
     entries = [*Entry.of_models(["MARGO", "BPR"]), Entry("other", "MARGO", {"alpha": 0.5})]
-    summary = compare_seeds(
-        entries, NAME, [1, 2], config_dict={**settings, **changes}, output_dir="out"
+    summary = as_plain(
+        compare_seeds(entries, NAME, [1, 2], config_dict={**settings, **changes}, output_dir="out")
     )
     assert [model["status"] for model in summary["models"]] == ["finished"] * 3
     assert summary["absent_parts"] == [
@@ -188,13 +189,15 @@ def test_a_comparison_of_seeds_says_what_was_not_there(
 def test_a_sweep_draws_what_was_there(case: str, settings: dict[str, Any], tmp_path: Path) -> None:
     changes, empty, valid, test = CASES[case]
     write_world(tmp_path / "data", empty)
-    swept = sweep(
-        "BPR",
-        {"learning_rate": [0.01, 0.1]},
-        NAME,
-        [1],
-        config_dict={**small(settings), **changes},
-        output_dir="out",
+    swept = as_plain(
+        sweep(
+            "BPR",
+            {"learning_rate": [0.01, 0.1]},
+            NAME,
+            [1],
+            config_dict={**small(settings), **changes},
+            output_dir="out",
+        )
     )
     assert swept["absent_parts"] == [
         part for part, there in (("valid", valid), ("test", test)) if not there

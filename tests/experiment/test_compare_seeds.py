@@ -15,6 +15,7 @@ from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.evaluation.per_user import PerUserMetrics
 from recbole_margo.evaluation.significance import compare_paired
 from recbole_margo.run import load_split
+from recbole_margo.store.plain import as_plain
 from recbole_margo.studies.comparison.ablation import ablation_entries
 from recbole_margo.studies.comparison.compare_seeds import compare_seeds, resume_seeds
 from recbole_margo.studies.runs.entry import Entry
@@ -37,7 +38,7 @@ def record_of(seed: int, label: str) -> dict[str, Any]:
 
 
 def test_means_and_deviations_are_those_of_the_records(settings):
-    summary = compare_seeds(MODELS, NAME, [1, 5], config_dict=settings, output_dir="out")
+    summary = as_plain(compare_seeds(MODELS, NAME, [1, 5], config_dict=settings, output_dir="out"))
     assert [row["label"] for row in summary["models"]] == ["DRAGON", "FREEDOM", "BPR"]
     assert summary["metrics"] == ["recall@5", "ndcg@5"]
     assert json.loads(Path("out/summary.json").read_text()) == summary
@@ -51,8 +52,10 @@ def test_means_and_deviations_are_those_of_the_records(settings):
 
 
 def test_tests_compare_users_whose_values_are_averaged_over_seeds(settings):
-    summary = compare_seeds(
-        MODELS, NAME, [1, 2], reference="FREEDOM", config_dict=settings, output_dir="out"
+    summary = as_plain(
+        compare_seeds(
+            MODELS, NAME, [1, 2], reference="FREEDOM", config_dict=settings, output_dir="out"
+        )
     )
     per_user = {
         label: [PerUserMetrics.load(Path(f"out/seed-{s}/{label}/per_user.npz")) for s in (1, 2)]
@@ -75,7 +78,7 @@ def test_tests_compare_users_whose_values_are_averaged_over_seeds(settings):
 
 
 def test_slices_count_the_test_interactions_of_their_items(settings):
-    summary = compare_seeds(MODELS, NAME, [1], config_dict=settings, output_dir="out")
+    summary = as_plain(compare_seeds(MODELS, NAME, [1], config_dict=settings, output_dir="out"))
     of_modalities = {
         row["name"]: row for row in summary["slices"] if row["kind"] == "missing modality"
     }
@@ -103,7 +106,7 @@ def test_a_seed_never_changes_the_split_of_a_comparison():
 
 
 def test_finished_runs_are_kept_and_the_others_trained(settings, monkeypatch):
-    whole = compare_seeds(MODELS, NAME, [1, 2], config_dict=settings, output_dir="whole")
+    whole = as_plain(compare_seeds(MODELS, NAME, [1, 2], config_dict=settings, output_dir="whole"))
     fit, calls = Trainer.fit, []
 
     def interrupted(self, *args, **kwargs):
@@ -119,7 +122,7 @@ def test_finished_runs_are_kept_and_the_others_trained(settings, monkeypatch):
     assert not Path("out/summary.json").exists()
     kept = Path("out/seed-1/DRAGON/result.json")
     before = kept.stat().st_mtime_ns
-    resumed = resume_seeds("out")
+    resumed = as_plain(resume_seeds("out"))
     assert kept.stat().st_mtime_ns == before
     assert calls == ["BPR", "BPR", "BPR"]
     for one, other in zip(whole["models"], resumed["models"], strict=True):
@@ -128,7 +131,7 @@ def test_finished_runs_are_kept_and_the_others_trained(settings, monkeypatch):
 
 def test_a_model_that_fails_does_not_cost_the_others_their_results(settings):
     entries = [*MODELS, Entry("broken", "DRAGON", {"learning_rate": 1e30})]
-    summary = compare_seeds(entries, NAME, [1], config_dict=settings, output_dir="out")
+    summary = as_plain(compare_seeds(entries, NAME, [1], config_dict=settings, output_dir="out"))
     by_label = {row["label"]: row for row in summary["models"]}
     assert by_label["broken"]["status"] == "failed"
     assert "learning_rate" in by_label["broken"]["errors"]["1"]

@@ -13,6 +13,7 @@ from recbole_margo.config import Config
 from recbole_margo.errors import ConfigError
 from recbole_margo.model.margo import MARGO
 from recbole_margo.run import run_config
+from recbole_margo.store.plain import as_plain
 from recbole_margo.studies.comparison.ablation import SWITCHES
 from recbole_margo.studies.comparison.compare_seeds import compare_seeds, resume_seeds
 from recbole_margo.studies.runs.entry import Entry
@@ -135,8 +136,10 @@ def test_a_first_stage_that_fails_is_reported_by_each_run_that_needed_it(setting
         raise ValueError("no loss today")
 
     monkeypatch.setattr(MARGO, "calculate_loss", broken)
-    summary = compare_seeds(
-        [*ENTRIES[:2], ENTRIES[-1]], NAME, [1], config_dict=settings, output_dir="out"
+    summary = as_plain(
+        compare_seeds(
+            [*ENTRIES[:2], ENTRIES[-1]], NAME, [1], config_dict=settings, output_dir="out"
+        )
     )
     assert [row["status"] for row in summary["models"]] == ["failed", "failed", "finished"]
     assert summary["models"][0]["errors"] == {"1": "ValueError: no loss today"}
@@ -144,10 +147,12 @@ def test_a_first_stage_that_fails_is_reported_by_each_run_that_needed_it(setting
 
 @pytest.mark.slow
 def test_several_processes_give_the_numbers_of_one(settings):
-    one = compare_seeds(ENTRIES, NAME, [1], config_dict=settings, output_dir="one")
-    two = compare_seeds(ENTRIES, NAME, [1], config_dict=settings, output_dir="two", workers=2)
+    one = as_plain(compare_seeds(ENTRIES, NAME, [1], config_dict=settings, output_dir="one"))
+    two = as_plain(
+        compare_seeds(ENTRIES, NAME, [1], config_dict=settings, output_dir="two", workers=2)
+    )
     assert results(Path("one")) == results(Path("two"))
-    assert [row["values"] for row in one["models"]] == [row["values"] for row in two["models"]]
+    assert [row.values for row in one.models] == [row.values for row in two.models]
 
 
 @pytest.mark.parametrize("workers", [0, -1, 1.5, True])

@@ -15,11 +15,12 @@ from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.model.lgmrec import LGMRec
 from recbole_margo.model.margo import MARGO
 from recbole_margo.model.parameters import Hyperparameter
+from recbole_margo.store.plain import as_plain
 from recbole_margo.studies.comparison.compare_seeds import compare_seeds
 from recbole_margo.studies.runs.entry import Entry
 from recbole_margo.studies.sweep.command import parse_over
+from recbole_margo.studies.sweep.result import axis_scale
 from recbole_margo.studies.sweep.sweep import (
-    axis_scale,
     published_values,
     resume_sweep,
     same_value,
@@ -48,7 +49,7 @@ def labels(*over: str, settings: dict[str, Any], model: str = "MARGO") -> list[s
 
 def test_the_own_value_is_trained_once_and_belongs_to_every_curve(settings):
     over = {"alpha": [0.1, 1, 10], "tau": [0.5, 1.0]}
-    swept = sweep("MARGO", over, NAME, [1, 2], config_dict=settings, output_dir="out")
+    swept = as_plain(sweep("MARGO", over, NAME, [1, 2], config_dict=settings, output_dir="out"))
     trained = sorted(path.name for path in Path("out/seed-2").iterdir())
     assert trained == ["MARGO", "alpha-0.1", "alpha-10", "tau-0.5"]
     alpha, tau = swept["hyperparameters"]
@@ -59,7 +60,9 @@ def test_the_own_value_is_trained_once_and_belongs_to_every_curve(settings):
 
 
 def test_the_numbers_are_those_of_the_runs(settings):
-    swept = sweep("MARGO", {"tau": [0.5]}, NAME, [4, 7], config_dict=settings, output_dir="out")
+    swept = as_plain(
+        sweep("MARGO", {"tau": [0.5]}, NAME, [4, 7], config_dict=settings, output_dir="out")
+    )
     point = swept["hyperparameters"][0]["points"][0]
     for place, seed in enumerate([4, 7]):
         record = json.loads(Path(f"out/seed-{seed}/tau-0.5/result.json").read_text())
@@ -80,7 +83,7 @@ def test_an_interrupted_sweep_continues_to_the_same_numbers(settings, monkeypatc
     from recbole_margo.training.trainer import MultimodalTrainer
 
     over = {"tau": [0.5, 4.0]}
-    whole = sweep("MARGO", over, NAME, [1], config_dict=settings, output_dir="whole")
+    whole = as_plain(sweep("MARGO", over, NAME, [1], config_dict=settings, output_dir="whole"))
     with monkeypatch.context() as patch:
         fit, calls = MultimodalTrainer.fit, []
 
@@ -94,7 +97,7 @@ def test_an_interrupted_sweep_continues_to_the_same_numbers(settings, monkeypatc
         with pytest.raises(KeyboardInterrupt):
             sweep("MARGO", over, NAME, [1], config_dict=settings, output_dir="out")
     assert not Path("out/sweep.json").exists()
-    assert resume_sweep("out")["hyperparameters"] == whole["hyperparameters"]
+    assert as_plain(resume_sweep("out"))["hyperparameters"] == whole["hyperparameters"]
 
 
 def test_a_value_that_fails_is_left_out_and_named(settings, monkeypatch):
@@ -108,7 +111,9 @@ def test_a_value_that_fails_is_left_out_and_named(settings, monkeypatch):
         return fit(self, *arguments, **named)
 
     monkeypatch.setattr(MultimodalTrainer, "fit", failing)
-    swept = sweep("MARGO", {"tau": [0.5, 4.0]}, NAME, [1], config_dict=settings, output_dir="out")
+    swept = as_plain(
+        sweep("MARGO", {"tau": [0.5, 4.0]}, NAME, [1], config_dict=settings, output_dir="out")
+    )
     failed = swept["hyperparameters"][0]["points"][2]
     assert failed["seeds"] == [] and "no luck" in failed["errors"]["1"]
     assert "tau=4 failed, seed 1: ValueError: no luck" in Path("out/sweep.html").read_text()

@@ -12,16 +12,17 @@ from typing import Any
 import markdown
 import pandas as pd
 import pytest
-from made_up_comparison import made_up_model, made_up_summary, made_up_test
+from made_up_comparison import compared, made_up_model, made_up_summary, made_up_test
 
 from recbole_margo.errors import RecBoleMargoError
-from recbole_margo.studies.comparison.report import (
+from recbole_margo.report import markdown_page
+from recbole_margo.studies.comparison.page import (
     comparison_csv,
+    comparison_document,
     comparison_latex,
-    comparison_markdown,
+    comparison_text,
 )
 from recbole_margo.studies.comparison.tables import (
-    comparison_text,
     results_table,
     runs_table,
     settings_table,
@@ -51,7 +52,7 @@ def rows_of(text: str) -> dict[str, list[str]]:
 
 
 def test_the_text_says_mean_and_deviation_and_marks_the_best_and_the_significant() -> None:
-    text = comparison_text(two_models(), style="tsv")
+    text = comparison_text(compared(two_models()), style="tsv")
     rows = rows_of(text)
     # The deviation of two numbers is their distance over the root of two.
     assert rows["A"][:2] == ["**0.3100 ± 0.0141**", "0.8000 ± 0.1414"]
@@ -67,7 +68,7 @@ def test_the_text_says_mean_and_deviation_and_marks_the_best_and_the_significant
 @pytest.mark.parametrize(("holm", "marked"), [(0.0499, True), (0.05, False), (None, False)])
 def test_only_a_corrected_p_below_the_level_is_marked(holm: float | None, marked: bool) -> None:
     test = {**made_up_test("B", -0.1, 0.01), "wilcoxon_holm": holm}
-    rows = rows_of(comparison_text(two_models(tests={"recall@20": [test]}), style="tsv"))
+    rows = rows_of(comparison_text(compared(two_models(tests={"recall@20": [test]})), style="tsv"))
     assert ("†" in rows["B"][0]) is marked
     assert "†" not in rows["B"][1]
 
@@ -76,20 +77,22 @@ def test_equal_to_the_printed_decimals_is_equally_good() -> None:
     models = [made_up_model(name, {"recall@20": [0.2 + add]}) for name, add in
               (("A", 0.00001), ("B", 0.00002), ("C", -0.0001))]  # fmt: skip
     rows = rows_of(
-        comparison_text(made_up_summary("A", [1], ["recall@20"], models=models), style="tsv")
+        comparison_text(
+            compared(made_up_summary("A", [1], ["recall@20"], models=models)), style="tsv"
+        )
     )
     assert [rows[name][0].startswith("**") for name in "ABC"] == [True, True, False]
 
 
 def test_one_seed_has_no_deviation_and_says_so() -> None:
-    text = comparison_text(made_up_summary(seeds=[5]))
+    text = comparison_text(compared(made_up_summary(seeds=[5])))
     assert "One seed (5), so there is no deviation over seeds." in text
     assert "±" not in text
     assert "averaged over seeds" not in text
 
 
 def test_one_model_has_no_tests_and_says_so() -> None:
-    text = comparison_text(made_up_summary(["MARGO"]))
+    text = comparison_text(compared(made_up_summary(["MARGO"])))
     assert "No tests: fewer than two models have results." in text
     assert "†" not in text
 
@@ -97,8 +100,10 @@ def test_one_model_has_no_tests_and_says_so() -> None:
 def test_a_reference_without_results_is_said() -> None:
     summary = made_up_summary(tests={})
     summary["models"][0] = made_up_model("MARGO", {}, errors={"1": "a", "2": "b", "3": "c"})
-    assert "No tests: the reference MARGO has no results." in comparison_text(summary)
-    assert "No tests: there are no values per user" in comparison_text(made_up_summary(tests={}))
+    assert "No tests: the reference MARGO has no results." in comparison_text(compared(summary))
+    assert "No tests: there are no values per user" in comparison_text(
+        compared(made_up_summary(tests={}))
+    )
 
 
 def failing_summary() -> dict[str, Any]:
@@ -114,7 +119,7 @@ def failing_summary() -> dict[str, Any]:
 
 
 def test_failed_seeds_and_models_are_shown_and_explained() -> None:
-    text = comparison_text(failing_summary(), style="tsv")
+    text = comparison_text(compared(failing_summary()), style="tsv")
     rows = rows_of(text)
     assert rows["model"][1] == "seeds"
     assert [rows[name][1] for name in "ABCDE"] == ["3 of 3", "2 of 3", "failed", "failed", "0 of 3"]
@@ -126,7 +131,7 @@ def test_failed_seeds_and_models_are_shown_and_explained() -> None:
 
 
 def test_values_belong_to_the_seeds_that_did_not_fail() -> None:
-    rows = [[cell.text for cell in row] for row in runs_table(failing_summary()).rows]
+    rows = [[cell.text for cell in row] for row in runs_table(compared(failing_summary())).rows]
     assert rows[3:6] == [
         ["B", "1", "0.1000", "0.1000", "58 + 33", "61.2"],
         ["B", "2", "failed", "–", "–", "–"],
@@ -139,12 +144,14 @@ def test_more_values_than_seeds_are_an_error_that_says_where() -> None:
     summary = two_models()
     summary["models"][0]["errors"] = {"2": "failed"}
     with pytest.raises(RecBoleMargoError, match=r"1 seeds of 'A' that did not fail.*holds 2"):
-        results_table(summary)
+        results_table(compared(summary))
 
 
 def test_tests_are_told_with_interval_effect_and_all_p_values() -> None:
     test = made_up_test("B", -0.1, 0.03, wilcoxon_p=1e-9, effect_size=-math.inf, low=None)
-    (table,) = significance_tables(two_models(tests={"recall@20": [test], "giniindex": []}))
+    (table,) = significance_tables(
+        compared(two_models(tests={"recall@20": [test], "giniindex": []}))
+    )
     assert table.title == "Recall@20 against A"
     assert [cell.text for cell in table.rows[0]] == [
         *("B", "1,858", "-0.1000", "[–, -0.0941]", "-inf"),
@@ -156,17 +163,17 @@ def test_slices_are_told_by_kind_with_the_best_in_bold() -> None:
     summary = made_up_summary(["A", "B"])
     summary["slices"][0]["values"] = {"B": 0.5}
     summary["slices"][0]["users"] = 1
-    user, *_ = slice_tables(summary)
+    user, *_ = slice_tables(compared(summary))
     assert user.headers[1] == "3-11 training interactions (1 user, 2,406 pairs)"
     shown = [[(cell.text, cell.best) for cell in row[1:3]] for row in user.rows]
     assert shown == [[("–", False), ("0.2900", True)], [("0.5000", True), ("0.2860", False)]]
-    assert len(slice_tables(summary)) == 3
+    assert len(slice_tables(compared(summary))) == 3
 
 
 def test_settings_are_told_as_json() -> None:
     summary = two_models()
     summary["models"][1]["settings"] = {"alpha": 1.0, "modalities": ["text"], "x": None}
-    rows = [[cell.text for cell in row] for row in settings_table(summary).rows]
+    rows = [[cell.text for cell in row] for row in settings_table(compared(summary)).rows]
     assert rows == [["A", "A", "–"], ["B", "B", 'alpha = 1.0, modalities = ["text"], x = null']]
 
 
@@ -174,7 +181,7 @@ HOSTILE = "a|b <script>alert(1)</script> *x* [y](z) `c` \\ & 50 % $5_{2}^3 ~#\n\
 
 
 def test_markdown_shows_hostile_labels_as_text() -> None:
-    text = comparison_markdown(made_up_summary([HOSTILE, "B"]))
+    text = markdown_page(comparison_document(compared(made_up_summary([HOSTILE, "B"]))))
     page = markdown.markdown(text, extensions=["tables"])
     assert "<script" not in page
     assert "<em>" not in page
@@ -190,8 +197,10 @@ def test_markdown_shows_hostile_labels_as_text() -> None:
 
 
 def test_markdown_has_all_parts() -> None:
-    text = comparison_markdown({**failing_summary(), "slices": made_up_summary()["slices"]})
-    parts = ["Test metrics", "Tests", "Slices", "Failures", "Runs", "Settings"]
+    text = markdown_page(
+        comparison_document(compared({**failing_summary(), "slices": made_up_summary()["slices"]}))
+    )
+    parts = ["What failed", "Test metrics", "Tests", "Slices", "Runs", "Settings"]
     assert [line[3:] for line in text.splitlines() if line.startswith("## ")] == parts
     assert "mmrec: only training items leave the candidates at test" in text
 
@@ -200,7 +209,7 @@ def test_latex_has_rules_bold_daggers_and_no_raw_signs() -> None:
     summary = two_models()
     summary["models"][1]["label"] = "[B] 50 % & $x_1$ \\input{a}"
     summary["tests"]["recall@20"][0]["label"] = summary["models"][1]["label"]
-    text = comparison_latex(summary)
+    text = comparison_latex(compared(summary))
     rows = [line for line in text.splitlines() if line.endswith(r"\\")]
     assert rows == [
         r"model & Recall@20 & GiniIndex $\downarrow$ \\",
@@ -217,7 +226,7 @@ def test_latex_has_rules_bold_daggers_and_no_raw_signs() -> None:
 @pytest.mark.slow
 def test_latex_compiles(tmp_path: Path) -> None:
     hostile = HOSTILE.split("\n")[0]
-    table = comparison_latex(made_up_summary([hostile, "*starred", "[bracket]"]))
+    table = comparison_latex(compared(made_up_summary([hostile, "*starred", "[bracket]"])))
     document = r"\documentclass{article}\usepackage{booktabs}\begin{document}%s\end{document}"
     (tmp_path / "a.tex").write_text(document % f"\n{table}", encoding="utf-8")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "a.tex"]
@@ -230,7 +239,9 @@ def test_csv_is_tidy_and_unrounded() -> None:
     models = [made_up_model('A, "quoted"\n=1+1', {"recall@20": values})]
     models.append(made_up_model("C", {}, errors={"1": "no", "2": "no", "3": "no"}))
     summary = made_up_summary("AC", [3, 1, 2], ["recall@20"], models=models)
-    table = pd.read_csv(io.StringIO(comparison_csv(summary)), float_precision="round_trip")
+    table = pd.read_csv(
+        io.StringIO(comparison_csv(compared(summary))), float_precision="round_trip"
+    )
     assert table["label"].unique().tolist() == ['A, "quoted" =1+1']
     for_test = table[(table["on"] == "test") & (table["statistic"] == "value")]
     assert for_test["seed"].tolist() == [3, 1, 2]
@@ -246,6 +257,6 @@ def test_csv_is_tidy_and_unrounded() -> None:
 
 def test_thirteen_models_and_four_metrics_are_all_there() -> None:
     names = [f"Model{number}" for number in range(13)]
-    rows = rows_of(comparison_text(made_up_summary(names), style="tsv"))
+    rows = rows_of(comparison_text(compared(made_up_summary(names)), style="tsv"))
     assert set(names) < set(rows)
     assert all(len(rows[name]) == 6 for name in names)

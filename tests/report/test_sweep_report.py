@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 from typing import Any
 
 import matplotlib
 import pytest
 
+from recbole_margo.report import html_page, markdown_page
 from recbole_margo.report.figures import STYLE
-from recbole_margo.studies.sweep.figures import panel_metrics, sweep_figure
-from recbole_margo.studies.sweep.report import (
+from recbole_margo.store.plain import as_plain, from_plain
+from recbole_margo.studies.sweep.page import (
+    panel_metrics,
     sweep_csv,
-    sweep_markdown,
-    sweep_page,
+    sweep_document,
+    sweep_figure,
+    sweep_tables,
+    sweep_text,
     write_sweep_report,
 )
-from recbole_margo.studies.sweep.tables import mean_and_deviation, sweep_tables, sweep_text
+from recbole_margo.studies.sweep.result import Sweep, mean_and_deviation
 
 METRICS = ["recall@10", "recall@20", "ndcg@10", "ndcg@20"]
 
@@ -53,11 +58,16 @@ def swept() -> dict[str, Any]:
         "valid_metric": "Recall@20",
         "settings": {"topk": [10, 20]},
         "metrics": METRICS,
+        "absent_parts": [],
         "hyperparameters": [
             {"name": "alpha", "meaning": "weight of a loss", "scale": "log", "points": alpha},
             {"name": "backbone", "meaning": None, "scale": "ordinal", "points": backbone},
         ],
     }
+
+
+def read(swept: dict[str, Any]) -> Sweep:
+    return from_plain(Sweep, swept)
 
 
 def test_mean_and_sample_deviation():
@@ -69,7 +79,7 @@ def test_mean_and_sample_deviation():
 
 
 def test_the_best_on_validation_is_bold_and_nothing_on_test(swept):
-    alpha, _ = sweep_tables(swept)
+    alpha, _ = sweep_tables(read(swept))
     assert alpha.headers[:2] == ("alpha", "validation Recall@20")
     assert [row[0].text for row in alpha.rows] == ["0.01", "1.0 (own)", "10.0"]
     assert alpha.rows[0][1].text == "0.1100 ± 0.0141"
@@ -80,22 +90,22 @@ def test_the_best_on_validation_is_bold_and_nothing_on_test(swept):
 
 def test_the_smallest_is_best_where_smaller_is_better(swept):
     swept["valid_metric"] = "AveragePopularity@20"
-    assert [row[1].best for row in sweep_tables(swept)[0].rows] == [True, False, False]
+    assert [row[1].best for row in sweep_tables(read(swept))[0].rows] == [True, False, False]
 
 
 def test_the_columns_of_panels_are_the_metric_of_selection_and_one_more(swept):
-    assert panel_metrics(swept) == [
+    assert panel_metrics(read(swept)) == [
         ("valid", "recall@20"),
         ("test", "recall@20"),
         ("test", "ndcg@20"),
     ]
-    assert panel_metrics({**swept, "metrics": ["recall@20"]})[1:] == [("test", "recall@20")]
-    assert panel_metrics({**swept, "valid_metric": "MRR@5"})[1:] == [("test", "recall@10")]
+    assert panel_metrics(read({**swept, "metrics": ["recall@20"]}))[1:] == [("test", "recall@20")]
+    assert panel_metrics(read({**swept, "valid_metric": "MRR@5"}))[1:] == [("test", "recall@10")]
 
 
 def test_the_figure_draws_what_finished(swept):
     with matplotlib.rc_context(STYLE):
-        figure = sweep_figure(swept)
+        figure = sweep_figure(read(swept))
     assert figure is not None
     assert len(figure.axes) == 6
     first = figure.axes[0]
@@ -117,12 +127,12 @@ def test_one_seed_has_no_band_and_says_so(swept):
         for each in curve["points"]:
             each["seeds"], each["valid"] = each["seeds"][:1], each["valid"][:1]
             each["test"] = {metric: values[:1] for metric, values in each["test"].items()}
-    figure = sweep_figure(swept)
+    figure = sweep_figure(read(swept))
     assert figure is not None
     assert not figure.axes[0].collections
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels[0] == "one seed, no band"
-    assert "One seed (1), so there is no deviation over seeds." in sweep_text(swept)
+    assert "One seed (1), so there is no deviation over seeds." in sweep_text(read(swept))
 
 
 def test_nothing_is_drawn_of_nothing(swept, tmp_path):
@@ -130,13 +140,13 @@ def test_nothing_is_drawn_of_nothing(swept, tmp_path):
         for each in curve["points"]:
             each["seeds"], each["valid"] = [], []
             each["test"] = {metric: [] for metric in METRICS}
-    files = {path.name for path in write_sweep_report(tmp_path, swept)}
+    files = {path.name for path in write_sweep_report(tmp_path, read(swept))}
     assert files == {"sweep.json", "sweep.csv", "sweep.md", "sweep.html"}
 
 
 def test_the_rows_of_the_table_of_numbers_are_unrounded(swept):
     swept["hyperparameters"][0]["points"][0]["valid"][1] = 1 / 3
-    rows = list(csv.DictReader(io.StringIO(sweep_csv(swept))))
+    rows = list(csv.DictReader(io.StringIO(sweep_csv(read(swept)))))
     (row,) = [
         row
         for row in rows
@@ -147,7 +157,42 @@ def test_the_rows_of_the_table_of_numbers_are_unrounded(swept):
 
 
 def test_failures_are_named_and_escaped(swept):
-    assert "alpha=10.0 failed, seed 2: TrainingError: <nan>" in sweep_text(swept)
-    assert "&lt;nan&gt;" in sweep_markdown(swept)
-    page = sweep_page(swept, None)
+    assert "alpha=10.0 failed, seed 2: TrainingError: <nan>" in sweep_text(read(swept))
+    document = sweep_document(read(swept))
+    assert "&lt;nan&gt;" in markdown_page(document)
+    page = html_page(document)
     assert "&lt;nan&gt;" in page and "<nan>" not in page
+
+
+def test_the_files_hold_the_numbers_worked_out_by_hand(tmp_path):
+    first = {
+        **point(0.5, [0.25, 0.75]),
+        "test": {"ndcg@5": [0.5, None], "=recall@5": [0.125, 1 / 3]},
+    }
+    plain = {
+        "model": "MARGO",
+        "dataset": "d",
+        "eval_protocol": "recbole",
+        "split": "abc",
+        "seeds": [1, 2],
+        "valid_metric": "NDCG@5",
+        "settings": {"x": 1},
+        "metrics": ["ndcg@5"],
+        "absent_parts": [],
+        "hyperparameters": [{"name": "tau", "meaning": None, "scale": "linear", "points": [first]}],
+    }
+    swept = read(plain)
+    assert as_plain(swept) == plain
+    write_sweep_report(tmp_path, swept)
+    assert (tmp_path / "sweep.csv").read_text() == (
+        "hyperparameter,value,own,seed,on,metric,number\n"
+        "tau,0.5,false,1,valid,ndcg@5,0.25\n"
+        "tau,0.5,false,2,valid,ndcg@5,0.75\n"
+        "tau,0.5,false,1,test,ndcg@5,0.5\n"
+        "tau,0.5,false,1,test,'=recall@5,0.125\n"
+        "tau,0.5,false,2,test,'=recall@5,0.3333333333333333\n"
+    )
+    assert (tmp_path / "sweep.json").read_text() == json.dumps(plain, indent=2) + "\n"
+    # 0.25 and 0.75: mean 0.5, deviation 0.5 / sqrt(2).
+    assert "| 0.5   | **0.5000 ± 0.3536**" in (tmp_path / "sweep.md").read_text()
+    assert "<td><b>0.5000 ± 0.3536</b></td>" in (tmp_path / "sweep.html").read_text()

@@ -11,10 +11,10 @@ from typing import Any
 from recbole_margo.defaults import parse_settings, refuse_settings
 from recbole_margo.output_folder import output_folder
 from recbole_margo.registry import expand_names
-from recbole_margo.report.tables import terminal_bold
+from recbole_margo.report import terminal_bold
 from recbole_margo.studies.comparison.ablation import ablation_entries
 from recbole_margo.studies.comparison.compare_seeds import compare_seeds, resume_seeds
-from recbole_margo.studies.comparison.tables import comparison_text
+from recbole_margo.studies.comparison.page import comparison_text
 from recbole_margo.studies.runs.entry import Entry, merged_settings
 from recbole_margo.studies.runs.options import add_run_options, command_parser, read_seeds
 
@@ -79,11 +79,11 @@ def _run(
     if options.resume:
         refuse_settings(settings)
         folder = Path(options.resume)
-        summary = resume_seeds(folder, options.workers, options.cluster)
+        compared = resume_seeds(folder, options.workers, options.cluster)
     else:
         shared = merged_settings(options.config_files.split(), settings)
         with output_folder(options.output_dir, options.dataset) as folder:
-            summary = compare_seeds(
+            compared = compare_seeds(
                 entries(shared),
                 options.dataset,
                 read_seeds(options.seeds),
@@ -93,6 +93,6 @@ def _run(
                 workers=options.workers,
                 cluster=options.cluster,
             )
-    text = comparison_text(summary, style="simple", bold=terminal_bold())
+    text = comparison_text(compared, style="simple", bold=terminal_bold())
     sys.stdout.write(f"{text}\n\nReport: {folder / 'report.html'}\n")
-    return int(any(model["errors"] for model in summary["models"]))
+    return int(any(model.errors for model in compared.models))

@@ -14,7 +14,8 @@ from recbole_margo.output_folder import check_unused, output_folder, taken
 from recbole_margo.run_folder import write_json
 from recbole_margo.settings.processes import check_other_machines
 from recbole_margo.store.reading import read_json
-from recbole_margo.studies.comparison.report import write_comparison_report
+from recbole_margo.studies.comparison.page import write_comparison_report
+from recbole_margo.studies.comparison.result import Comparison
 from recbole_margo.studies.comparison.summary import summarize
 from recbole_margo.studies.runs.entry import Entry, build_configs, merged_settings
 from recbole_margo.studies.runs.pool import check_workers
@@ -33,7 +34,7 @@ def compare_seeds(
     output_dir: str | Path | None = None,
     workers: int | None = None,
     cluster: str | None = None,
-) -> dict[str, Any]:
+) -> Comparison:
     """Train every entry with every seed on the same split, and write tables, tests and figures.
 
     A seed decides initial values, the order of the batches and the negative samples, never the
@@ -54,7 +55,7 @@ def compare_seeds(
         cluster: address of a Ray cluster that trains them; `local` starts one.
 
     Returns:
-        The summary, as it is in `summary.json`.
+        What came out; its plain form is `summary.json`.
 
     Raises:
         RecBoleMargoError: on bad input, before anything is trained.
@@ -79,7 +80,7 @@ def compare_seeds(
 
 def resume_seeds(
     folder: str | Path, workers: int | None = None, cluster: str | None = None
-) -> dict[str, Any]:
+) -> Comparison:
     """Continue an interrupted comparison: finished runs are kept, failed and missing ones trained.
 
     Args:
@@ -88,7 +89,7 @@ def resume_seeds(
         cluster: address of a Ray cluster.
 
     Returns:
-        The summary.
+        What came out.
 
     Raises:
         CheckpointError: if the folder holds no comparison.
@@ -147,7 +148,7 @@ def _run_all(
     root: Path,
     workers: int | None,
     cluster: str | None,
-) -> dict[str, Any]:
+) -> Comparison:
     entries = [Entry(**entry) for entry in plan["entries"]]
     jobs = {
         (entry.label, seed): Job(
@@ -167,6 +168,6 @@ def _run_all(
         }
         for entry in entries
     }
-    summary = summarize(plan, entries, records, root)
-    write_comparison_report(root, summary)
-    return summary
+    compared = summarize(plan, entries, records, root)
+    write_comparison_report(root, compared)
+    return compared

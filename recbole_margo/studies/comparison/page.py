@@ -1,18 +1,34 @@
-"""The report of a comparison as one page."""
+"""The report of a comparison: one page, a table for a paper, the numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from recbole_margo.report import html
-from recbole_margo.report.table import clean
-from recbole_margo.studies.comparison.report_summary import (
-    conditions,
-    failure_lines,
-    metric_name,
-    selection_metric,
+from recbole_margo.report import (
+    Document,
+    Figure,
+    Paragraphs,
+    Part,
+    Section,
+    Table,
+    clean,
+    csv_text,
+    failure_section,
+    json_text,
+    latex_table,
+    write_document,
 )
+from recbole_margo.report.table import table_text
+from recbole_margo.store.plain import as_plain
+from recbole_margo.studies.comparison.figures import (
+    differences_figure,
+    metrics_figure,
+    slices_figure,
+)
+from recbole_margo.studies.comparison.result import ComparedModel, Comparison
 from recbole_margo.studies.comparison.tables import (
     SLICE_NOTES,
     results_table,
@@ -22,56 +38,134 @@ from recbole_margo.studies.comparison.tables import (
     significance_tables,
     slice_tables,
 )
+from recbole_margo.studies.wording import metric_name
+
+CSV_COLUMNS = ("label", "model", "status", "on", "metric", "statistic", "seed", "value")
 
 
-def comparison_page(summary: Mapping[str, Any], drawings: Mapping[str, bytes]) -> str:
-    """Return the report as an HTML page.
+def write_comparison_report(folder: Path, compared: Comparison) -> list[Path]:
+    """Write everything that is shown of a comparison; what is there already is replaced.
 
     Args:
-        summary: the comparison, see docs/compare.md.
-        drawings: figures as SVG, of `metrics`, `differences` and `slices`.
+        folder: where to; made if it is not there.
+        compared: the comparison.
+
+    Returns:
+        The files: `summary.json`, `comparison.md`, `.tex` and `.csv`, `report.html` and, as PNG and
+        SVG, the figures `metrics`, `differences` and `slices`, each if there is something to draw.
+
+    Raises:
+        RecBoleMargoError: if the values do not fit the seeds.
     """
-    body = list(html.facts(conditions(summary)))
-    failures = failure_lines(summary)
-    if failures:
-        body += html.section("What failed", html.bullets(failures))
-    body += html.section(
-        None, html.table(results_table(summary)), _figure("metrics", summary, drawings)
+    texts = {
+        "summary.json": json_text(as_plain(compared)),
+        "comparison.tex": comparison_latex(compared),
+        "comparison.csv": comparison_csv(compared),
+    }
+    document = comparison_document(compared)
+    return write_document(folder, "comparison", document, texts, page="report.html")
+
+
+def comparison_text(compared: Comparison, style: str = "simple", bold: str = "**{}**") -> str:
+    """Return the table of a comparison for a terminal, with its legend and the failures.
+
+    Args:
+        compared: the comparison.
+        style: a table format of `tabulate`.
+        bold: how the best mean of a column is marked, with `{}` for it.
+    """
+    table = results_table(compared)
+    return "\n".join([table_text(table, style, bold), "", *table.notes, *compared.failures()])
+
+
+def comparison_document(compared: Comparison) -> Document:
+    """Return the report of a comparison.
+
+    Args:
+        compared: the comparison.
+    """
+    metrics = ", ".join(metric_name(metric) for metric in compared.metrics)
+    selected = metric_name(str(compared.selection_metric))
+    of_metrics = Figure(
+        "metrics",
+        f"Dot plot of {metrics}, a row per model. The table above holds the numbers.",
+        lambda: metrics_figure(compared),
     )
-    tests = significance_tables(summary)
-    if tests:
-        body += html.section(
-            "Tests",
-            html.notes(significance_notes(summary)),
-            _figure("differences", summary, drawings),
-            html.tables(tests),
-        )
-    slices = slice_tables(summary)
-    if slices:
-        body += html.section(
-            "Slices",
-            html.notes(SLICE_NOTES),
-            _figure("slices", summary, drawings),
-            html.tables(slices),
-        )
-    body += html.section(None, html.table(runs_table(summary)))
-    body += html.section(None, html.table(settings_table(summary), kind="text"))
-    return html.page(f"Comparison on {clean(summary['dataset'])}", body)
+    of_differences = Figure(
+        "differences",
+        f"Forest plot of each model's difference to {compared.reference} in {selected} with its "
+        "interval. The tables below hold the numbers.",
+        lambda: differences_figure(compared),
+    )
+    of_slices = Figure(
+        "slices",
+        "Dot plot of each slice of the test set by model. The tables below hold the numbers.",
+        lambda: slices_figure(compared),
+    )
+    # Every figure is named, so that the files of one that is drawn no more are removed.
+    tests = _with_notes(significance_notes(compared), significance_tables(compared))
+    slices = _with_notes(SLICE_NOTES, slice_tables(compared))
+    return Document(
+        f"Comparison on {clean(compared.dataset)}",
+        tuple(compared.conditions()),
+        (
+            *failure_section(compared.failures()),
+            Section(None, (results_table(compared), of_metrics)),
+            Section("Tests", (*tests[:1], of_differences, *tests[1:])),
+            Section("Slices", (*slices[:1], of_slices, *slices[1:])),
+            Section(None, (runs_table(compared), settings_table(compared))),
+        ),
+    )
 
 
-def _figure(name: str, summary: Mapping[str, Any], drawings: Mapping[str, bytes]) -> Iterator[str]:
-    if name in drawings:
-        yield from html.figure(drawings[name], _alt(name, summary))
+def _with_notes(notes: tuple[str, ...], tables: list[Table]) -> list[Part]:
+    return [Paragraphs(notes), *tables] if tables else []
 
 
-def _alt(name: str, summary: Mapping[str, Any]) -> str:
-    if name == "metrics":
-        metrics = ", ".join(metric_name(metric) for metric in summary["metrics"])
-        return f"Dot plot of {metrics}, a row per model. The table above holds the numbers."
-    if name == "differences":
-        return (
-            f"Forest plot of each model's difference to {summary['reference']} in "
-            f"{metric_name(str(selection_metric(summary)))} with its interval. "
-            "The tables below hold the numbers."
-        )
-    return "Dot plot of each slice of the test set by model. The tables below hold the numbers."
+def comparison_latex(compared: Comparison) -> str:
+    """Return the test metrics as a LaTeX table for a paper.
+
+    Args:
+        compared: the comparison.
+    """
+    table = results_table(compared)
+    # Time and memory, the last two columns, are no part of it.
+    shown = dataclasses.replace(
+        table, headers=table.headers[:-2], rows=tuple(row[:-2] for row in table.rows)
+    )
+    caption = f"{table.title} on {clean(compared.dataset)}. {' '.join(table.notes)}"
+    return latex_table(shown, caption)
+
+
+def comparison_csv(compared: Comparison) -> str:
+    """Return one row per number, unrounded: the values of each seed, their mean and deviation.
+
+    Args:
+        compared: the comparison.
+    """
+    return csv_text(CSV_COLUMNS, _csv_rows(compared))
+
+
+def _csv_rows(compared: Comparison) -> Iterator[dict[str, Any]]:
+    for entry in compared.models:
+        about = {"label": clean(entry.label), "model": clean(entry.model)}
+        about["status"] = clean(entry.status)
+        for row in _csv_values(compared, entry):
+            yield {**about, **row}
+
+
+def _csv_values(compared: Comparison, entry: ComparedModel) -> Iterator[dict[str, Any]]:
+    seeds = compared.finished_seeds(entry)
+    for seed, value in zip(seeds, entry.valid, strict=False):
+        if value is None:
+            continue
+        metric = str(compared.valid_metric).lower()
+        yield {"on": "valid", "metric": metric, "statistic": "value", "seed": seed, "value": value}
+    for metric in compared.metrics:
+        of_test = {"on": "test", "metric": clean(metric)}
+        for seed, value in zip(seeds, entry.values.get(metric, ()), strict=False):
+            yield {**of_test, "statistic": "value", "seed": seed, "value": value}
+        for statistic, of_metric in (("mean", entry.mean), ("std", entry.std)):
+            value = of_metric.get(metric)
+            if value is not None:
+                yield {**of_test, "statistic": statistic, "value": value}

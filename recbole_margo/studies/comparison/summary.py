@@ -1,4 +1,4 @@
-"""What came out of a comparison, as plain data: means, tests over users, slices."""
+"""The calculation of a comparison: means, tests over users, slices."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from recbole_margo.evaluation.per_user import PerUserMetrics
 from recbole_margo.evaluation.significance import compare_paired, holm
 from recbole_margo.evaluation.slices import make_slices, slice_recall
-from recbole_margo.report.evaluated_parts import EvaluatedParts, epochs_text
 from recbole_margo.run import PER_USER
+from recbole_margo.studies.comparison.result import ComparedModel, Comparison, Slice, UserTest
 from recbole_margo.studies.runs.entry import Entry
 from recbole_margo.studies.runs.trained_run import dataset_facts
+from recbole_margo.studies.wording import EvaluatedParts, epochs_text
 
 MEBIBYTE = 2**20
 Records = Mapping[str, Mapping[int, Mapping[str, Any]]]
@@ -24,8 +25,8 @@ PerSeed = Mapping[int, PerUserMetrics]
 
 def summarize(
     plan: Mapping[str, Any], entries: Sequence[Entry], records: Records, root: Path
-) -> dict[str, Any]:
-    """Return the summary of a comparison, which `recbole_margo.report` shows.
+) -> Comparison:
+    """Return what came out of a comparison.
 
     Tests compare the per-user metrics of two entries, each averaged over the seeds that both
     finished, so that a user counts once however many seeds there are.
@@ -44,20 +45,20 @@ def summarize(
     ]
     metrics = list(finished[0]["test"]) if finished else []
     per_user = {entry.label: _per_user(entry, records[entry.label], root) for entry in entries}
-    return {
-        "dataset": plan["dataset"],
-        "eval_protocol": finished[0]["eval_protocol"] if finished else None,
-        "split": " ".join(sorted({record["split"] for record in finished})),
-        "seeds": list(plan["seeds"]),
-        "valid_metric": finished[0]["valid_metric"] if finished else None,
-        "absent_parts": EvaluatedParts.of_records(finished).absent,
-        "reference": plan["reference"],
-        "settings": dict(plan["settings"]),
-        "metrics": metrics,
-        "models": [_model(entry, records[entry.label], metrics) for entry in entries],
-        "tests": {metric: _tests(per_user, plan["reference"], metric) for metric in metrics},
-        "slices": _slices(per_user, finished),
-    }
+    return Comparison(
+        dataset=plan["dataset"],
+        eval_protocol=finished[0]["eval_protocol"] if finished else None,
+        split=" ".join(sorted({record["split"] for record in finished})),
+        seeds=tuple(plan["seeds"]),
+        valid_metric=finished[0]["valid_metric"] if finished else None,
+        absent_parts=tuple(EvaluatedParts.of_records(finished).absent),
+        reference=plan["reference"],
+        settings=dict(plan["settings"]),
+        metrics=tuple(metrics),
+        models=tuple(_model(entry, records[entry.label], metrics) for entry in entries),
+        tests={metric: _tests(per_user, plan["reference"], metric) for metric in metrics},
+        slices=tuple(_slices(per_user, finished)),
+    )
 
 
 def _per_user(entry: Entry, of_seeds: Mapping[int, Mapping[str, Any]], root: Path) -> PerSeed:
@@ -72,52 +73,53 @@ def _per_user(entry: Entry, of_seeds: Mapping[int, Mapping[str, Any]], root: Pat
 
 def _model(
     entry: Entry, of_seeds: Mapping[int, Mapping[str, Any]], metrics: Sequence[str]
-) -> dict[str, Any]:
+) -> ComparedModel:
     done = [record for record in of_seeds.values() if record["status"] == "finished"]
-    values = {metric: [record["test"][metric] for record in done] for metric in metrics}
-    return {
-        "label": entry.label,
-        "model": entry.model,
-        "settings": dict(entry.settings),
-        "status": "finished" if done else "failed",
-        "errors": {
+    values = {metric: tuple(record["test"][metric] for record in done) for metric in metrics}
+    return ComparedModel(
+        label=entry.label,
+        model=entry.model,
+        settings=dict(entry.settings),
+        status="finished" if done else "failed",
+        errors={
             str(seed): record["error"]
             for seed, record in of_seeds.items()
             if record["status"] != "finished"
         },
-        "values": values,
-        "valid": [record["stages"][-1]["best_score"] for record in done],
-        "mean": {
-            name: float(np.mean(column)) if column else None for name, column in values.items()
-        },
-        "std": {
+        values=values,
+        valid=tuple(record["stages"][-1]["best_score"] for record in done),
+        mean={name: float(np.mean(column)) if column else None for name, column in values.items()},
+        std={
             name: float(np.std(column, ddof=1)) if len(column) > 1 else None
             for name, column in values.items()
         },
-        "seconds": [record["seconds"] for record in done],
-        "best_epochs": [epochs_text(record) for record in done],
-        "peak_memory_mib": max(
+        seconds=tuple(record["seconds"] for record in done),
+        best_epochs=tuple(epochs_text(record) for record in done),
+        peak_memory_mib=max(
             (max(record["peak_memory_bytes"].values()) / MEBIBYTE for record in done),
             default=None,
         ),
-    }
+    )
 
 
-def _tests(per_user: Mapping[str, PerSeed], reference: str, metric: str) -> list[dict[str, Any]]:
-    rows = []
+def _tests(per_user: Mapping[str, PerSeed], reference: str, metric: str) -> tuple[UserTest, ...]:
+    found = {}
     for label, results in per_user.items():
         seeds = [seed for seed in results if seed in per_user[reference]]
         if label == reference or not seeds or metric not in results[seeds[0]].metrics:
             continue
         ours = _mean_over_seeds([results[seed] for seed in seeds], metric)
         theirs = _mean_over_seeds([per_user[reference][seed] for seed in seeds], metric)
-        found = compare_paired(ours, theirs)
-        rows.append({"label": label, **vars(found)})
-    for kind in ("wilcoxon", "bootstrap"):
-        corrected = holm([row[f"{kind}_p"] for row in rows])
-        for row, p_value in zip(rows, corrected, strict=True):
-            row[f"{kind}_holm"] = p_value
-    return rows
+        found[label] = compare_paired(ours, theirs)
+    corrected = zip(
+        holm([pair.wilcoxon_p for pair in found.values()]),
+        holm([pair.bootstrap_p for pair in found.values()]),
+        strict=True,
+    )
+    return tuple(
+        UserTest(label=label, **vars(pair), wilcoxon_holm=wilcoxon, bootstrap_holm=bootstrap)
+        for (label, pair), (wilcoxon, bootstrap) in zip(found.items(), corrected, strict=True)
+    )
 
 
 def _mean_over_seeds(results: Sequence[PerUserMetrics], metric: str) -> NDArray[np.float64]:
@@ -127,9 +129,7 @@ def _mean_over_seeds(results: Sequence[PerUserMetrics], metric: str) -> NDArray[
     return mean
 
 
-def _slices(
-    per_user: Mapping[str, PerSeed], finished: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
+def _slices(per_user: Mapping[str, PerSeed], finished: Sequence[Mapping[str, Any]]) -> list[Slice]:
     measured = {label: results for label, results in per_user.items() if results}
     if not measured:
         return []
@@ -151,14 +151,14 @@ def _slices(
         }
         users = len(np.unique(first.pair_user[part.pairs]))
         rows.append(
-            {
-                "kind": part.kind,
-                "name": part.name,
-                "metric": metric,
-                "users": users,
-                "pairs": int(part.pairs.sum()),
-                "values": values,
-            }
+            Slice(
+                kind=part.kind,
+                name=part.name,
+                metric=metric,
+                users=users,
+                pairs=int(part.pairs.sum()),
+                values=values,
+            )
         )
     return rows
 

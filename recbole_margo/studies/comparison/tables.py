@@ -1,77 +1,58 @@
-"""What a comparison of models over seeds says, as tables that text, LaTeX and HTML share."""
+"""The tables of a comparison, which text, LaTeX and pages share."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import statistics
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from recbole_margo.report.evaluated_parts import EvaluatedParts
-from recbole_margo.report.table import DAGGER, NOTHING, Cell, Table, clean, table_text
-from recbole_margo.studies.comparison.report_summary import (
-    ALPHA,
-    failure_lines,
-    finished_seeds,
-    has_results,
-    is_significant,
+from recbole_margo.report import NOTHING, Cell, Table, clean
+from recbole_margo.report.table import DAGGER
+from recbole_margo.studies.comparison.result import ALPHA, ComparedModel, Comparison, UserTest
+from recbole_margo.studies.wording import (
     is_smaller_better,
     metric_name,
     number,
     p_value,
-    selection_metric,
     shown_settings,
-    slice_size,
-    slices_by_kind,
-    tested_users,
 )
 
 SMALLER = "↓"
 
 
-def comparison_text(summary: Mapping[str, Any], style: str = "simple", bold: str = "**{}**") -> str:
-    """Return the table of a comparison for a terminal, with its legend and the failures.
-
-    Args:
-        summary: the comparison, see docs/compare.md.
-        style: a table format of `tabulate`.
-        bold: how the best mean of a column is marked, with `{}` for it.
-    """
-    table = results_table(summary)
-    return "\n".join([table_text(table, style, bold), "", *table.notes, *failure_lines(summary)])
-
-
-def results_table(summary: Mapping[str, Any]) -> Table:
+def results_table(compared: Comparison) -> Table:
     """Return one row per model: mean and deviation of each metric, time and memory.
 
     Args:
-        summary: the comparison.
+        compared: the comparison.
     """
-    metrics, models = list(summary["metrics"]), list(summary["models"])
+    metrics, models = compared.metrics, compared.models
     marked = {
-        (metric, test["label"])
-        for metric, tests in (summary.get("tests") or {}).items()
+        (metric, test.label)
+        for metric, tests in compared.tests.items()
         for test in tests
-        if is_significant(test)
+        if test.is_significant
     }
     best = {metric: _best(models, metric) for metric in metrics}
-    partial = any(len(finished_seeds(summary, entry)) < len(summary["seeds"]) for entry in models)
+    partial = any(len(compared.finished_seeds(entry)) < len(compared.seeds) for entry in models)
     rows = []
     for entry in models:
-        cells = [Cell(clean(entry["label"]))]
+        cells = [Cell(clean(entry.label))]
         for metric in metrics:
-            mean = number((entry.get("mean") or {}).get(metric))
-            deviation = (entry.get("std") or {}).get(metric)
+            mean = number(entry.mean.get(metric))
+            deviation = entry.std.get(metric)
             text = mean if deviation is None else f"{mean} ± {number(deviation)}"
             there = mean != NOTHING
-            significant = there and (metric, entry["label"]) in marked
+            significant = there and (metric, entry.label) in marked
             cells.append(Cell(text, there and mean == best[metric], significant))
         if partial:
-            count = len(finished_seeds(summary, entry))
-            failed = entry["status"] == "failed" and count == 0
-            cells.append(Cell("failed" if failed else f"{count} of {len(summary['seeds'])}"))
-        seconds = entry.get("seconds") or []
-        cells.append(Cell(number(sum(seconds) / len(seconds) if seconds else None, ".1f")))
-        cells.append(Cell(number(entry.get("peak_memory_mib"), ".0f")))
+            count = len(compared.finished_seeds(entry))
+            failed = entry.status == "failed" and count == 0
+            cells.append(Cell("failed" if failed else f"{count} of {len(compared.seeds)}"))
+        seconds = statistics.fmean(entry.seconds) if entry.seconds else None
+        cells.append(Cell(number(seconds, ".1f")))
+        cells.append(Cell(number(entry.peak_memory_mib, ".0f")))
         rows.append(tuple(cells))
     arrows = {metric: f" {SMALLER}" if is_smaller_better(metric) else "" for metric in metrics}
     names = [metric_name(metric) + arrows[metric] for metric in metrics]
@@ -80,21 +61,21 @@ def results_table(summary: Mapping[str, Any]) -> Table:
         "Test metrics",
         ("model", *names, *seeds, "seconds / run", "peak MiB"),
         tuple(rows),
-        tuple(_result_notes(summary)),
+        tuple(_result_notes(compared)),
     )
 
 
-def _best(models: Sequence[Mapping[str, Any]], metric: str) -> str:
+def _best(models: Sequence[ComparedModel], metric: str) -> str:
     """Return the best mean as it is printed: equal to four decimals is equally good."""
-    means = [(entry.get("mean") or {}).get(metric) for entry in models]
+    means = [entry.mean.get(metric) for entry in models]
     there = [mean for mean in means if mean is not None and math.isfinite(mean)]
     if not there:
         return NOTHING
     return number(min(there) if is_smaller_better(metric) else max(there))
 
 
-def _result_notes(summary: Mapping[str, Any]) -> Iterator[str]:
-    seeds = list(summary["seeds"])
+def _result_notes(compared: Comparison) -> Iterator[str]:
+    seeds = compared.seeds
     listed = ", ".join(map(str, seeds))
     if len(seeds) == 1:
         yield f"One seed ({listed}), so there is no deviation over seeds. Best value in bold."
@@ -103,106 +84,106 @@ def _result_notes(summary: Mapping[str, Any]) -> Iterator[str]:
             f"Mean ± sample standard deviation over {len(seeds)} seeds ({listed}). "
             "Best mean in bold."
         )
-    if any(len(finished_seeds(summary, entry)) < len(seeds) for entry in summary["models"]):
+    if any(len(compared.finished_seeds(entry)) < len(seeds) for entry in compared.models):
         yield "Where a seed failed or was not run, over those that finished, see the column seeds."
-    if any(is_smaller_better(metric) for metric in summary["metrics"]):
+    if any(is_smaller_better(metric) for metric in compared.metrics):
         yield f"{SMALLER}: smaller is better."
-    parts = EvaluatedParts.of_summary(summary)
+    parts = compared.parts
     yield from parts.absences()
     if not parts.test:
         return
-    reference = clean(summary["reference"])
-    if tested_users(summary):
+    reference = clean(compared.reference)
+    if compared.tested_users:
         yield (
             f"{DAGGER} differs from {reference}: Holm-corrected p < {ALPHA} of the Wilcoxon "
-            f"signed-rank test, paired over {tested_users(summary)} users"
+            f"signed-rank test, paired over {compared.tested_users} users"
             f"{' on values averaged over seeds' if len(seeds) > 1 else ''}."
         )
         return
-    with_results = [entry["label"] for entry in summary["models"] if has_results(entry)]
+    with_results = [entry.label for entry in compared.models if entry.has_results]
     if len(with_results) < 2:
         yield "No tests: fewer than two models have results."
-    elif summary["reference"] not in with_results:
+    elif compared.reference not in with_results:
         yield f"No tests: the reference {reference} has no results."
     else:
         yield "No tests: there are no values per user to compare."
 
 
-def runs_table(summary: Mapping[str, Any]) -> Table:
+def runs_table(compared: Comparison) -> Table:
     """Return one row per model and seed: selection metric on validation and test, epochs, time.
 
     Args:
-        summary: the comparison.
+        compared: the comparison.
     """
-    metric = selection_metric(summary)
+    metric = compared.selection_metric
     rows = []
-    for entry in summary["models"]:
-        finished = finished_seeds(summary, entry)
-        errors = entry.get("errors") or {}
-        for seed in summary["seeds"]:
-            name = [Cell(clean(entry["label"])), Cell(str(seed))]
+    for entry in compared.models:
+        finished = compared.finished_seeds(entry)
+        errors = entry.errors
+        for seed in compared.seeds:
+            name = [Cell(clean(entry.label)), Cell(str(seed))]
             if seed not in finished:
                 state = "failed" if str(seed) in errors else "not run"
                 rows.append((*name, *(Cell(text) for text in (state, *[NOTHING] * 3))))
                 continue
             place = finished.index(seed)
-            values = (entry.get("values") or {}).get(metric)
+            values = entry.values.get(metric or "", ())
             texts = (
-                number(_at(entry.get("valid"), place)),
+                number(_at(entry.valid, place)),
                 number(_at(values, place)),
-                clean(_at(entry.get("best_epochs"), place) or NOTHING),
-                number(_at(entry.get("seconds"), place), ".1f"),
+                clean(_at(entry.best_epochs, place) or NOTHING),
+                number(_at(entry.seconds, place), ".1f"),
             )
             rows.append((*name, *(Cell(text) for text in texts)))
     tested = metric_name(metric) if metric else "metric"
-    chosen = summary["valid_metric"]
+    chosen = compared.valid_metric
     headers = ("model", "seed", f"validation {metric_name(chosen) if chosen else 'metric'}")
     return Table(
         "Runs",
         (*headers, f"test {tested}", "best epoch", "seconds"),
         tuple(rows),
-        _run_notes(summary),
+        _run_notes(compared),
     )
 
 
-def _run_notes(summary: Mapping[str, Any]) -> tuple[str, ...]:
+def _run_notes(compared: Comparison) -> tuple[str, ...]:
     """Say which epoch is the result and whether it was tested."""
-    parts = EvaluatedParts.of_summary(summary)
+    parts = compared.parts
     which = "The best epoch on validation" if parts.valid else "The last epoch, without validation,"
     what = "was tested" if parts.test else "is the result; there is no test part"
     return (f"{which} {what}; of a training in stages, each stage's is told.",)
 
 
-def _at(values: Sequence[Any] | None, place: int) -> Any:
-    return values[place] if values and place < len(values) else None
+def _at(values: Sequence[Any], place: int) -> Any:
+    return values[place] if place < len(values) else None
 
 
-def significance_tables(summary: Mapping[str, Any]) -> list[Table]:
+def significance_tables(compared: Comparison) -> list[Table]:
     """Return one table per tested metric: each model against the reference.
 
     Args:
-        summary: the comparison.
+        compared: the comparison.
     """
     tables = []
-    for metric, tests in (summary.get("tests") or {}).items():
+    for metric, tests in compared.tests.items():
         rows = tuple(_significance_row(test) for test in tests)
-        title = f"{metric_name(metric)} against {clean(summary['reference'])}"
+        title = f"{metric_name(metric)} against {clean(compared.reference)}"
         if rows:
             tables.append(Table(title, SIGNIFICANCE_HEADERS, rows))
     return tables
 
 
-def _significance_row(test: Mapping[str, Any]) -> tuple[Cell, ...]:
+def _significance_row(test: UserTest) -> tuple[Cell, ...]:
     return (
-        Cell(clean(test["label"])),
-        Cell(number(test["users"], ",d")),
-        Cell(number(test["difference"], "+.4f"), significant=is_significant(test)),
-        Cell(f"[{number(test['low'], '+.4f')}, {number(test['high'], '+.4f')}]"),
-        Cell(number(test["effect_size"], "+.3f")),
-        *(
-            Cell(p_value(test[key]))
-            for key in ("wilcoxon_p", "wilcoxon_holm", "bootstrap_p", "bootstrap_holm")
-        ),
+        Cell(clean(test.label)),
+        Cell(number(test.users, ",d")),
+        Cell(number(test.difference, "+.4f"), significant=test.is_significant),
+        Cell(f"[{number(test.low, '+.4f')}, {number(test.high, '+.4f')}]"),
+        Cell(number(test.effect_size, "+.3f")),
+        Cell(p_value(test.wilcoxon_p)),
+        Cell(p_value(test.wilcoxon_holm)),
+        Cell(p_value(test.bootstrap_p)),
+        Cell(p_value(test.bootstrap_holm)),
     )
 
 
@@ -219,14 +200,14 @@ SIGNIFICANCE_HEADERS = (
 )
 
 
-def significance_notes(summary: Mapping[str, Any]) -> tuple[str, ...]:
+def significance_notes(compared: Comparison) -> tuple[str, ...]:
     """Return how to read the tests.
 
     Args:
-        summary: the comparison.
+        compared: the comparison.
     """
     return (
-        f"Difference: model minus {clean(summary['reference'])}, mean over users; each user's "
+        f"Difference: model minus {clean(compared.reference)}, mean over users; each user's "
         "values were first averaged over the seeds that both finished. Interval and bootstrap p: "
         "bootstrap over users. Effect size: mean difference / standard deviation of the "
         "differences (Cohen's d_z).",
@@ -239,26 +220,26 @@ def significance_notes(summary: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def slice_tables(summary: Mapping[str, Any]) -> list[Table]:
+def slice_tables(compared: Comparison) -> list[Table]:
     """Return one table per kind of slice: a row per model, a column per slice.
 
     Args:
-        summary: the comparison.
+        compared: the comparison.
     """
     tables = []
-    for (kind, metric), parts in slices_by_kind(summary).items():
+    for (kind, metric), parts in compared.slices_by_kind().items():
         rows = []
-        for entry in summary["models"]:
-            if not has_results(entry):
+        for entry in compared.models:
+            if not entry.has_results:
                 continue
-            cells = [Cell(clean(entry["label"]))]
+            cells = [Cell(clean(entry.label))]
             for part in parts:
-                text = number(part["values"].get(entry["label"]))
-                best = [value for value in part["values"].values() if value is not None]
+                text = number(part.values.get(entry.label))
+                best = [value for value in part.values.values() if value is not None]
                 extreme = min if is_smaller_better(metric) else max
                 cells.append(Cell(text, bool(best) and text == number(extreme(best))))
             rows.append(tuple(cells))
-        names = (f"{clean(part['name'])} ({slice_size(part)})" for part in parts)
+        names = (f"{clean(part.name)} ({part.size})" for part in parts)
         tables.append(Table(f"{metric_name(metric)} by {kind}", ("model", *names), tuple(rows)))
     return tables
 
@@ -269,15 +250,16 @@ SLICE_NOTES = (
 )
 
 
-def settings_table(summary: Mapping[str, Any]) -> Table:
+def settings_table(compared: Comparison) -> Table:
     """Return one row per model: what it is and which settings it was given.
 
     Args:
-        summary: the comparison.
+        compared: the comparison.
     """
     rows = []
-    for entry in summary["models"]:
-        settings = shown_settings(entry.get("settings") or {})
-        texts = (entry["label"], entry["model"], settings or NOTHING)
+    for entry in compared.models:
+        settings = shown_settings(entry.settings)
+        texts = (entry.label, entry.model, settings or NOTHING)
         rows.append(tuple(Cell(clean(text)) for text in texts))
-    return Table("Settings", ("model", "class", "settings of its own"), tuple(rows))
+    headers = ("model", "class", "settings of its own")
+    return Table("Settings", headers, tuple(rows), texts=headers)

@@ -13,7 +13,7 @@ from recbole_margo.data.corruption import KINDS
 from recbole_margo.defaults import parse_settings, refuse_settings
 from recbole_margo.errors import ConfigError
 from recbole_margo.output_folder import output_folder
-from recbole_margo.report.tables import terminal_bold
+from recbole_margo.report import terminal_bold
 from recbole_margo.studies.robustness.plan import (
     DEFAULT_SHARE,
     MODELS,

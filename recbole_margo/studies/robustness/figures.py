@@ -15,7 +15,6 @@ from matplotlib.ticker import MaxNLocator
 
 from recbole_margo.report.figures import COLORS, HATCHES, MARKERS, draw_all, new_figure
 from recbole_margo.report.table import clean
-from recbole_margo.studies.comparison.report_summary import is_smaller_better, metric_name
 from recbole_margo.studies.robustness.tables import (
     detection_rows,
     headline_rows,
@@ -23,6 +22,7 @@ from recbole_margo.studies.robustness.tables import (
     shown_metrics,
     step_name,
 )
+from recbole_margo.studies.wording import is_smaller_better, metric_name
 
 PANELS_A_ROW = 2
 LABEL_WIDTH = 45

@@ -11,6 +11,7 @@ from recbole_margo.config import Config
 from recbole_margo.errors import ConfigError
 from recbole_margo.output_folder import check_unused, taken
 from recbole_margo.report.files import csv_text, write_texts
+from recbole_margo.store.plain import as_plain
 from recbole_margo.studies.comparison.ablation import FULL_MODEL
 from recbole_margo.studies.comparison.compare_seeds import PLAN as COMPARISON_PLAN
 from recbole_margo.studies.comparison.compare_seeds import compare_seeds, resume_seeds
@@ -90,16 +91,18 @@ def _run(
     root = folder / COMPARISON
     try:
         if (root / COMPARISON_PLAN).is_file():
-            comparison = resume_seeds(root, workers, cluster)
+            comparison = as_plain(resume_seeds(root, workers, cluster))
         else:
-            comparison = compare_seeds(
-                plan.entries(),
-                plan.dataset,
-                plan.seeds,
-                config_dict=plan.settings,
-                output_dir=root,
-                workers=workers,
-                cluster=cluster,
+            comparison = as_plain(
+                compare_seeds(
+                    plan.entries(),
+                    plan.dataset,
+                    plan.seeds,
+                    config_dict=plan.settings,
+                    output_dir=root,
+                    workers=workers,
+                    cluster=cluster,
+                )
             )
         truth = _truth(plan, comparison, root)
     except KeyboardInterrupt:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from recbole_margo.report.table import NOTHING, Cell, Table, clean, table_text
-from recbole_margo.studies.comparison.report_summary import (
+from recbole_margo.studies.wording import (
+    EvaluatedParts,
     how_evaluated,
     is_smaller_better,
     metric_name,
@@ -51,7 +52,9 @@ def robustness_conditions(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     found.append(("Corruption", kind))
     found.append(("Corrupted", "; ".join(step_name(summary, step) for step in summary["steps"])))
     found.append(("Seeds", ", ".join(map(str, summary["seeds"]))))
-    found += how_evaluated(summary)
+    found += how_evaluated(
+        summary["eval_protocol"], summary["valid_metric"], EvaluatedParts.of_summary(summary)
+    )
     shared = shown_settings(summary["settings"])
     return [*found, ("Settings of all", shared)] if shared else found
 

@@ -14,8 +14,8 @@ from recbole_margo.data.protocol import check_dataset
 from recbole_margo.defaults import read_yaml
 from recbole_margo.errors import ConfigError
 from recbole_margo.model.base import MultimodalRecommender
-from recbole_margo.report.evaluated_parts import PART_NAMES
 from recbole_margo.run import load_split
+from recbole_margo.studies.wording import PART_NAMES
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from typing import Any
 from recbole_margo.defaults import parse_settings, parse_yaml, refuse_settings
 from recbole_margo.errors import ConfigError
 from recbole_margo.output_folder import output_folder
-from recbole_margo.report.tables import terminal_bold
+from recbole_margo.report import terminal_bold
 from recbole_margo.studies.runs.entry import merged_settings
 from recbole_margo.studies.runs.options import add_run_options, command_parser, read_seeds
+from recbole_margo.studies.sweep.page import sweep_text
 from recbole_margo.studies.sweep.sweep import resume_sweep
 from recbole_margo.studies.sweep.sweep import sweep as run_sweep
-from recbole_margo.studies.sweep.tables import sweep_text
 
 EXAMPLES = """\
 examples:
@@ -61,9 +61,7 @@ def sweep(arguments: Sequence[str]) -> int:
             )
     text = sweep_text(swept, bold=terminal_bold())
     sys.stdout.write(f"{text}\nReport: {folder / 'sweep.html'}\n")
-    return int(
-        any(point["errors"] for curve in swept["hyperparameters"] for point in curve["points"])
-    )
+    return int(any(point.errors for curve in swept.hyperparameters for point in curve.points))
 
 
 def parse_over(words: Sequence[str]) -> dict[str, list[Any] | None]:

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from recbole_margo.config import Config
 from recbole_margo.errors import CheckpointError, ConfigError
-from recbole_margo.model.base import MultimodalRecommender
-from recbole_margo.model.parameters import Hyperparameter
 from recbole_margo.output_folder import output_folder
 from recbole_margo.registry import find_model
 from recbole_margo.store.reading import read_json
 from recbole_margo.studies.comparison.compare_seeds import PLAN, compare_seeds, resume_seeds
-from recbole_margo.studies.comparison.report_summary import finished_seeds
+from recbole_margo.studies.comparison.result import Comparison
 from recbole_margo.studies.runs.entry import Entry, build_configs, merged_settings
-from recbole_margo.studies.sweep.report import write_sweep_report
+from recbole_margo.studies.sweep.page import write_sweep_report
+from recbole_margo.studies.sweep.result import Sweep, hyperparameter_of, value_text
 
 PUBLISHED_POINTS = 5
-# Numbers that span less than this factor are drawn on a linear axis unless a range says otherwise.
-LOGARITHMIC_SPAN = 20.0
 # What decides on which data and by which metric a model is judged is no hyper-parameter of it.
 JUDGING_KEYS = frozenset(
     {
@@ -54,7 +49,7 @@ def sweep(
     output_dir: str | Path | None = None,
     workers: int | None = None,
     cluster: str | None = None,
-) -> dict[str, Any]:
+) -> Sweep:
     """Train a model along one hyper-parameter at a time, the others at their own value.
 
     The run with every hyper-parameter at its own value is a point of each curve and is trained
@@ -72,7 +67,7 @@ def sweep(
         cluster: address of a Ray cluster that trains them.
 
     Returns:
-        The sweep, as it is in `sweep.json`.
+        The sweep.
 
     Raises:
         RecBoleMargoError: on bad input, before anything is trained.
@@ -80,7 +75,7 @@ def sweep(
     settings = merged_settings(config_files, config_dict)
     entries = sweep_entries(model, over, dataset, settings)
     with output_folder(output_dir, dataset) as folder:
-        summary = compare_seeds(
+        compared = compare_seeds(
             entries,
             dataset,
             seeds,
@@ -89,12 +84,12 @@ def sweep(
             workers=workers,
             cluster=cluster,
         )
-        return _write(folder, summary)
+        return _write(folder, compared)
 
 
 def resume_sweep(
     folder: str | Path, workers: int | None = None, cluster: str | None = None
-) -> dict[str, Any]:
+) -> Sweep:
     """Continue an interrupted sweep: finished runs are kept, failed and missing ones trained.
 
     Args:
@@ -169,18 +164,6 @@ def sweep_entries(
     return entries
 
 
-def hyperparameter_of(model_class: type[Any], key: str) -> Hyperparameter | None:
-    """Return what a model of ours says about a key, or none.
-
-    Args:
-        model_class: class of the model.
-        key: the key.
-    """
-    if not issubclass(model_class, MultimodalRecommender):
-        return None
-    return model_class.parameters_class.descriptions().get(key)
-
-
 def published_values(model_class: type[Any], key: str, count: int = PUBLISHED_POINTS) -> list[Any]:
     """Return values of a hyper-parameter's published search range, rounded to two digits.
 
@@ -210,85 +193,7 @@ def same_value(one: Any, other: Any) -> bool:
     return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
 
 
-def value_text(value: Any) -> str:
-    """Return a value as a label shows it."""
-    if isinstance(value, float):
-        return f"{value:.12g}"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def axis_scale(values: Sequence[Any], known: Hyperparameter | None) -> str:
-    """Return how values are spaced: `log`, `linear`, or `ordinal` for what is no number.
-
-    Args:
-        values: the values, the own one among them.
-        known: what the model says about the hyper-parameter.
-    """
-    numbers = [value for value in values if isinstance(value, int | float)]
-    if len(numbers) < len(values) or any(isinstance(value, bool) for value in values):
-        return "ordinal"
-    published = known.search[2] if known and isinstance(known.search, tuple) else None
-    positive = [number for number in numbers if number > 0]
-    wide = len(positive) > 1 and max(positive) / min(positive) >= LOGARITHMIC_SPAN
-    if published != "log" and not wide:
-        return "linear"
-    # A zero has no place on a logarithmic axis.
-    return "log" if len(positive) == len(numbers) else "ordinal"
-
-
-def _write(folder: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
-    swept = summarize_sweep(summary)
+def _write(folder: Path, compared: Comparison) -> Sweep:
+    swept = Sweep.of_comparison(compared)
     write_sweep_report(folder, swept)
     return swept
-
-
-def summarize_sweep(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the curves of a sweep as plain data.
-
-    Args:
-        summary: the comparison whose first model has no settings of its own and each other one.
-    """
-    own, *others = summary["models"]
-    model_class = find_model(own["model"])
-    config = Config(own["model"], summary["dataset"], config_dict=dict(summary["settings"]))
-    by_key: dict[str, list[Mapping[str, Any]]] = {}
-    for entry in others:
-        (key,) = entry["settings"]
-        by_key.setdefault(key, []).append(entry)
-    curves = []
-    for key, entries in by_key.items():
-        points = [_point(summary, own, config[key], True)]
-        points += [_point(summary, entry, entry["settings"][key], False) for entry in entries]
-        known = hyperparameter_of(model_class, key)
-        scale = axis_scale([point["value"] for point in points], known)
-        points.sort(key=lambda point: _rank(point["value"]))
-        about = {"name": key, "meaning": known.meaning if known else None, "scale": scale}
-        curves.append({**about, "points": points})
-    kept = ["dataset", "eval_protocol", "split", "seeds", "valid_metric", "settings", "metrics"]
-    kept.append("absent_parts")
-    return {
-        "model": own["model"],
-        **{key: summary[key] for key in kept},
-        "hyperparameters": curves,
-    }
-
-
-def _rank(value: Any) -> tuple[int, float]:
-    """Order numbers by size, after what is none; what is no number keeps its place."""
-    is_number = isinstance(value, int | float)
-    return (1, float(value)) if is_number else (0 if value is None else 2, 0.0)
-
-
-def _point(
-    summary: Mapping[str, Any], entry: Mapping[str, Any], value: Any, own: bool
-) -> dict[str, Any]:
-    return {
-        "value": value,
-        "text": value_text(value),
-        "label": entry["label"],
-        "own": own,
-        "seeds": finished_seeds(summary, entry),
-        "valid": list(entry["valid"]),
-        "test": {metric: list(values) for metric, values in entry["values"].items()},
-        "errors": dict(entry["errors"]),
-    }

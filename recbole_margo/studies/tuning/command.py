@@ -11,7 +11,7 @@ from pathlib import Path
 from recbole_margo.defaults import parse_settings, refuse_settings
 from recbole_margo.errors import ConfigError
 from recbole_margo.output_folder import check_unused, output_folder, taken
-from recbole_margo.report.tables import terminal_bold
+from recbole_margo.report import terminal_bold
 from recbole_margo.studies.runs.entry import merged_settings
 from recbole_margo.studies.runs.options import check_workers, command_parser, read_seeds
 from recbole_margo.studies.tuning.libraries import import_optuna, import_ray

@@ -14,8 +14,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from recbole_margo.report.figures import COLORS, draw_all, new_figure
 from recbole_margo.report.table import clean
-from recbole_margo.studies.comparison.report_summary import is_smaller_better, metric_name
 from recbole_margo.studies.tuning.tables import ranked_trials, value_text
+from recbole_margo.studies.wording import is_smaller_better, metric_name
 
 PANELS_A_ROW = 3
 LONGEST_TICK = 12

@@ -11,7 +11,6 @@ from recbole_margo.report import html
 from recbole_margo.report.figures import drawings_of, figure_files
 from recbole_margo.report.files import csv_text, json_text, write_texts
 from recbole_margo.report.table import Table, clean, markdown_table, markdown_text
-from recbole_margo.studies.comparison.report_summary import metric_name
 from recbole_margo.studies.tuning.figures import draw_tuning
 from recbole_margo.studies.tuning.tables import (
     all_table,
@@ -22,6 +21,7 @@ from recbole_margo.studies.tuning.tables import (
     tuning_conditions,
     tuning_failures,
 )
+from recbole_margo.studies.wording import metric_name
 
 ALTERNATIVES = {
     "history": "Validation {} of each trial in their order and the best so far.",

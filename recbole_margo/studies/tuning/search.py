@@ -11,6 +11,7 @@ import yaml
 
 from recbole_margo.errors import TrainingError
 from recbole_margo.output_folder import taken
+from recbole_margo.store.plain import as_plain
 from recbole_margo.store.writing import replacing
 from recbole_margo.studies.comparison.compare_seeds import PLAN as COMPARISON_PLAN
 from recbole_margo.studies.comparison.compare_seeds import compare_seeds, resume_seeds
@@ -129,9 +130,9 @@ def _test_best(plan: TuningPlan, study: Any, folder: Path, workers: int) -> dict
     """Train with the best values and every seed, test each once; return the comparison."""
     final = folder / FINAL
     if (final / COMPARISON_PLAN).is_file():
-        return resume_seeds(final, workers=workers)
+        return dict(as_plain(resume_seeds(final, workers=workers)))
     logging.getLogger().warning("Training with the best values for the test")
-    return compare_seeds(
+    compared = compare_seeds(
         [Entry(plan.model, plan.model, best_values(plan, best_trial(study)))],
         plan.dataset,
         plan.seeds,
@@ -139,3 +140,4 @@ def _test_best(plan: TuningPlan, study: Any, folder: Path, workers: int) -> dict
         output_dir=final,
         workers=workers,
     )
+    return dict(as_plain(compared))

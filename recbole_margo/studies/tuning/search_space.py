@@ -13,7 +13,8 @@ from recbole_margo.config import Config
 from recbole_margo.defaults import parse_yaml
 from recbole_margo.errors import ConfigError
 from recbole_margo.model.base import MultimodalRecommender
-from recbole_margo.studies.sweep.sweep import JUDGING_KEYS, hyperparameter_of, same_value
+from recbole_margo.studies.sweep.result import hyperparameter_of
+from recbole_margo.studies.sweep.sweep import JUDGING_KEYS, same_value
 
 SCALES = ("log", "linear")
 # For every model; a learning rate is searched only where it is named.

@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from recbole_margo.report.evaluated_parts import EvaluatedParts
 from recbole_margo.report.table import Cell, Table, clean, table_text
-from recbole_margo.studies.comparison.report_summary import (
+from recbole_margo.studies.wording import (
+    EvaluatedParts,
     metric_name,
     number,
     protocol_text,

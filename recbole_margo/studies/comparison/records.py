@@ -1,23 +1,22 @@
-"""Tables of results."""
+"""The table of `train`: one row per model, of one seed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from recbole.evaluator.register import smaller_metrics
 from tabulate import tabulate
 
-from recbole_margo.report.evaluated_parts import (
+from recbole_margo.report import NOTHING
+from recbole_margo.studies.wording import (
     PART_NAMES,
+    PROTOCOL_MEANING,
     EvaluatedParts,
     epoch_text,
     epochs_text,
+    is_smaller_better,
 )
-from recbole_margo.report.rendering import terminal_bold
-from recbole_margo.report.table import NOTHING
 
-__all__ = ["comparison_document", "comparison_table", "failures", "shown_metrics", "terminal_bold"]
 MEBIBYTE = 2**20
 
 
@@ -62,7 +61,7 @@ def _decimals(value: float | None) -> str:
 
 
 def _best_of(metric: str) -> Callable[[Iterable[float]], float]:
-    return min if metric.split("@")[0] in smaller_metrics else max
+    return min if is_smaller_better(metric) else max
 
 
 def _row(
@@ -138,12 +137,6 @@ def failures(records: Sequence[Mapping[str, Any]]) -> list[str]:
         for record in records
         if record["status"] != "finished"
     ]
-
-
-PROTOCOL_MEANING = {
-    "recbole": "training and validation items leave the candidates at test",
-    "mmrec": "only training items leave the candidates at test, as in MMRec's published tables",
-}
 
 
 def _stage_lines(record: Mapping[str, Any]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from recbole_margo.report.tables import comparison_document, comparison_table
+from recbole_margo.studies.comparison.records import comparison_document, comparison_table
 
 
 def record(model: str, recall: float, **changes: Any) -> dict[str, Any]:

@@ -1,16 +1,23 @@
-"""Which parts of the data results were selected and tested by, as records tell it."""
+"""How every study words its metrics, its numbers and the conditions of its runs."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from recbole_margo.report.table import NOTHING
+from recbole.evaluator.register import metrics_dict, smaller_metrics
+
+from recbole_margo.report.table import NOTHING, clean
 
 NOT_VALIDATED = "not validated: the last epoch's parameters are the result"
 NOT_TESTED = "no test part: nothing was tested"
 PART_NAMES = {"valid": "validation", "test": "test"}
+PROTOCOL_MEANING = {
+    "recbole": "training and validation items leave the candidates at test",
+    "mmrec": "only training items leave the candidates at test, as in MMRec's published tables",
+}
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,11 @@ class EvaluatedParts:
         Args:
             summary: of a comparison, or of another study over runs.
         """
-        absent = summary.get("absent_parts") or ()
+        return cls.of_absent(summary.get("absent_parts") or ())
+
+    @classmethod
+    def of_absent(cls, absent: Sequence[str]) -> EvaluatedParts:
+        """Return what is left without the parts that `absent` named."""
         return cls(*(part not in absent for part in PART_NAMES))
 
     @property
@@ -94,3 +105,85 @@ def epoch_text(stage: Mapping[str, Any]) -> str:
         return str(stage["best_epoch"] + 1)
     # Some of RecBole's trainers validate and do not tell at which epoch.
     return NOTHING if stage["valid"] else f"{stage['epochs']} (last)"
+
+
+def metric_name(key: str) -> str:
+    """Return `Recall@20` for RecBole's `recall@20`.
+
+    Args:
+        key: a metric as RecBole's results name it.
+    """
+    name, at, k = clean(key).partition("@")
+    known = metrics_dict.get(name.lower())
+    return f"{known.__name__ if known else name}{at}{k}"
+
+
+def is_smaller_better(key: str) -> bool:
+    """Return whether smaller values of a metric are better.
+
+    Args:
+        key: a metric as RecBole's results name it.
+    """
+    return key.split("@")[0].lower() in smaller_metrics
+
+
+def number(value: float | None, form: str = ".4f") -> str:
+    """Return a number as it is printed everywhere.
+
+    Args:
+        value: the number, None if there is none.
+        form: its format.
+    """
+    return NOTHING if value is None else format(value, form)
+
+
+def p_value(value: float | None) -> str:
+    """Return a p-value; the smallest that four decimals hold is 0.0001.
+
+    Args:
+        value: the p-value, None if there is none.
+    """
+    return "< 0.0001" if value is not None and value < 0.0001 else number(value)
+
+
+def protocol_text(protocol: object) -> str:
+    """Return an evaluation protocol with what it means.
+
+    Args:
+        protocol: its name.
+    """
+    name = clean(protocol)
+    meaning = PROTOCOL_MEANING.get(name)
+    return f"{name}: {meaning}" if meaning else name
+
+
+def how_evaluated(
+    protocol: str | None, valid_metric: str | None, parts: EvaluatedParts
+) -> list[tuple[str, str]]:
+    """Return protocol and metric of selection, as names and values; none without a finished run.
+
+    Args:
+        protocol: the evaluation protocol.
+        valid_metric: the metric of selection.
+        parts: what the runs were evaluated on.
+    """
+    found = []
+    # Without a finished run nothing tells the protocol and the metric.
+    if protocol is not None:
+        found.append(("Evaluation protocol", protocol_text(protocol)))
+    if valid_metric is not None:
+        found.append(("Selection", parts.selection(metric_name(valid_metric))))
+        found += [] if parts.test else [("Test", NOT_TESTED)]
+    return found
+
+
+def shown_settings(settings: Mapping[str, Any]) -> str:
+    """Return settings on one line, values as JSON.
+
+    Args:
+        settings: values by key.
+    """
+    return ", ".join(
+        f"{clean(key)} = {clean(json.dumps(value, ensure_ascii=False, default=str))}"
+        for key, value in settings.items()
+    )
