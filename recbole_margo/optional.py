@@ -8,13 +8,14 @@ from typing import Any
 from recbole_margo.errors import DataError
 
 
-def import_optional(module: str, package: str, purpose: str) -> Any:
+def import_optional(module: str, package: str, purpose: str, extra: str | None = None) -> Any:
     """Import a module that need not be installed.
 
     Args:
         module: its name.
         package: the name under which pip knows it.
         purpose: what it is needed for, for the message.
+        extra: the extra of this package that brings it, if there is one.
 
     Returns:
         The module.
@@ -25,7 +26,8 @@ def import_optional(module: str, package: str, purpose: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
+        wanted = f"'recbole-margo[{extra}]'" if extra else package
         raise DataError(
             f"{purpose} needs the library {package}, found that it is not installed: "
-            f"pip install {package}"
+            f"pip install {wanted}"
         ) from error

@@ -8,17 +8,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from recbole_margo.command_line import command_parser
 from recbole_margo.defaults import parse_settings, refuse_settings
 from recbole_margo.errors import ConfigError
 from recbole_margo.output_folder import check_unused, output_folder, taken
 from recbole_margo.report import terminal_bold
 from recbole_margo.studies.runs.entry import merged_settings
-from recbole_margo.studies.runs.options import check_workers, command_parser, read_seeds
-from recbole_margo.studies.tuning.libraries import import_optuna, import_ray
+from recbole_margo.studies.runs.options import add_pool_options, read_seeds
+from recbole_margo.studies.runs.pool import check_workers
+from recbole_margo.studies.tuning.page import tuning_text
 from recbole_margo.studies.tuning.plan import TuningPlan
 from recbole_margo.studies.tuning.search import BEST, search
-from recbole_margo.studies.tuning.study import open_study, shown_url
-from recbole_margo.studies.tuning.tables import tuning_text
+from recbole_margo.studies.tuning.trials import import_optuna, open_study, shown_url
 
 EXAMPLES = """\
 examples:
@@ -44,14 +45,12 @@ def tune(arguments: Sequence[str]) -> int:
     """
     options, rest = _parser().parse_known_args(arguments)
     import_optuna()
-    if options.ray and not options.storage:
+    if options.cluster not in (None, "local") and not options.storage:
         raise ConfigError(
-            "--ray needs a storage that all machines of the cluster reach, such as "
+            "--cluster needs a storage that all machines of the cluster reach, such as "
             "--storage=postgresql://USER:PASSWORD@HOST/DATABASE"
         )
-    if options.ray:
-        import_ray()
-    check_workers(options.workers)
+    check_workers(options.workers, options.cluster)
     settings = parse_settings(rest)
     if options.resume:
         decided = ("model", "dataset", "trials", "over", "space", "seeds", "output_dir")
@@ -64,14 +63,16 @@ def tune(arguments: Sequence[str]) -> int:
         plan = _new_plan(options, merged_settings((options.config_files or "").split(), settings))
         _check_storage(options, plan)
         folder = _write_plan(plan, options.output_dir)
-    summary = search(plan, folder, url=options.storage, workers=options.workers, ray=options.ray)
+    found = search(
+        plan, folder, url=options.storage, workers=options.workers, cluster=options.cluster
+    )
     sys.stdout.write(
-        f"{tuning_text(summary, bold=terminal_bold())}\n"
+        f"{tuning_text(found, bold=terminal_bold())}\n"
         f"Report: {folder / 'tuning.html'}\n"
         f"Train with it: recbole-margo train --model={plan.model} --dataset={plan.dataset} "
         f"--config_files={folder / BEST}\n"
     )
-    return int(bool(summary["final"]["errors"]))
+    return int(found.final is not None and bool(found.final.errors))
 
 
 def _write_plan(plan: TuningPlan, output_dir: str | None) -> Path:
@@ -127,13 +128,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--trials", type=int, help="how many trials, pruned and failed ones included (20)")
     add("--over", metavar="KEY,KEY", help="what to search (all that has a published range)")
     add("--space", action="append", metavar="KEY=SPACE", help="a range of your own; repeatable")
-    add("--workers", type=int, default=1, help="trials at the same time (1)")
     add("--seeds", help="seeds of the final training: how many, or which (the search's)")
     add("--config_files", help="YAML files, separated by blanks")
     add("--output_dir", help="folder of the search (runs/<time>-<dataset>)")
-    add("--resume", metavar="DIR", help="search to continue; takes --workers, --storage and --ray")
+    add("--resume", metavar="DIR", help="search to continue, with --workers, --storage, --cluster")
     add("--storage", metavar="URL", help="database for the trials (a file in the folder)")
-    add(
-        "--ray", metavar="ADDRESS", help="run the trials on a Ray cluster: auto, local or HOST:PORT"
-    )
+    add_pool_options(parser, "trials")
+    add("--ray", dest="cluster", help=argparse.SUPPRESS)
     return parser

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,200 +11,139 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from recbole_margo.report.figures import COLORS, draw_all, new_figure
+from recbole_margo.report.figures import COLORS, legend_below, panel_grid
 from recbole_margo.report.table import clean
-from recbole_margo.studies.tuning.tables import ranked_trials, value_text
+from recbole_margo.studies.tuning.result import SearchedKey, TrialResult, Tuning
 from recbole_margo.studies.wording import is_smaller_better, metric_name
 
 PANELS_A_ROW = 3
 LONGEST_TICK = 12
 COMPLETE: dict[str, Any] = {"marker": "o", "color": COLORS[0], "linestyle": "", "markersize": 5}
-PRUNED: dict[str, Any] = {
-    "marker": "x",
-    "color": "0.45",
-    "linestyle": "",
-    "markersize": 5,
-}
+PRUNED: dict[str, Any] = {"marker": "x", "color": "0.45", "linestyle": "", "markersize": 5}
 BEST: dict[str, Any] = {"marker": "*", "color": COLORS[1], "linestyle": "", "markersize": 13}
 OWN: dict[str, Any] = {"marker": "D", "color": COLORS[2], "linestyle": "", "markersize": 6.5}
 
-
-def draw_tuning(folder: Path, summary: Mapping[str, Any]) -> list[str]:
-    """Draw what there is to draw, each figure as PNG and as SVG.
-
-    Args:
-        folder: where to.
-        summary: the search, see docs/tune.md.
-
-    Returns:
-        Names of the figures without their endings, of `history` and `slices`.
-    """
-    return draw_all(folder, {"history": history_figure, "slices": slice_figure}, summary)
+Place = Callable[[TrialResult], Any]
 
 
-def history_figure(summary: Mapping[str, Any]) -> Figure | None:
-    """Draw the score of each trial and the best so far.
+def title_of(found: Tuning) -> str:
+    """Return the title of a search."""
+    return f"Search for hyper-parameters of {clean(found.model)} on {clean(found.dataset)}"
 
-    Args:
-        summary: the search.
 
-    Returns:
-        The figure, None if no trial is complete.
-    """
-    complete = [trial for trial in summary["trials"] if trial["state"] == "complete"]
+def value_text(value: Any) -> str:
+    """Return a value of a hyper-parameter as it is shown: four digits of a number."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return clean(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+
+
+def draw_history(found: Tuning) -> Figure | None:
+    """Draw the score of each trial and the best so far; None if no trial is complete."""
+    complete = [(trial.number, trial.value) for trial in found.trials if trial.value is not None]
     if not complete:
         return None
-    figure = new_figure(3.4)
-    panel = figure.subplots()
-    best_of = np.maximum if summary["bigger_is_better"] else np.minimum
-    so_far = best_of.accumulate([trial["value"] for trial in complete])
-    numbers = [trial["number"] for trial in complete]
+    figure, (panel,) = panel_grid(1, 1, 3.4, 0.0)
+    best_of = np.maximum if found.bigger_is_better else np.minimum
+    so_far = best_of.accumulate([value for _, value in complete])
     panel.step(
-        [*numbers, summary["trials"][-1]["number"]],
+        [*(number for number, _ in complete), found.trials[-1].number],
         [*so_far, so_far[-1]],
         where="post",
         color=COLORS[1],
         linewidth=1.5,
         label="best so far",
     )
-    pruned = _pruned(summary)
-    panel.plot(
-        [trial["number"] for trial in pruned],
-        [trial["last_score"] for trial in pruned],
-        **PRUNED,
-        label="pruned, its last score",
-    )
-    panel.plot(numbers, [trial["value"] for trial in complete], **COMPLETE, label="complete trial")
-    _draw_marked(panel, summary, lambda trial: trial["number"])
-    panel.set(xlabel="trial", ylabel=_score_label(summary))
+    _draw_trials(panel, found, found.trials, lambda trial: trial.number)
+    panel.set(xlabel="trial", ylabel=_score_label(found))
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _finish(panel, summary)
-    _legend(figure, panel, bool(pruned))
-    figure.suptitle(_title(summary))
+    _finish(figure, [panel], found)
     return figure
 
 
-def slice_figure(summary: Mapping[str, Any]) -> Figure | None:
-    """Draw a panel per hyper-parameter: the score of each trial against its value.
+def draw_slices(found: Tuning) -> Figure | None:
+    """Draw the score of each trial against its value, a panel per hyper-parameter.
 
     Args:
-        summary: the search.
+        found: the search.
 
     Returns:
         The figure, None if no trial is complete.
     """
-    if not ranked_trials(summary):
+    if not found.ranked():
         return None
-    space = summary["space"]
-    across = min(PANELS_A_ROW, len(space))
-    rows = math.ceil(len(space) / across)
-    figure = new_figure(2.4 * rows + 0.9)
-    panels = figure.subplots(rows, across, sharey=True, squeeze=False)
-    for panel in panels.flat[len(space) :]:
-        panel.set_visible(False)
-    for panel, dimension in zip(panels.flat, space, strict=False):
-        _draw_slice(panel, summary, dimension)
-    for row in panels:
-        row[0].set_ylabel(_score_label(summary))
-    _legend(figure, panels[0, 0], bool(_pruned(summary)), labelled=False)
-    figure.suptitle(_title(summary))
+    count = len(found.space)
+    figure, panels = panel_grid(count, PANELS_A_ROW, 2.4, 0.9, sharey=True)
+    for panel, searched in zip(panels, found.space, strict=True):
+        _draw_slice(panel, found, searched)
+    for panel in panels[::PANELS_A_ROW]:
+        panel.set_ylabel(_score_label(found))
+    _finish(figure, panels, found)
+    for panel, searched in zip(panels, found.space, strict=True):
+        if searched.low is not None and searched.high is not None:
+            # The whole range, also where nothing was drawn.
+            best = found.ranked()[0][0]
+            panel.update_datalim([(searched.low, best), (searched.high, best)])
+            panel.autoscale_view()
     return figure
 
 
-def _draw_slice(panel: Axes, summary: Mapping[str, Any], dimension: Mapping[str, Any]) -> None:
-    key = dimension["key"]
-    best = ranked_trials(summary)[0]["value"]
-    choices: list[Any] = []
-    if dimension["scale"] == "choice":
-        choices = list(
-            dict.fromkeys(
-                value_text(trial["values"][key])
-                for trial in sorted(summary["trials"], key=lambda trial: _rank(trial, key))
-                if key in trial["values"]
-            )
-        )
-
-    def place(trial: Mapping[str, Any]) -> Any:
-        value = trial["values"][key]
-        return choices.index(value_text(value)) if choices else value
-
-    pruned = [trial for trial in _pruned(summary) if key in trial["values"]]
-    complete = [trial for trial in summary["trials"] if trial["state"] == "complete"]
-    panel.plot([place(t) for t in pruned], [t["last_score"] for t in pruned], **PRUNED)
-    panel.plot([place(t) for t in complete], [t["value"] for t in complete], **COMPLETE)
-    _draw_marked(panel, summary, place)
-    panel.set_xlabel(clean(key) + (", log scale" if dimension["scale"] == "log" else ""))
-    if choices:
-        short = [text[:LONGEST_TICK] for text in choices]
-        panel.set_xticks(range(len(choices)), short if len(set(short)) == len(short) else choices)
-        panel.set_xlim(-0.5, len(choices) - 0.5)
-    elif dimension["scale"] == "log":
-        panel.set_xscale("log")
-        # The default writes powers as mathematics.
-        panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        panel.xaxis.set_minor_formatter(NullFormatter())
-    _finish(panel, summary)
-    if not choices:
-        # The whole range, also where nothing was drawn.
-        panel.update_datalim([(dimension["low"], best), (dimension["high"], best)])
-        panel.autoscale_view()
+def _draw_slice(panel: Axes, found: Tuning, searched: SearchedKey) -> None:
+    key = searched.key
+    trials = [trial for trial in found.trials if key in trial.values]
+    panel.set_xlabel(clean(key) + (", log scale" if searched.scale == "log" else ""))
+    if searched.scale != "choice":
+        _draw_trials(panel, found, trials, lambda trial: trial.values[key])
+        if searched.scale == "log":
+            panel.set_xscale("log")
+            # The default writes powers as mathematics.
+            panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            panel.xaxis.set_minor_formatter(NullFormatter())
+        return
+    values = sorted((trial.values[key] for trial in trials), key=_by_size)
+    choices = list(dict.fromkeys(map(value_text, values)))
+    _draw_trials(panel, found, trials, lambda trial: choices.index(value_text(trial.values[key])))
+    short = [text[:LONGEST_TICK] for text in choices]
+    panel.set_xticks(range(len(choices)), short if len(set(short)) == len(short) else choices)
+    panel.set_xlim(-0.5, len(choices) - 0.5)
 
 
-def _rank(trial: Mapping[str, Any], key: str) -> tuple[bool, Any]:
-    """Order numbers by size and what is no number by its text."""
-    value = trial["values"].get(key)
+def _by_size(value: Any) -> tuple[bool, Any]:
+    """Order numbers by size and after them what is no number by its text."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return (False, value) if is_number else (True, value_text(value))
 
 
-def _draw_marked(panel: Axes, summary: Mapping[str, Any], place: Any) -> None:
-    """Mark the model's own values and the best trial."""
-    for trial in summary["trials"]:
-        if trial["own"] and trial["state"] == "complete":
-            panel.plot(place(trial), trial["value"], **OWN, zorder=3)
-    best = ranked_trials(summary)[0]
-    panel.plot(place(best), best["value"], **BEST, zorder=4)
-
-
-def _pruned(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [
-        trial
-        for trial in summary["trials"]
-        if trial["state"] == "pruned" and trial["last_score"] is not None
+def _draw_trials(panel: Axes, found: Tuning, trials: Any, place: Place) -> None:
+    """Draw complete and pruned trials, and mark the model's own values and the best trial."""
+    best = found.ranked()[0][1]
+    complete = [(place(each), each.value) for each in trials if each.state == "complete"]
+    pruned = [
+        (place(each), each.last_score)
+        for each in trials
+        if each.state == "pruned" and each.last_score is not None
     ]
-
-
-def _score_label(summary: Mapping[str, Any]) -> str:
-    metric = summary["valid_metric"]
-    better = "\n(smaller is better)" if is_smaller_better(metric) else ""
-    return f"{metric_name(metric)} on validation{better}"
-
-
-def _finish(panel: Axes, summary: Mapping[str, Any]) -> None:
-    panel.grid(axis="both")
-    panel.margins(x=0.05, y=0.1)
-    panel.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-
-
-def _legend(figure: Figure, panel: Axes, pruned: bool, labelled: bool = True) -> None:
-    looks: Sequence[tuple[dict[str, Any], str]] = (
-        *(() if labelled else ((COMPLETE, "complete trial"),)),
-        *(() if labelled or not pruned else ((PRUNED, "pruned, its last score"),)),
-        (OWN, "own values of the model"),
-        (BEST, "best trial"),
+    own = [(place(each), each.value) for each in trials if each.own and each.state == "complete"]
+    looks = (
+        (pruned, PRUNED, "pruned, its last score"),
+        (complete, COMPLETE, "complete trial"),
+        (own, {**OWN, "zorder": 3}, "own values of the model"),
+        ([(place(best), best.value)], {**BEST, "zorder": 4}, "best trial"),
     )
-    for look, label in looks:
-        panel.plot([], [], label=label, **look)
-    handles, labels = panel.get_legend_handles_labels()
-    kept = [
-        (handle, label)
-        for handle, label in zip(handles, labels, strict=True)
-        if pruned or not label.startswith("pruned")
-    ]
-    figure.legend(*zip(*kept, strict=True), loc="outside lower center", ncols=5)
+    for points, style, label in looks:
+        if points:
+            panel.plot(*zip(*points, strict=True), **style, label=label)
 
 
-def _title(summary: Mapping[str, Any]) -> str:
-    return (
-        f"Search for hyper-parameters of {clean(summary['model'])} on {clean(summary['dataset'])}"
-    )
+def _score_label(found: Tuning) -> str:
+    better = "\n(smaller is better)" if is_smaller_better(found.valid_metric) else ""
+    return f"{metric_name(found.valid_metric)} on validation{better}"
+
+
+def _finish(figure: Figure, panels: list[Axes], found: Tuning) -> None:
+    for panel in panels:
+        panel.grid(axis="both")
+        panel.margins(x=0.05, y=0.1)
+        panel.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    legend_below(figure, 5)
+    figure.suptitle(title_of(found))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,22 +14,27 @@ import yaml
 from recbole_margo.cli import main
 from recbole_margo.config import Config
 from recbole_margo.errors import CheckpointError, ConfigError, TrainingError
+from recbole_margo.store.plain import as_plain
 from recbole_margo.studies.comparison import compare_seeds as comparing
+from recbole_margo.studies.runs.pool import LostWorkerError
 from recbole_margo.studies.tuning import search as searching
-from recbole_margo.studies.tuning import trial as trials
+from recbole_margo.studies.tuning import trials
 from recbole_margo.studies.tuning.plan import TuningPlan
+from recbole_margo.studies.tuning.result import Tuning
 from recbole_margo.studies.tuning.search import search
 from recbole_margo.testing import NAME, SETTINGS, random_world, small_settings
 from recbole_margo.training.trainer import MultimodalTrainer
 
 optuna = pytest.importorskip("optuna")
 
-from recbole_margo.studies.tuning.study import (  # noqa: E402
+from recbole_margo.studies.tuning.trials import (  # noqa: E402
+    ask_trial,
     best_trial,
     close_abandoned,
     counted_trials,
     open_study,
     prepare_study,
+    report_score,
     shown_url,
     study_url,
 )
@@ -62,7 +67,7 @@ def study_of(plan: TuningPlan) -> Any:
     return open_study(plan, study_url(Path("out")))
 
 
-def run(plan: TuningPlan, **words: Any) -> dict[str, Any]:
+def run(plan: TuningPlan, **words: Any) -> Tuning:
     return search(plan, Path("out"), **words)
 
 
@@ -89,35 +94,35 @@ def test_no_trial_looks_at_the_test_set_and_the_best_is_tested_once(
         "evaluate_per_user",
         lambda trainer, data, *rest: tested.append(1) or evaluate(trainer, data, *rest),
     )
-    summary = run(plan_of(settings))
-    assert [trial["state"] for trial in summary["trials"]] == ["complete"] * 3
+    found = run(plan_of(settings))
+    assert [trial.state for trial in found.trials] == ["complete"] * 3
     # Both stages of the one final training.
     assert len(tested) == 2
-    assert set(summary["final"]["mean"]) == {"recall@5", "ndcg@5"}
+    assert set(found.final.mean) == {"recall@5", "ndcg@5"}
 
 
 def test_the_final_training_has_the_validation_score_of_the_best_trial(settings, unreported):
-    summary = run(plan_of(settings, trials=4))
-    values = [trial["value"] for trial in summary["trials"]]
-    assert summary["final"]["valid"] == [max(values)]
-    assert summary["best"] == values.index(max(values))
+    found = run(plan_of(settings, trials=4))
+    values = [trial.value for trial in found.trials]
+    assert found.final.valid == (max(values),)
+    assert found.best == values.index(max(values))
     record = json.loads(next(Path("out/final").glob("seed-*/MARGO/result.json")).read_text())
-    for key, value in summary["best_values"].items():
+    for key, value in found.best_values.items():
         assert record["hyperparameters"][key] == value
     assert record["stages"][-1]["best_score"] == max(values)
 
 
 def test_the_first_trial_is_the_model_as_it_is_and_the_files_tell_all(settings):
     given = {**settings, "alpha": 0.5}
-    summary = run(plan_of(given, over=(), own_space=["weight_decay=[1e-6, 1e-3, log]"]))
-    first = summary["trials"][0]
-    assert first["own"] and first["values"]["alpha"] == 0.5 and first["values"]["tau"] == 1.0
-    assert json.loads(Path("out/tuning.json").read_text()) == summary
+    found = run(plan_of(given, over=(), own_space=["weight_decay=[1e-6, 1e-3, log]"]))
+    first = found.trials[0]
+    assert first.own and first.values["alpha"] == 0.5 and first.values["tau"] == 1.0
+    assert json.loads(Path("out/tuning.json").read_text()) == as_plain(found)
     for file in ("tuning.md", "tuning.csv", "tuning.html", "history.png", "slices.svg"):
         assert Path("out", file).stat().st_size > 200
     best = yaml.safe_load(Path("out/best.yaml").read_text())
     config = Config("MARGO", NAME, ["out/best.yaml"])
-    assert {key: config[key] for key in summary["best_values"]} == summary["best_values"]
+    assert {key: config[key] for key in found.best_values} == found.best_values
     assert config["split_seed"] == best["split_seed"] and config["epochs"] == 2
 
 
@@ -139,11 +144,11 @@ def test_an_interrupted_search_continues_and_tries_the_interrupted_values_again(
             run(plan)
     assert len(counted_trials(study_of(plan))) == 1
     lost = study_of(plan).trials[1].params
-    summary = run(TuningPlan.read(Path("out")))
-    assert len(summary["trials"]) == 3
-    assert summary["trials"][1]["values"] == lost
+    found = run(TuningPlan.read(Path("out")))
+    assert len(found.trials) == 3
+    assert found.trials[1].values == lost
     resumed = run(TuningPlan.read(Path("out")))
-    assert resumed == summary
+    assert resumed == found
 
 
 def test_a_trial_of_a_killed_process_is_closed_and_tried_again(settings):
@@ -163,26 +168,42 @@ def test_a_trial_of_a_killed_process_is_closed_and_tried_again(settings):
     assert before_it_chose.number == 1
 
 
-def test_a_process_that_dies_costs_its_trial_only(settings, unreported, monkeypatch):
+def test_trials_of_processes_that_die_are_tried_again_alone_and_then_fail(
+    settings, unreported, monkeypatch
+):
     plan = plan_of(settings)
-    deaths = []
+    asked = []
 
-    def dying(plan: TuningPlan, url: str, count: int, workers: int) -> list[int]:
-        if not deaths:
-            deaths.append(count)
-            study_of(plan).ask()
-            return [-9]
-        searching.run_here(plan, url, count)
-        return []
+    def dying(function: Any, items: Any, workers: Any, cluster: Any) -> Iterator[tuple[int, int]]:
+        asked.append(len(items))
+        if len(asked) > 2:
+            yield from ((item, function(item)) for item in items)
+            return
+        # Two die together, and the first of them by itself too.
+        for _ in items[:2]:
+            trial = ask_trial(study_of(plan), plan.seed)
+            for dimension in plan.space:
+                dimension.suggest(trial)
+        raise LostWorkerError("out of memory")
 
-    monkeypatch.setattr(searching, "run_in_processes", dying)
-    summary = run(plan, workers=2)
-    assert [trial["state"] for trial in summary["trials"]] == ["failed", "complete", "complete"]
-    assert "its process ended with -9" in summary["trials"][0]["error"]
-    monkeypatch.setattr(searching, "run_in_processes", lambda *words: [1, 1])
-    with pytest.raises(TrainingError, match="no trial could be begun"):
-        Path("other").mkdir()
-        search(plan, Path("other"), workers=2)
+    monkeypatch.setattr(searching, "run_in_pool", dying)
+    found = run(plan)
+    assert asked == [3, 1, 1, 1]
+    assert [trial.state for trial in found.trials] == ["failed", "complete", "complete"]
+    assert "its process was lost: out of memory" in found.trials[0].error
+    lost, alone = study_of(plan).trials[:2], study_of(plan).trials[2:4]
+    assert [trial.params for trial in lost] == [trial.params for trial in alone]
+    assert found.trials[1].number == alone[1].number
+
+
+def test_a_search_that_can_begin_no_trial_ends(settings, unreported, monkeypatch):
+    def dying(*words: Any) -> Iterator[None]:
+        yield from ()
+        raise LostWorkerError("out of memory")
+
+    monkeypatch.setattr(searching, "run_in_pool", dying)
+    with pytest.raises(TrainingError, match="no trial could be begun: out of memory"):
+        run(plan_of(settings))
 
 
 def test_a_trial_that_fails_is_recorded_and_the_others_go_on(settings, monkeypatch):
@@ -195,8 +216,8 @@ def test_a_trial_that_fails_is_recorded_and_the_others_go_on(settings, monkeypat
         return fit(self, *arguments, **named)
 
     monkeypatch.setattr(MultimodalTrainer, "fit", failing)
-    summary = run(plan_of(settings))
-    assert [trial["state"] for trial in summary["trials"]] == ["complete", "failed", "complete"]
+    found = run(plan_of(settings))
+    assert [trial.state for trial in found.trials] == ["complete", "failed", "complete"]
     assert "TrainingError: the loss became nan" in Path("out/tuning.md").read_text()
 
 
@@ -212,9 +233,9 @@ def test_a_search_without_a_result_says_why(settings, monkeypatch):
 
 @pytest.mark.slow
 def test_two_processes_run_exactly_the_trials_that_were_asked_for(settings, unreported):
-    summary = run(plan_of(settings, trials=3), workers=2)
-    assert [trial["state"] for trial in summary["trials"]] == ["complete"] * 3
-    taus = {trial["values"]["tau"] for trial in summary["trials"]}
+    found = run(plan_of(settings, trials=3), workers=2)
+    assert [trial.state for trial in found.trials] == ["complete"] * 3
+    taus = {trial.values["tau"] for trial in found.trials}
     assert len(taus) == 3
 
 
@@ -247,21 +268,20 @@ def test_what_is_worse_than_the_median_of_the_same_stage_is_pruned(settings):
         for epoch in range(12):
             good.report(0.5 + level / 100, 40 + epoch)
         study.tell(good, 0.5 + level / 100)
-    report = trials._Report(study.ask())
+    fair = study.ask()
     for epoch in range(30):
-        report(epoch, 0.2)
+        report_score(fair, epoch, 0.2)
     for epoch in range(11):
-        report(40 + epoch, 0.53)
+        report_score(fair, 40 + epoch, 0.53)
     with pytest.raises(optuna.TrialPruned):
-        bad = trials._Report(study.ask())
+        bad = study.ask()
         for epoch in range(11):
-            bad(epoch, 0.1)
+            report_score(bad, epoch, 0.1)
     with pytest.raises(optuna.TrialPruned):
-        bad = trials._Report(study.ask())
-        bad(40, 0.4)
-    early = trials._Report(study.ask())
+        report_score(study.ask(), 40, 0.4)
+    early = study.ask()
     for epoch in range(9):
-        early(epoch, 0.0)
+        report_score(early, epoch, 0.0)
 
 
 def test_the_best_of_equals_is_the_earlier_also_where_smaller_is_better(settings):
@@ -310,7 +330,8 @@ def test_the_command_searches_reports_and_resumes(settings, capsys):
     for wrong, message in {
         "--trials=9": "leave out --trials",
         "--alpha=1": "leave out --alpha",
-        "--ray=auto": "--ray needs",
+        "--cluster=auto": "--cluster needs a storage",
+        "--ray=auto": "--cluster needs a storage",
         "--storage=sqlite:///x.sqlite3": "expected none, the trials are in the folder",
         "--workers=0": "`workers` must be",
     }.items():
@@ -352,42 +373,10 @@ def test_a_missing_library_is_named_with_its_command(module, words, monkeypatch,
     assert f"pip install 'recbole-margo[{extra}]'" in capsys.readouterr().err
 
 
-def test_a_cluster_runs_the_same_function_once_a_trial(settings, unreported, monkeypatch):
-    """Runs the tasks at once; `ray` itself is tried where it is installed."""
-
-    class RayError(Exception):
-        pass
-
-    ray = ModuleType("ray")
-    ran: list[Any] = []
-
-    def run_task(*arguments: Any) -> Any:
-        try:
-            if not ran:
-                raise MemoryError
-            trials.run_trial(*arguments)
-            return None
-        except MemoryError as error:
-            return RayError(f"the machine is gone {error}")
-        finally:
-            ran.append(arguments)
-
-    def get(outcome: Any) -> None:
-        if outcome is not None:
-            raise outcome
-
-    options: dict[str, Any] = {}
-    ray.init = lambda **words: options.update(words)  # type: ignore[attr-defined]
-    ray.shutdown = lambda: None  # type: ignore[attr-defined]
-    ray.cluster_resources = lambda: {"CPU": 4.0}  # type: ignore[attr-defined]
-    ray.exceptions = SimpleNamespace(RayError=RayError)  # type: ignore[attr-defined]
-    ray.remote = lambda **words: lambda task: SimpleNamespace(remote=run_task)  # type: ignore[attr-defined]
-    ray.wait = lambda tasks, timeout: (tasks[:1], tasks[1:])  # type: ignore[attr-defined]
-    ray.get = get  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "ray", ray)
-    url = f"sqlite:///{Path('shared.sqlite3').resolve()}"
-    summary = run(plan_of(settings, storage=url), url=url, ray="head:6379")
-    assert options["address"] == "head:6379"
-    # One task was lost before its trial began, and is made up for.
-    assert len(ran) == 4 and len(summary["trials"]) == 3
-    assert not Path("out/study.sqlite3").exists()
+@pytest.mark.slow
+def test_a_cluster_runs_exactly_the_trials_that_were_asked_for(settings, unreported):
+    pytest.importorskip("ray")
+    found = run(plan_of(settings, trials=3), cluster="local", workers=2)
+    assert [trial.state for trial in found.trials] == ["complete"] * 3
+    assert len({trial.values["tau"] for trial in found.trials}) == 3
+    assert found.final.valid == (max(trial.value for trial in found.trials),)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -10,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_margo.errors import ConfigError
-from recbole_margo.studies.tuning.search_space import Dimension, search_space
+from recbole_margo.studies.tuning.plan import Dimension, search_space
 from recbole_margo.testing import make_config, random_world
 
 optuna = pytest.importorskip("optuna")
 
-from recbole_margo.studies.tuning.trial_sampler import trial_sampler  # noqa: E402
+from recbole_margo.studies.tuning.trials import ask_trial  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +106,7 @@ def test_a_model_without_published_ranges_says_how_to_give_one(of_recbole):
     )
 )
 def test_every_listed_value_survives_the_storage(values):
-    dimension = Dimension.from_plain(Dimension.of("key", values).as_plain())
+    dimension = Dimension.from_plain(asdict(Dimension.of("key", values)))
     for value in values:
         # A text can be written like a list; then the first of the two is meant.
         found = dimension.value_of(dimension.stored(value))
@@ -117,22 +118,24 @@ def test_every_listed_value_survives_the_storage(values):
 def test_what_is_drawn_lies_in_the_range(low, factor, logarithmic, seed):
     high = low * factor
     dimension = Dimension.of("key", [low, high, "log" if logarithmic else "linear"])
-    study = optuna.create_study(sampler=trial_sampler(seed))
+    study = optuna.create_study()
     for _ in range(3):
-        trial = study.ask()
+        trial = ask_trial(study, seed)
         value = dimension.suggest(trial)
         assert dimension.contains(value) and math.isfinite(value)
         study.tell(trial, value)
 
 
-def drawn(seed: int, fresh_sampler: bool, trials: int = 16) -> list[float]:
+def drawn(seed: int, process_each: bool, trials: int = 16) -> list[float]:
     """Return what a search for the smallest value of (x - 0.3)^2 draws."""
     dimension = Dimension.of("x", [0.0, 1.0, "linear"])
-    study = optuna.create_study(sampler=trial_sampler(seed))
+    storage = optuna.storages.InMemoryStorage()
+    study = optuna.create_study(storage=storage, study_name="x")
     for _ in range(trials):
-        if fresh_sampler:
-            study.sampler = trial_sampler(seed)
-        study.optimize(lambda trial: (dimension.suggest(trial) - 0.3) ** 2, n_trials=1)
+        if process_each:
+            study = optuna.load_study(storage=storage, study_name="x")
+        trial = ask_trial(study, seed)
+        study.tell(trial, (dimension.suggest(trial) - 0.3) ** 2)
     return [trial.params["x"] for trial in study.trials]
 
 
