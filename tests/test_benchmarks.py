@@ -326,6 +326,18 @@ def test_a_wrong_word_and_a_missing_device_are_clear_errors(tmp_path, capsys):
 
 
 @pytest.mark.slow
+def test_quick_measures_what_the_machine_has(tmp_path, capsys):
+    assert main(["quick", "--threads=1", "--output_dir", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "quick.json").read_text(encoding="utf-8"))
+    assert found["tests"] is None and found["machine"]["threads"] == 1
+    whats = [each["what"] for each in found["measured"]]
+    assert {"step, eager, float32", "full ranking of all users"} <= set(whats)
+    assert all(0 < each["least"] <= each["seconds"] for each in found["measured"])
+    shown = capsys.readouterr().out
+    assert all(what in shown for what in whats)
+
+
+@pytest.mark.slow
 def test_everything_runs_at_the_tiny_shape_and_is_written(tmp_path):
     words = ["all", "--shape=tiny", "--threads=1", "--repeats=1", "--steps=3"]
     child = subprocess.run(
