@@ -63,7 +63,7 @@ UNDER_CONVERTERS = {"errors", "optional", "store", "command_line"}
 FORBIDDEN = {"torch_sparse", "torch_scatter", "torch_geometric", "ray", "thop"}
 FILE_LINES, FUNCTION_LINES = 400, 60
 # Rooms whose modules hand each other typed records; only their plain form for a file is a mapping.
-TYPED_ROOMS = ("studies/agreement", "studies/audit")
+TYPED_ROOMS = ("studies/agreement", "studies/audit", "studies/robustness")
 PLAIN_FORMS = {"as_plain", "from_plain"}
 UNTYPED = re.compile(r"\b(dict|Mapping)\[str, Any\]")
 # compat.py knows versions, and what it hands RecBole's tuning to.

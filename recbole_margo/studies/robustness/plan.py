@@ -64,7 +64,7 @@ class RobustnessPlan:
             step: a factor on the shares.
         """
         known = MODELS[model]
-        corruption = {} if step == 0 else {"feature_corruption": self.corruption(step)}
+        corruption = {} if step == 0 else {"feature_corruption": self._corruption(step)}
         return Entry(f"{model} @ {step:g}", known.model, {**known.settings, **corruption})
 
     def shares(self, step: float) -> dict[str, float]:
@@ -72,7 +72,7 @@ class RobustnessPlan:
         # Products such as 0.1 * 3 are shown to people.
         return {modality: round(step * share, 12) for modality, share in self.share.items()}
 
-    def corruption(self, step: float) -> dict[str, Any]:
+    def _corruption(self, step: float) -> dict[str, Any]:
         """Return the value of `feature_corruption` at a step."""
         found: dict[str, Any] = {"share": self.shares(step), "kind": self.kind}
         return {**found, "signal_to_noise": self.signal_to_noise} if self.kind == "noise" else found
@@ -94,7 +94,7 @@ class RobustnessPlan:
         config = Config(FULL_MODEL, self.dataset, config_dict=dict(self.settings))
         modalities = modality_names(config)
         self._check_shares(modalities)
-        FeatureCorruption.from_setting(self.corruption(self.steps[-1]), modalities, 0)
+        FeatureCorruption.from_setting(self._corruption(self.steps[-1]), modalities, 0)
 
     def _check_shares(self, modalities: Sequence[str]) -> None:
         for modality, share in self.share.items():
@@ -129,15 +129,3 @@ class RobustnessPlan:
             raise CheckpointError(
                 f"{folder} does not hold a robustness study that can be resumed: {error}"
             ) from error
-
-
-def all_modalities(dataset: str, settings: Mapping[str, Any], share: float) -> dict[str, float]:
-    """Return the same share for every modality that a configuration uses.
-
-    Args:
-        dataset: name of the dataset.
-        settings: values by key.
-        share: the share.
-    """
-    config = Config(FULL_MODEL, dataset, config_dict=dict(settings))
-    return dict.fromkeys(modality_names(config), share)

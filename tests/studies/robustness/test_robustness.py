@@ -14,8 +14,9 @@ from recbole_margo.cli import main
 from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.evaluation.detection import detect
 from recbole_margo.evaluation.item_weights import ItemWeights
+from recbole_margo.store.plain import as_plain
+from recbole_margo.studies.robustness.command import resume_robustness, study_robustness
 from recbole_margo.studies.robustness.plan import RobustnessPlan
-from recbole_margo.studies.robustness.robustness import resume_robustness, study_robustness
 from recbole_margo.testing import NAME, SETTINGS, random_world, small_settings
 from recbole_margo.training.trainer import MultimodalTrainer
 
@@ -103,8 +104,8 @@ def test_an_interrupted_study_is_continued(settings, monkeypatch, capsys) -> Non
     assert not Path("out/robustness.json").exists()
     assert main(["robustness", "--resume=out"]) == 0
     resumed = json.loads(Path("out/robustness.json").read_text())
-    assert resumed["quality"] == whole["quality"]
-    assert resumed["detection"] == whole["detection"]
+    assert resumed["quality"] == as_plain(whole.quality)
+    assert resumed["detection"] == as_plain(whole.detection)
     assert main(["robustness", "--resume=out", "--alpha=3"]) == 2
     assert "a resumed run keeps its settings" in capsys.readouterr().err
 
@@ -125,7 +126,7 @@ def test_the_same_items_are_corrupted_for_every_model_and_others_by_every_seed(s
     plan = RobustnessPlan(
         NAME, {"text": 0.4}, models=["w/o weight", "DRAGON"], seeds=[1, 2], settings=settings
     )
-    summary = study_robustness(plan, "out")
+    result = study_robustness(plan, "out")
     items = []
     for seed in (1, 2):
         with Path(f"out/corrupted_items-seed-{seed}.csv").open() as file:
@@ -135,20 +136,20 @@ def test_the_same_items_are_corrupted_for_every_model_and_others_by_every_seed(s
             log = Path(f"out/comparison/seed-{seed}/{model}/train.log").read_text()
             assert "'text': 6 items corrupted on purpose (swap)" in log
     assert items[0] != items[1]
-    assert {row["detector"] for row in summary["detection"]} == {"DRAGON", "neighbor agreement"}
-    assert all(row["auc"]["deviation"] is not None for row in summary["detection"])
-    assert {row["model"] for row in summary["weights"]} == {"DRAGON"}
+    assert {row.detector for row in result.detection} == {"DRAGON", "neighbor agreement"}
+    assert all(row.auc.deviation is not None for row in result.detection)
+    assert {histogram.model for histogram in result.weights} == {"DRAGON"}
 
 
 def test_missing_modalities_are_not_detected_but_cost_quality(settings) -> None:
     plan = RobustnessPlan(
         NAME, {"text": 0.4}, "missing", models=["MARGO"], seeds=[1], settings=settings
     )
-    summary = study_robustness(plan, "out")
-    assert summary["detection"] == []
-    assert "weight 0 for it by construction" in summary["why_no_detection"]
-    assert summary["why_no_detection"] in Path("out/robustness.md").read_text()
-    assert [row["step"] for row in summary["quality"]] == [0, 1]
+    result = study_robustness(plan, "out")
+    assert result.detection == ()
+    assert "weight 0 for it by construction" in str(result.why_no_detection)
+    assert str(result.why_no_detection) in Path("out/robustness.md").read_text()
+    assert [row.step for row in result.quality] == [0, 1]
     assert not Path("out/detection.png").exists()
 
 
