@@ -21,8 +21,7 @@ from recbole_margo.cli import main as command
 from recbole_margo.config import Config
 from recbole_margo.data.features import modality_names
 from recbole_margo.defaults import parse_settings
-from recbole_margo.report import html
-from recbole_margo.report.files import write_texts
+from recbole_margo.report import Cell, Document, Section, Table, html_page, write_texts
 
 INTERRUPTED = 130
 PLANS = ("comparison-plan.json", "robustness-plan.json", "tuning-plan.json")
@@ -144,12 +143,16 @@ def index(dataset: str, done: Sequence[tuple[Step, int, float]]) -> str:
         dataset: name of the dataset.
         done: step, exit status and seconds of each command so far.
     """
-    lines = ["<ul>"]
-    for step, code, seconds in done:
-        link = f'<a href="{step.verb}/{step.page}">{html.text(step.asks)}</a>'
-        state = f"{seconds / 60:.1f} min" if code == 0 else f"failed with exit status {code}"
-        lines.append(f"<li>{link} <code>recbole-margo {step.verb}</code>, {state}</li>")
-    return html.page(f"Evidence on {dataset}", [*lines, "</ul>"])
+    rows = tuple(
+        (
+            Cell(step.asks, link=f"{step.verb}/{step.page}"),
+            Cell(f"recbole-margo {step.verb}"),
+            Cell(f"{seconds / 60:.1f} min" if code == 0 else f"failed with exit status {code}"),
+        )
+        for step, code, seconds in done
+    )
+    table = Table("Reports", ("question", "command", "took"), rows)
+    return html_page(Document(f"Evidence on {dataset}", (), (Section(None, (table,)),)))
 
 
 if __name__ == "__main__":
