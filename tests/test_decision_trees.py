@@ -30,7 +30,7 @@ class TreeTrainer:
 
 def test_a_trainer_that_takes_no_callback_is_used():
     config: Any = {"show_progress": False}
-    fitted = _fit(config, TreeTrainer(), ("train", "valid", "test"), is_first=True)
+    fitted = _fit(config, TreeTrainer(), ("train", "valid", "test"))
     assert fitted.valid_result == {"auc": 0.5} and fitted.validations == []
     assert _parameters(TreeTrainer()) == []
 

@@ -147,10 +147,8 @@ def test_a_first_stage_that_fails_is_reported_by_each_run_that_needed_it(setting
 
 @pytest.mark.slow
 def test_several_processes_give_the_numbers_of_one(settings):
-    one = as_plain(compare_seeds(ENTRIES, NAME, [1], config_dict=settings, output_dir="one"))
-    two = as_plain(
-        compare_seeds(ENTRIES, NAME, [1], config_dict=settings, output_dir="two", workers=2)
-    )
+    one = compare_seeds(ENTRIES, NAME, [1], config_dict=settings, output_dir="one")
+    two = compare_seeds(ENTRIES, NAME, [1], config_dict=settings, output_dir="two", workers=2)
     assert results(Path("one")) == results(Path("two"))
     assert [row.values for row in one.models] == [row.values for row in two.models]
 

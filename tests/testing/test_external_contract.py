@@ -222,7 +222,7 @@ def test_the_documented_package_keeps_the_contract(package: Path) -> None:
     record = run_tests(package, "test_factors.py", status=0)
     collected = [case.get("name", "").partition("[")[0] for case in record.iter("testcase")]
     contract = {name for name in dir(ModelContract) if name.startswith("test_")}
-    assert len(contract) == 15
+    assert len(contract) == 16
     assert set(collected) == contract
     assert len(collected) == len(contract) - 1 + len(MISSING)
 

@@ -88,7 +88,7 @@ def _in_processes(
 ) -> Iterator[tuple[int, Result]]:
     from joblib import Parallel, delayed, parallel_config
 
-    task = _LocalTask(function, os.getpid())
+    task = _LocalTask(function, os.getpid(), Path.cwd())
     with parallel_config("loky", inner_max_num_threads=threads_of_each(workers)):
         pool = Parallel(n_jobs=workers, return_as="generator_unordered", pre_dispatch=workers)
         try:
@@ -106,11 +106,13 @@ class _LocalTask(Generic[Item, Result]):
 
     function: Callable[[Item], Result]
     parent: int
+    folder: Path
 
     def __call__(self, index: int, item: Item) -> tuple[int, Result]:
         # The terminal sends Ctrl-C to all; the process that started this one decides.
         with suppress(ValueError):  # a thread that is not the main one
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+        os.chdir(self.folder)  # the process may be left over from an earlier pool
         done = threading.Event()
         threading.Thread(target=self._end_with_parent, args=(done,), daemon=True).start()
         try:

@@ -50,6 +50,20 @@ def test_processes_return_every_result_and_share_the_cores(monkeypatch: pytest.M
     assert {result[2:] for result in results.values()} == {(str(Path.cwd()), "1")}
 
 
+def test_a_process_of_an_earlier_pool_works_where_its_caller_is_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    processes, folders = set(), set()
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        found = [result for _, result in run_in_pool(described, [3, 4, 5], workers=2)]
+        processes |= {result[1] for result in found}
+        folders |= {result[2] for result in found}
+    assert folders == {str(tmp_path / name) for name in ("one", "two")}
+    assert len(processes) <= 2  # or this test would show nothing
+
+
 def test_a_quick_result_does_not_wait_for_a_slow_one():
     def waited(seconds: float) -> float:
         time.sleep(seconds)
