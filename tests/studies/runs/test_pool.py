@@ -93,8 +93,10 @@ def test_an_error_of_the_function_is_raised_as_it_is():
             list(run_in_pool(refusing, [1], workers))
 
 
+# A shell's background job, such as a test run may be, ignores Ctrl-C and hands that on.
 SLEEPER = """
-import os, sys, time
+import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from recbole_margo.studies.runs.pool import run_in_pool
 def sleep(path):
     with open(path, "w") as file:
