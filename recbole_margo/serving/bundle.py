@@ -16,7 +16,6 @@ Nothing in it is code or pickle. Opening maps the tables from disk.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -29,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recbole_margo.errors import BundleError
+from recbole_margo.store.feature_files import file_sha256
 from recbole_margo.store.reading import require_regular_file
 from recbole_margo.store.writing import disk_errors, temporary_sibling
 
@@ -170,7 +170,7 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
                 json.dumps(tokens, ensure_ascii=False), encoding="utf-8"
             )
             files = {
-                path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+                path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
                 for path in sorted(temporary.iterdir())
             }
             manifest = {"format": FORMAT, **asdict(bundle.facts), "files": files}
@@ -266,7 +266,7 @@ def _checked(root: Path, name: str, described: Mapping[str, tuple[int, str]]) ->
     found = path.stat().st_size
     if found != size:
         raise BundleError(f"{path}: expected {size:,} bytes, found {found:,}: {REBUILD}")
-    if _sha256(path) != checksum:
+    if file_sha256(path) != checksum:
         raise BundleError(f"{path}: its SHA-256 is not that of the manifest: {REBUILD}")
     return path
 
@@ -330,13 +330,5 @@ def _check_shapes(root: Path, bundle: Bundle) -> None:
     begins = [*(block.start for block in bundle.facts.blocks), width]
     if not ordered or starts[-1] != len(seen) or not inside or ends != begins:
         raise BundleError(f"{root}: its tables do not fit each other: {REBUILD}")
-    if len(bundle.titles) != items or len(set(bundle.user_ids)) != users:
+    if len(bundle.titles) != items:
         raise BundleError(f"{root / TOKENS} does not fit the tables: {REBUILD}")
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()

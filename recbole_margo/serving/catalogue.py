@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recbole_margo.serving.bundle import Bundle
 from recbole_margo.serving.explanation import DOUBTFUL
@@ -98,7 +99,7 @@ def item_card(recommender: Recommender, item: str) -> ItemCard:
     Raises:
         UnknownIdError: the item is not known.
     """
-    return _card(recommender.bundle, recommender.item_row(item))
+    return _card(recommender.bundle, recommender.item_row(item), _users(recommender.bundle))
 
 
 def catalogue_audit(bundle: Bundle, n: int) -> tuple[ModalityAudit, ...]:
@@ -111,7 +112,7 @@ def catalogue_audit(bundle: Bundle, n: int) -> tuple[ModalityAudit, ...]:
     reliability = bundle.reliability
     if reliability is None:
         return ()
-    users = np.bincount(bundle.seen_items, minlength=len(bundle.item_ids))
+    users = _users(bundle)
     found = []
     for m, name in enumerate(bundle.facts.modalities):
         present, scores = reliability.present[:, m], reliability.scores[:, m]
@@ -124,13 +125,18 @@ def catalogue_audit(bundle: Bundle, n: int) -> tuple[ModalityAudit, ...]:
                 mean_weight=float(reliability.weights[present, m].mean()) if present.any() else 0.0,
                 judged=len(judged),
                 doubtful=int((reliability.q_values[judged, m] > DOUBTFUL).sum()),
-                least=tuple(_card(bundle, int(row)) for row in least),
+                least=tuple(_card(bundle, int(row), users) for row in least),
             )
         )
     return tuple(found)
 
 
-def _card(bundle: Bundle, row: int) -> ItemCard:
+def _users(bundle: Bundle) -> NDArray[np.intp]:
+    """Return how many users know each item [I]."""
+    return np.bincount(bundle.seen_items, minlength=len(bundle.item_ids))
+
+
+def _card(bundle: Bundle, row: int, users: NDArray[np.intp]) -> ItemCard:
     reliability = bundle.reliability
     modalities: tuple[ModalityOfItem, ...] = ()
     if reliability is not None:
@@ -143,8 +149,7 @@ def _card(bundle: Bundle, row: int) -> ItemCard:
             )
             for m, name in enumerate(bundle.facts.modalities)
         )
-    users = int((bundle.seen_items == row).sum())
-    return ItemCard(bundle.item_ids[row], bundle.titles[row], users, modalities)
+    return ItemCard(bundle.item_ids[row], bundle.titles[row], int(users[row]), modalities)
 
 
 def _number(value: np.float32) -> float | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from tabulate import tabulate
 from tqdm import tqdm
 
-from recbole_margo.command_line import CommandParser
+from recbole_margo.command_line import command_parser
 from recbole_margo.errors import ConfigError, DataError
 from recbole_margo.optional import import_optional
 from recbole_margo.report.table import clean
@@ -52,7 +52,7 @@ def bundle(arguments: Sequence[str] | None = None) -> int:
     Raises:
         RecBoleMargoError: there is no such run, or something at the place of the bundle.
     """
-    parser = _parser("bundle", BUNDLE)
+    parser = command_parser("bundle", BUNDLE)
     parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="a finished run")
     parser.add_argument(
         "--output_dir", type=Path, required=True, metavar="DIR", help="folder of the bundle"
@@ -83,7 +83,7 @@ def recommend(arguments: Sequence[str] | None = None) -> int:
         RecBoleMargoError: a user or an item is not known, or the model cannot be read.
         DataError: a file of ids cannot be read, or the output not be written.
     """
-    parser = _parser("recommend", RECOMMEND)
+    parser = command_parser("recommend", RECOMMEND)
     _add_source(parser)
     add = parser.add_argument
     add("--users", type=_ids, help="raw ids, separated by commas")
@@ -158,7 +158,7 @@ def explain(arguments: Sequence[str] | None = None) -> int:
     Raises:
         RecBoleMargoError: the user or the item is not known, or the model cannot be read.
     """
-    parser = _parser("explain", EXPLAIN)
+    parser = command_parser("explain", EXPLAIN)
     _add_source(parser)
     parser.add_argument("--user", required=True, help="raw id")
     parser.add_argument("--item", help="raw id (the five that are recommended first)")
@@ -189,7 +189,7 @@ def serve(arguments: Sequence[str] | None = None) -> int:
         RecBoleMargoError: the bundle cannot be opened, or the address not be listened on.
         DataError: the extra is not installed.
     """
-    parser = _parser("serve", SERVE)
+    parser = command_parser("serve", SERVE)
     add = parser.add_argument
     add("--bundle", type=Path, required=True, metavar="DIR", help="a bundle, or a link to one")
     add("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
@@ -205,15 +205,6 @@ def serve(arguments: Sequence[str] | None = None) -> int:
     address = ServiceAddress(options.host, options.port)
     serve(options.bundle, address, options.token_file, not options.quiet)
     return 0
-
-
-def _parser(verb: str, description: str) -> argparse.ArgumentParser:
-    return CommandParser(
-        f"recbole-margo {verb}",
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
 
 
 def _add_source(parser: argparse.ArgumentParser) -> None:

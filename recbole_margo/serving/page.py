@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 
 from recbole_margo.errors import UnknownIdError
+from recbole_margo.report.table import shorten
 from recbole_margo.serving.bundle import Bundle
 from recbole_margo.serving.catalogue import catalogue_audit
 from recbole_margo.serving.explanation import Explanation
@@ -91,8 +92,7 @@ def name_of(bundle: Bundle, row: int) -> str:
 
 def shown_text(text: str) -> str:
     """Return a text of others on one line, without control or direction characters."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return line if len(line) <= TITLE_CHARACTERS else line[: TITLE_CHARACTERS - 1] + "…"
+    return shorten(text, TITLE_CHARACTERS)
 
 
 @cache

@@ -9,7 +9,6 @@ import socket
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import uvicorn
 
@@ -73,7 +72,7 @@ def serve(
         logging.INFO if log_requests else logging.WARNING
     )
     if hasattr(signal, "SIGHUP"):
-        signal.signal(signal.SIGHUP, lambda number, frame: _reload(current))
+        signal.signal(signal.SIGHUP, lambda number, frame: current.reload())
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -87,10 +86,6 @@ def serve(
     shown = f"[{host}]" if ":" in host else host
     logging.getLogger("recbole_margo.serving").warning("http://%s:%d/", shown, port)
     uvicorn.Server(config).run(sockets=[listening])
-
-
-def _reload(current: CurrentBundle) -> Any:
-    return current.reload()
 
 
 def _listen(address: ServiceAddress) -> socket.socket:
