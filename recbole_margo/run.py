@@ -35,9 +35,12 @@ from recbole_margo.run_folder import RunFolder, RunResult, StageResult
 from recbole_margo.run_folder import write_json as write_json
 from recbole_margo.settings.checks import without_effect
 from recbole_margo.settings.processes import SWITCHES, ProcessGroup, check_other_machines
-from recbole_margo.training.checkpoint import SPLIT_FINGERPRINT, read_trained
+from recbole_margo.training.checkpoint import (
+    SPLIT_FINGERPRINT,
+    read_trained,
+    saying_that_the_disk_is_full,
+)
 from recbole_margo.training.distributed import distributed_trainer, find_trainer
-from recbole_margo.training.full_disk import saying_that_the_disk_is_full
 from recbole_margo.training.launch import launch
 from recbole_margo.training.outputs import logging_to, silent, tensorboard_in
 from recbole_margo.training.processes import (

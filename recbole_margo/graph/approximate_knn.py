@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from recbole_margo.errors import ConfigError
-from recbole_margo.graph.item_directions import ItemDirections
+from recbole_margo.graph.exact_knn import ItemDirections
 from recbole_margo.graph.neighbor_search import NeighborSearch
 
 # Values of directions, or cosines of the sample, that are held at a time.

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from recbole_margo.graph.approximate_knn import approximate_neighbors
 from recbole_margo.graph.bipartite import scaled_on_both_sides
-from recbole_margo.graph.exact_knn import exact_neighbors
-from recbole_margo.graph.item_directions import ItemDirections
+from recbole_margo.graph.exact_knn import ItemDirections, exact_neighbors
 from recbole_margo.graph.neighbor_search import EXACT, NeighborSearch
 
 

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recbole_margo.graph.bipartite import normalized_adjacency
-from recbole_margo.graph.edge_sampling import sample_interactions
+from recbole_margo.graph.bipartite import normalized_adjacency, sample_interactions
 from recbole_margo.graph.item_knn import binary_knn_graph, combined_graph, modality_shares
 from recbole_margo.graph.sparse import SparseMatrix
 from recbole_margo.model.base import MultimodalRecommender, StepCapture
@@ -56,7 +55,7 @@ class FREEDOM(MultimodalRecommender):
         L = L_{bpr}(r) + \lambda \sum_m L_{bpr}(\langle e_u, W_m F_m \rangle)
 
     Each epoch trains on interactions drawn anew, popular users' and items' less often
-    (`recbole_margo.graph.edge_sampling.sample_interactions`); scores use all of them. S is the
+    (`recbole_margo.graph.bipartite.sample_interactions`); scores use all of them. S is the
     weighted sum of the modalities' binary kNN graphs.
 
     Args:

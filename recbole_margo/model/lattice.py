@@ -10,12 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recbole_margo.graph.bipartite import random_walk_adjacency
-from recbole_margo.graph.mixed_item_graph import MixedItemGraph
 from recbole_margo.graph.sparse import SparseMatrix
 from recbole_margo.model.base import MultimodalRecommender, StepCapture
 from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import MultimodalParameters, hyperparameter
-from recbole_margo.nn.latent_item_graphs import REFRESHES, LatentItemGraphs
+from recbole_margo.nn.latent_item_graphs import REFRESHES, LatentItemGraphs, MixedItemGraph
 from recbole_margo.nn.projection import xavier_table
 from recbole_margo.nn.propagation import light_gcn, power
 

@@ -15,7 +15,7 @@ from recbole_margo.model.base import MultimodalRecommender, StepCapture
 from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import MultimodalParameters, hyperparameter
 from recbole_margo.nn.contrastive import info_nce
-from recbole_margo.nn.modality_attention import ModalityAttention
+from recbole_margo.nn.fusion import ModalityAttention
 from recbole_margo.nn.projection import linear_projection, xavier_table
 from recbole_margo.nn.propagation import chosen_rows, mean_of_layers, power
 

@@ -10,16 +10,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from recbole_margo.graph.bipartite import random_walk_adjacency
-from recbole_margo.graph.mixed_item_graph import MixedItemGraph
 from recbole_margo.graph.sparse import SparseMatrix
 from recbole_margo.model.base import MultimodalRecommender, StepCapture
 from recbole_margo.model.lattice import LATTICEParameters
 from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import hyperparameter
 from recbole_margo.nn.contrastive import log_sum_exp_of_products
-from recbole_margo.nn.latent_item_graphs import LatentItemGraphs
+from recbole_margo.nn.fusion import ModalityAttention
+from recbole_margo.nn.latent_item_graphs import LatentItemGraphs, MixedItemGraph
 from recbole_margo.nn.losses import mean_over
-from recbole_margo.nn.modality_attention import ModalityAttention
 from recbole_margo.nn.projection import xavier_table
 from recbole_margo.nn.propagation import light_gcn, power
 

@@ -1,8 +1,10 @@
-"""Checkpoints that hold tensors and plain values only."""
+"""Checkpoints of tensors and plain values only, and what a run needs to resume from one."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,9 @@ import torch
 from recbole_margo.checkpoint_file.reading import checkpoint_in
 from recbole_margo.checkpoint_file.refusal import RefusalError
 from recbole_margo.checkpoint_file.schema import CHECKPOINT_FORMAT as CHECKPOINT_FORMAT
-from recbole_margo.checkpoint_file.schema import check_format, check_trained
-from recbole_margo.errors import CheckpointError
-from recbole_margo.store.writing import replacing
-from recbole_margo.training.full_disk import saying_that_the_disk_is_full
+from recbole_margo.checkpoint_file.schema import check_format, check_resumable, check_trained
+from recbole_margo.errors import CheckpointError, TrainingError
+from recbole_margo.store.writing import FULL, replacing
 
 # Key of the fingerprint of the run's three parts.
 SPLIT_FINGERPRINT = "split_fingerprint"
@@ -129,3 +130,98 @@ def restore_random_states(states: dict[str, Any], loader: Any) -> None:
     if torch.cuda.is_available() and len(states["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])
     loader.generator.set_state(states["loader"].cpu())
+
+
+def read_resumable(path: Path, model: str, device: Any) -> dict[str, Any]:
+    """Read the last state of an interrupted run.
+
+    Args:
+        path: a `...-last.pth` file.
+        model: name of the model that goes on.
+        device: where the tensors go.
+
+    Returns:
+        The state.
+
+    Raises:
+        CheckpointError: if the file does not hold such a state or is of another model.
+    """
+    state = read_trained(path, device)
+    if "random_states" not in state:
+        raise CheckpointError(
+            f"{path} holds the best parameters, not a state to resume from: "
+            f"give the file beside it that ends in -last{path.suffix}"
+        )
+    if state["config"]["model"] != model:
+        raise CheckpointError(f"{path} is of model {state['config']['model']}, not {model}")
+    check_resumable(state, path)
+    return state
+
+
+def check_same_data(stored: Mapping[str, Any], present: Mapping[str, Any]) -> None:
+    """Refuse to go on with other data than an interrupted run had.
+
+    Args:
+        stored: the state of the run.
+        present: the same keys of the run that goes on: `user_tokens`, `item_tokens`, `split` and
+            `feature_checksums`.
+
+    Raises:
+        CheckpointError: says what differs.
+    """
+    for name in ("user_tokens", "item_tokens"):
+        if stored[name] != present[name]:
+            raise CheckpointError(
+                f"the {name.replace('_', ' ')} of the checkpoint ({len(stored[name]) - 1}) are "
+                f"not those of the dataset ({len(present[name]) - 1}): resume with the same data"
+            )
+    if stored["split"] != present["split"]:
+        raise CheckpointError(
+            "the training interactions are not those of the checkpoint: resume with the same "
+            "data and the same split"
+        )
+    if stored["feature_checksums"] != present["feature_checksums"]:
+        raise CheckpointError(
+            "the feature files, `feature_reduction` or `feature_precision` changed since the "
+            "checkpoint was written: resume with the same features, or start a new run"
+        )
+
+
+# How torch says that its archive cannot be written; the reason of the system is not in it.
+ARCHIVE_WRITER = ("inline_container", "PytorchStreamWriter", "PyTorchFileWriter")
+
+
+@contextmanager
+def saying_that_the_disk_is_full(path: Path, run_folder: Path) -> Iterator[None]:
+    """Turn the errors of writing to a full disk into one of ours.
+
+    Args:
+        path: the file or folder that is written, for the message.
+        run_folder: of the model's run, in the folder of a run or of a seed of a comparison.
+
+    Raises:
+        TrainingError: there is no space.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if not is_full(error):
+            raise
+        above = run_folder.parent
+        root = above.parent if above.name.startswith("seed-") else above
+        where = getattr(error, "filename", None) or path
+        raise TrainingError(
+            f"{where} cannot be written: the disk is full, or a limit on files is reached. What "
+            f"was saved before is whole: free some space, then continue with --resume={root}"
+        ) from error
+
+
+def is_full(error: BaseException) -> bool:
+    """Return whether an error is that of writing to a full disk.
+
+    Args:
+        error: of the system, or of torch.
+    """
+    if isinstance(error, OSError):
+        return error.errno in FULL
+    return isinstance(error, RuntimeError) and any(name in str(error) for name in ARCHIVE_WRITER)

@@ -25,17 +25,16 @@ from recbole_margo.model.base import MultimodalRecommender
 from recbole_margo.resources import keep_freed_memory
 from recbole_margo.training.checkpoint import (
     CHECKPOINT_FORMAT,
+    check_same_data,
     id_maps,
     random_states,
+    read_resumable,
     restore_random_states,
     write_checkpoint,
 )
 from recbole_margo.training.cuda_graphs import CapturedSteps, Step, as_configured, products_in
-from recbole_margo.training.epoch_log import EpochLog
-from recbole_margo.training.epoch_losses import EpochLosses
 from recbole_margo.training.ranking_trainer import RankingTrainer
-from recbole_margo.training.resumption import check_same_data, read_resumable
-from recbole_margo.training.stages import StageProgress
+from recbole_margo.training.stages import EpochLog, EpochLosses, StageProgress
 from recbole_margo.training.training_batches import training_batches
 
 

@@ -13,8 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from recbole_margo.errors import ConfigError
 from recbole_margo.graph import approximate_knn, item_knn
 from recbole_margo.graph.approximate_knn import sampled_recall
-from recbole_margo.graph.exact_knn import exact_neighbors
-from recbole_margo.graph.item_directions import ItemDirections
+from recbole_margo.graph.exact_knn import ItemDirections, exact_neighbors
 from recbole_margo.graph.item_knn import binary_knn_graph, nearest_neighbors, similarity_knn_graph
 from recbole_margo.graph.neighbor_search import EXACT, METHODS, NeighborSearch
 from recbole_margo.testing import prepare, random_world

@@ -30,7 +30,7 @@ from torch.nn import functional
 
 from recbole_margo.registry import multimodal_models
 from recbole_margo.testing import Experiment, prepare, random_world
-from recbole_margo.training.epoch_log import EpochLog
+from recbole_margo.training.stages import EpochLog
 
 GOLDEN = Path(__file__).resolve().with_name("golden.json")
 COMMAND = "python tests/model/test_golden.py"

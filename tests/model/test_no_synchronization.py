@@ -25,7 +25,7 @@ from torch.utils._pytree import tree_leaves
 
 from recbole_margo.model.base import StepCapture
 from recbole_margo.testing import MISSING, prepare, random_world
-from recbole_margo.training.epoch_losses import CHECK_EVERY
+from recbole_margo.training.stages import CHECK_EVERY
 from recbole_margo.training.training_batches import TrainingBatches
 
 aten = torch.ops.aten
@@ -54,9 +54,9 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "MICRO learning at every batch": ("MICRO", {"graph_refresh": "batch"}),
 }
 LEARNED_GRAPH = {
-    "recbole_margo.graph.item_directions.__init__": "items with a direction are looked for",
+    "recbole_margo.graph.exact_knn.__init__": "items with a direction are looked for",
     "recbole_margo.data.row_norms.of": "rows whose squares float32 cannot hold are looked for",
-    "recbole_margo.graph.mixed_item_graph.neighbor_similarities": "SciPy orders the neighbours",
+    "recbole_margo.nn.latent_item_graphs.neighbor_similarities": "SciPy orders the neighbours",
 }
 # Where every step waits, and why; a wait that is due once an epoch is none of a step.
 EXPECTED: dict[str, dict[str, str]] = {
@@ -211,7 +211,7 @@ def test_a_step_does_not_wait(waits_of, case):
 
 def test_the_trainer_reads_the_losses_now_and_then(waits_of):
     waits, _ = waits_of("VBPR", train_batch_size=2)
-    read = waits.steps["recbole_margo.training.epoch_losses.first_failure"]
+    read = waits.steps["recbole_margo.training.stages.first_failure"]
     assert waits.step == 2 * CHECK_EVERY and read == {CHECK_EVERY, 2 * CHECK_EVERY}
 
 

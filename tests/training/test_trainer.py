@@ -10,7 +10,7 @@ import torch
 
 from recbole_margo.errors import ConfigError, TrainingError
 from recbole_margo.testing import Experiment, World, prepare, random_world
-from recbole_margo.training.epoch_losses import CHECK_EVERY
+from recbole_margo.training.stages import CHECK_EVERY
 from recbole_margo.training.trainer import MultimodalTrainer
 
 BATCHES = 5  # 80 training rows in batches of 16

@@ -9,13 +9,13 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-from recbole_margo.graph.interaction_graph import InteractionGraph
+from recbole_margo.data.row_norms import normalized_rows
+from recbole_margo.graph.bipartite import InteractionGraph
 from recbole_margo.graph.item_knn import binary_knn_graph, combined_graph, modality_shares
 from recbole_margo.graph.neighbor_search import EXACT, NeighborSearch
 from recbole_margo.graph.sparse import SparseMatrix
 from recbole_margo.graph.user_cooccurrence import softmax_rows, strongest_cooccurrences
 from recbole_margo.model.backbone.base import LateFusionBackbone
-from recbole_margo.nn.normalized_rows import normalized_rows
 from recbole_margo.nn.projection import mlp_projection
 from recbole_margo.nn.propagation import chosen_rows, power
 

@@ -9,7 +9,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-from recbole_margo.graph.interaction_graph import InteractionGraph
+from recbole_margo.graph.bipartite import InteractionGraph
 from recbole_margo.graph.neighbor_search import EXACT, NeighborSearch
 from recbole_margo.model.backbone.base import LateFusionBackbone
 from recbole_margo.nn.projection import linear_projection

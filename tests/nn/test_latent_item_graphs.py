@@ -1,4 +1,4 @@
-from __future__ import annotations
+"""Item graphs mixed from learned and fixed neighbours, against dense formulas."""
 
 import dense_latent as latent
 import numpy as np
@@ -8,9 +8,9 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from recbole_margo.graph.item_knn import nearest_neighbors
-from recbole_margo.graph.mixed_item_graph import MixedItemGraph, neighbor_similarities
 from recbole_margo.graph.sparse import SparseMatrix
 from recbole_margo.graph.sparse_pattern import SparsePattern
+from recbole_margo.nn.latent_item_graphs import MixedItemGraph, neighbor_similarities
 
 ITEMS = 7
 
