@@ -27,7 +27,6 @@ from recbole_margo.evaluation.item_weights import ItemWeights
 from recbole_margo.evaluation.per_user import PerUserMetrics, evaluate_per_user
 from recbole_margo.model.base import MultimodalRecommender
 from recbole_margo.output_folder import output_folder, taken
-from recbole_margo.report.weight_figures import weight_histograms
 from recbole_margo.resources import peak_memory, reset_peak_memory, versions
 from recbole_margo.run_folder import CHECKPOINT as CHECKPOINT
 from recbole_margo.run_folder import PER_USER as PER_USER
@@ -383,6 +382,4 @@ def _write_weights(model: Any, dataset: Any, result: RunResult, files: RunFolder
     weights = ItemWeights.of_model(model, dataset)
     weights.save(files.weights)
     title = f"Learned modality weights of {result.model} on {result.dataset}"
-    weight_histograms(
-        files.weights_figure, weights.modalities, weights.weights, weights.present, title
-    )
+    weights.draw(files.weights_figure, title)

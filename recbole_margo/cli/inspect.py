@@ -37,8 +37,8 @@ def _inspect(arguments: Sequence[str] | None) -> int:
     # Imported here, because torch and RecBole take seconds that --help need not wait for.
     from recbole_margo.config import Config
     from recbole_margo.inspection.dataset_inspection import DatasetInspection
+    from recbole_margo.inspection.figures import draw_dataset
     from recbole_margo.output_folder import make_output_folder
-    from recbole_margo.report.dataset_figures import draw_dataset
 
     settings = {
         "data_path": str(options.data_path),

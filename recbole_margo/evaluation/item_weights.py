@@ -8,11 +8,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from recbole_margo.errors import CheckpointError
+from recbole_margo.report.figures import COLORS, HATCHES
 from recbole_margo.store.numpy_archive import read_archive
 from recbole_margo.store.writing import replacing
+
+BINS = 40
 
 
 @dataclass(frozen=True)
@@ -76,3 +81,38 @@ class ItemWeights:
             )
         except (KeyError, ValueError, TypeError) as error:
             raise CheckpointError(f"{path} does not hold item weights: {error}") from error
+
+    def draw(self, path: Path, title: str) -> None:
+        """Draw the distribution of each modality's weight over the items that have a choice.
+
+        Args:
+            path: the file; its ending chooses PNG, SVG or PDF.
+            title: title of the figure.
+        """
+        count = len(self.modalities)
+        figure = Figure(figsize=(1.0 + 3.2 * count, 3.4))
+        FigureCanvasAgg(figure)
+        # The tick labels 1.0 and 0.0 of neighbouring panels must not run into each other.
+        figure.set_layout_engine("constrained", wspace=0.08)
+        panels = figure.subplots(1, count, sharey=True, squeeze=False)[0]
+        bins = np.linspace(0.0, 1.0, BINS + 1)
+        # With a single modality an item's weight is 1; so it is where the others are missing.
+        choice = self.present.sum(axis=1) > 1
+        for index, (panel, modality) in enumerate(zip(panels, self.modalities, strict=True)):
+            values = self.weights[choice & self.present[:, index], index]
+            color = COLORS[index % len(COLORS)]
+            panel.hist(
+                values, bins, color=color, edgecolor="white", hatch=HATCHES[index % len(HATCHES)]
+            )
+            if len(values):
+                mean = float(values.mean())
+                panel.axvline(mean, color="black", linestyle="--", linewidth=1.2)
+                panel.set_title(f"{modality} (mean {mean:.2f}, n = {len(values)})", fontsize=10)
+            else:
+                panel.set_title(f"{modality} (no item has a choice)", fontsize=10)
+            panel.set_xlim(0.0, 1.0)
+            panel.set_xlabel("weight (share of 1)")
+            panel.spines[["top", "right"]].set_visible(False)
+        panels[0].set_ylabel("items with two or more modalities")
+        figure.suptitle(title, fontsize=11)
+        figure.savefig(path, dpi=150)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib import image
 
 from recbole_margo.errors import CheckpointError
 from recbole_margo.evaluation.item_weights import ItemWeights
@@ -42,3 +43,26 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
         ItemWeights.load(path)
     with pytest.raises(CheckpointError, match="does not hold item weights"):
         ItemWeights.load(tmp_path / "absent.npz")
+
+
+def test_weights_are_drawn_with_items_that_have_a_choice_only(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    first = random.uniform(0.2, 0.8, 50).astype(np.float32)
+    weights = np.stack([first, 1 - first], axis=1)
+    present = np.ones((50, 2), dtype=bool)
+    present[:10, 1] = False
+    path = tmp_path / "weights.svg"
+    items = np.arange(50).astype(str)
+    ItemWeights(items, ("image", "text"), weights, present).draw(path, "Title & more")
+    drawn = path.read_text()
+    # matplotlib writes each text as a comment beside its glyphs.
+    assert f"image (mean {first[10:].mean():.2f}, n = 40)" in drawn
+    assert f"text (mean {(1 - first[10:]).mean():.2f}, n = 40)" in drawn
+
+
+def test_no_choice_at_all_is_drawn_too(tmp_path: Path) -> None:
+    path = tmp_path / "weights.png"
+    ones = np.ones((5, 1), dtype=np.float32)
+    weights = ItemWeights(np.arange(5).astype(str), ("text",), ones, ones.astype(bool))
+    weights.draw(path, "One modality")
+    assert image.imread(path).std() > 0.01

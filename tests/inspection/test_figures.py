@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from recbole_margo.report.dataset_figures import DatasetFigure, draw_dataset
+from recbole_margo.inspection.figures import DatasetFigure, draw_dataset
 
 
 @pytest.mark.parametrize("modalities", [0, 5])
