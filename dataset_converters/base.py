@@ -30,13 +30,8 @@ class ConversionReport:
     """Counts of a converted dataset.
 
     Attributes:
-        dataset: its name.
-        rows_read: interactions in the source.
         rows: split -> interactions written.
-        users: users that occur in any split.
-        items: items that occur in any split.
         modalities: modality -> (columns, items with an interaction that miss it).
-        notes: what else the user should know.
         dropped: reason -> interactions of the source that were not written.
     """
 

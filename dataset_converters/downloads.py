@@ -26,7 +26,6 @@ class DownloadLock:
     """What each file was when it was fetched for the first time.
 
     Attributes:
-        path: where the lock lies.
         checksums: `download/file` -> SHA-256.
     """
 
@@ -93,7 +92,6 @@ class PublicFiles:
     Attributes:
         name: the data set; files that several data sets have are taken from the folder of its name.
         url: a folder of Google Drive, or any address that followed by `/<file>` is the file.
-        files: their names.
     """
 
     name: str

@@ -22,11 +22,7 @@ class RawInteractions:
     Attributes:
         table: columns user_id and item_id (numbers that stand for tokens) and, if the source has
             them, rating and timestamp.
-        users: token by number.
-        items: token by number.
-        rows_read: rows of the source.
         dropped: reason -> rows of the source that are not in `table`.
-        notes: what the reader had to guess.
     """
 
     table: pd.DataFrame

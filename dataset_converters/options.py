@@ -51,8 +51,6 @@ def option(
         default: of the field; without one the option is required. An empty dict makes an option of
             the form KEY=VALUE, once for each.
         flag: the option; None: `--` and the field's name, or `--no_` before a field that is true.
-        metavar: what the help calls the value.
-        choices: the values there are.
         parse: makes the value of the text; None: the type of the field does.
         in_group: title of the group of the help in which it stands.
     """
@@ -67,7 +65,6 @@ def group(default: Any, title: str, **other_flags: str) -> Any:
 
     Args:
         default: the object that gives the field's default and those of its options.
-        title: of the options in the help.
         other_flags: field -> another name that its option has here.
     """
     return field(default=default, metadata={"group": _Group(title, type(default), other_flags)})
@@ -84,8 +81,6 @@ def add_options(
     """Add an option for every field of a dataclass that has one.
 
     Args:
-        parser: where.
-        kind: the dataclass.
         defaults: an object of the class whose values are the defaults; None: the class's own.
         target: a group of the parser; None: the parser itself.
         other_flags: field -> another name of its option.

@@ -54,11 +54,7 @@ class CommandParser(argparse.ArgumentParser):
         return f"{plain}{equals}{value}" if plain in self._option_string_actions else word
 
     def error(self, message: str) -> NoReturn:
-        """Raise a `ConfigError` in place of printing the usage and leaving.
-
-        Args:
-            message: what is wrong.
-        """
+        """Raise a `ConfigError` in place of printing the usage and leaving."""
         raise ConfigError(f"{message}; `{self.prog} --help` says what there is")
 
 
@@ -67,8 +63,6 @@ def command_parser(verb: str, description: str, epilog: str | None = None) -> Co
 
     Args:
         verb: what follows `recbole-margo`.
-        description: what the command does.
-        epilog: examples.
     """
     return CommandParser(
         f"recbole-margo {verb}",
@@ -134,11 +128,7 @@ def _verdict(error: Exception) -> tuple[str, int]:
 
 
 def one_line(error: BaseException) -> str:
-    """Return the message of an exception without line breaks.
-
-    Args:
-        error: the exception.
-    """
+    """Return the message of an exception without line breaks."""
     return " ".join(str(error).split())
 
 

@@ -257,7 +257,6 @@ class Config(recbole.config.Config):  # type: ignore[misc]
         """Rebuild the config whose `as_plain` gave the values.
 
         Args:
-            values: the stored values.
             model_class: class of the model; none: the one that the values name.
 
         Returns:
@@ -281,7 +280,6 @@ def known_keys(model_class: type[Any], internal: dict[str, Any]) -> set[str]:
     """Return every key that means something to a model.
 
     Args:
-        model_class: class of the model.
         internal: the defaults that were found for it.
 
     Returns:

@@ -49,9 +49,6 @@ SEPARATORS = ("field_separator", "seq_separator")
 def read_dataset_yaml(path: Path) -> dict[str, Any]:
     """Read the YAML file in the folder of a dataset.
 
-    Args:
-        path: the file.
-
     Returns:
         Values by key, all of which describe data.
 

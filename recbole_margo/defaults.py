@@ -22,11 +22,7 @@ def parse_yaml(text: str, origin: str = "the given value") -> Any:
     """Parse YAML text without ever running code.
 
     Args:
-        text: the YAML text.
         origin: where it came from, for the error message.
-
-    Returns:
-        The parsed value.
 
     Raises:
         ConfigError: if the text is not valid YAML, names a key twice, or stands for more values
@@ -42,9 +38,6 @@ def parse_yaml(text: str, origin: str = "the given value") -> Any:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file that holds a mapping of keys to values.
-
-    Args:
-        path: the file.
 
     Returns:
         The mapping; empty if the file is empty.
@@ -99,9 +92,6 @@ def parse_settings(words: Sequence[str]) -> dict[str, Any]:
 
     Args:
         words: the words that argparse did not know.
-
-    Returns:
-        Values by key.
 
     Raises:
         ConfigError: if a word has another form, or a key comes twice with different values.

@@ -18,10 +18,6 @@ RUNS = Path("runs")
 def make_output_folder(folder: Path, option: str = "--output_dir") -> Path:
     """Return a folder, made if it is not there, in which files can be written.
 
-    Args:
-        folder: the folder.
-        option: what names another one.
-
     Raises:
         ConfigError: it cannot be made or written, or something else has its name.
     """
@@ -35,9 +31,6 @@ def make_output_folder(folder: Path, option: str = "--output_dir") -> Path:
 
 def new_run_folder(dataset: str) -> Path:
     """Return `runs/<time>-<dataset>`, made just now and nobody else's.
-
-    Args:
-        dataset: name of the dataset.
 
     Raises:
         ConfigError: it cannot be made.
@@ -91,7 +84,6 @@ def check_unused(folder: Path, what: str) -> None:
     """Refuse a folder in which there is something already.
 
     Args:
-        folder: the folder.
         what: what is to be written there, for the message.
 
     Raises:

@@ -153,12 +153,7 @@ def networks_of_text(_eval: Callable[..., Any]) -> Callable[[str], Any]:
 
 
 class _ModuleWith(ModuleType):
-    """Stands for a module in one of RecBole's, where some of its functions are others.
-
-    Args:
-        original: the module.
-        functions: what is different.
-    """
+    """Stands for a module in one of RecBole's, where some of its functions are others."""
 
     def __init__(self, original: ModuleType, **functions: Callable[..., Any]) -> None:
         super().__init__(original.__name__)
@@ -268,9 +263,6 @@ def pickle_of_this_run(_pickle: ModuleType) -> ModuleType:
 
 def refuse_stored_pickles(settings: Any) -> None:
     """Refuse settings that name a pickle to be read instead of the dataset.
-
-    Args:
-        settings: a mapping of values by key.
 
     Raises:
         ConfigError: one is named, and the user has not said that pickles are trusted.

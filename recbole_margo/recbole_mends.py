@@ -18,9 +18,6 @@ def collector_of_plain_values(collector: type[Any]) -> type[Any]:
 
     It moves all that it has collected to the CPU, also what has no device, and so fails for every
     metric that looks at the items of a ranking: ItemCoverage, GiniIndex, AveragePopularity, ...
-
-    Args:
-        collector: RecBole's class, which is changed.
     """
     get_data_struct = collector.get_data_struct
 
@@ -45,9 +42,6 @@ def save_with_generators_kept(save: Callable[..., None]) -> Callable[..., None]:
     """Let `save_split_dataloaders` give the loaders the generators back that it takes from them.
 
     Without them shuffling is not the one of the seed, and a run cannot be resumed.
-
-    Args:
-        save: RecBole's function.
     """
 
     def save_split_dataloaders(config: Any, dataloaders: Sequence[Any]) -> None:
@@ -110,11 +104,7 @@ def _check_one_row_each(users: Any, part: Any) -> None:
 
 
 class _Histories:
-    """The items that are masked for users, those without a test interaction among them.
-
-    Args:
-        loader: RecBole's loader of test data.
-    """
+    """The items that are masked for users, those without a test interaction among them."""
 
     def __init__(self, loader: Any) -> None:
         part = loader.dataset

@@ -65,14 +65,7 @@ def refuse_users_who_know_all(sampler: Any, users: Any) -> None:
 
 
 def sampler_without_early_refusal(sampler: type[Any]) -> type[Any]:
-    """Let RecBole's `Sampler` be made in any case, and refuse what it cannot draw.
-
-    Args:
-        sampler: the class, which is changed.
-
-    Returns:
-        The class.
-    """
+    """Let RecBole's `Sampler` be made in any case, and refuse what it cannot draw."""
     get_used_ids, sample_by_user_ids = sampler.get_used_ids, sampler.sample_by_user_ids
 
     def get_used_ids_of_all(self: Any) -> Any:

@@ -116,11 +116,6 @@ def objective_function(
 
     A process of ray imports this module to find it, and with it what RecBole needs to run there.
 
-    Args:
-        config_dict: values by key.
-        config_file_list: YAML files.
-        saved: whether the model is stored.
-
     Returns:
         Model, best validation score, whether more is better, validation and test metrics.
     """

@@ -184,11 +184,7 @@ def find_stored_model(name: str, reference: str | None) -> type[Any]:
     distributions announce.
 
     Args:
-        name: name of the model.
         reference: `module:class`, for a model that is neither ours nor RecBole's.
-
-    Returns:
-        The class.
 
     Raises:
         ConfigError: if there is no such model, or its module has not been imported.

@@ -42,12 +42,9 @@ class StageResult:
 
     Args:
         name: name of the stage; `training` for RecBole's own models.
-        epochs: epochs trained.
         best_epoch: epoch (from 0) with the best validation score; -1 if none is known.
         best_score: best unrounded validation score; none without validation.
         waited: validations since the best one; this and the next but one only of our trainer.
-        seconds: time spent in training and validation.
-        finished: whether the stage ended by itself.
         figures: what the model reported of its last epoch, by name.
         valid: unrounded validation metrics of the best epoch.
         test: unrounded test metrics of the best epoch.
@@ -79,27 +76,17 @@ class RunResult:
     """The result record of a finished run, `result.json`.
 
     Args:
-        model: name of the model.
-        dataset: name of the dataset.
         eval_protocol: `recbole` or `mmrec`.
-        seed: the run's seed.
-        device: where it was trained.
         valid_metric: the metric that chose the epoch.
         modalities: those whose features the model used; none if it uses none.
         stages: its stages in their order, of which the last is the result.
         last_stage_is_best: whether no earlier stage is better on validation, where that is known.
-        valid: validation metrics of the last stage.
-        test: test metrics of the last stage.
-        hyperparameters: values by key.
         config: the whole config, as it was trained with.
         feature_checksums: SHA-256 by feature file.
         parameters: how many trainable parameters the model has.
-        seconds: time spent in training and validation.
         peak_memory_bytes: by `host` and `cuda`.
-        versions: of the libraries, by name.
         processes: how many trained it together; none in a record of an early version.
         split: fingerprint of the interactions; none in a record of an early version.
-        format: version of the record.
     """
 
     model: str
@@ -171,12 +158,7 @@ class RunResult:
 
 @dataclass(frozen=True)
 class FailedRun:
-    """What is recorded of a run that failed.
-
-    Args:
-        model: what the run is called.
-        error: why it failed.
-    """
+    """What is recorded of a run that failed."""
 
     model: str
     error: str
@@ -197,11 +179,7 @@ def _known(kind: type[Any], plain: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The files of one run of one model.
-
-    Args:
-        path: the folder.
-    """
+    """The files of one run of one model."""
 
     path: Path
 

@@ -110,10 +110,6 @@ for _tag in ("int", "float"):
 def load_bounded(text: str, loader: type[YamlLoader] = YamlLoader) -> Any:
     """Return the value of YAML text of any origin.
 
-    Args:
-        text: the text.
-        loader: the loader.
-
     Raises:
         ValueError: the text is not YAML, or goes beyond the bounds; the message says where.
     """

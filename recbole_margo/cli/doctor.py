@@ -42,13 +42,7 @@ GIB = 1 << 30
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report.
-
-    Attributes:
-        about: what it is about.
-        text: what was found.
-        well: whether recbole-margo can run with it.
-    """
+    """One line of the report."""
 
     about: str
     text: str

@@ -22,7 +22,6 @@ def columns_of(config: Any, source: str) -> list[str] | None:
 
     Args:
         config: the config, which says where the files are and what separates columns.
-        source: the ending of the files' names.
 
     Returns:
         The names; none where a file is not there.
@@ -53,9 +52,6 @@ def _columns_of_file(path: Path, separator: str, encoding: str | None) -> list[s
 
 def check_id_columns(config: Any) -> None:
     """Look whether the interactions have the columns that name users and items.
-
-    Args:
-        config: the config.
 
     Raises:
         ConfigError: says which columns there are and what to set.

@@ -50,7 +50,6 @@ class FeatureCorruption:
         Args:
             setting: a mapping with `share` and, if they are not the defaults, the other fields; or
                 None, for no corruption.
-            modalities: the modalities in use.
             seed: what `seed` is where the setting names none.
 
         Raises:

@@ -76,7 +76,6 @@ def keep_candidates(loader: Any, seed: int, train: Any = None) -> None:
 
     Args:
         loader: RecBole's loader of validation or test data.
-        seed: seed of the split.
         train: the training data, if only its items and those of the evaluated part are no
             candidates; none: RecBole decides.
 
@@ -116,8 +115,6 @@ class SeededCandidates:
     """A RecBole sampler whose draws for a user depend on the seed, the part and the user alone.
 
     Args:
-        sampler: RecBole's sampler of an evaluated part.
-        seed: seed of the split.
         dataset: the part, for the users' tokens.
     """
 

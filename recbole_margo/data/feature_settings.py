@@ -20,13 +20,7 @@ def nearest_hint(name: Any, available: Sequence[str]) -> str:
 
 
 def check_modality_names(key: str, named: Iterable[Any], available: Sequence[str]) -> None:
-    """Raise a `ConfigError` if a setting by modality names one that there is not.
-
-    Args:
-        key: the setting.
-        named: the modalities in it.
-        available: all modalities of the dataset.
-    """
+    """Raise a `ConfigError` if a setting by modality names one that there is not."""
     for modality in named:
         if modality not in available:
             raise ConfigError(

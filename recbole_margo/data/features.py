@@ -124,10 +124,6 @@ def read_manifest(folder: Path, dataset_name: str) -> FeatureManifest:
 def read_modality(folder: Path, entry: FeatureEntry) -> tuple[NDArray[Any], list[str]]:
     """Open the matrix of one modality and read its item tokens.
 
-    Args:
-        folder: the folder of the manifest.
-        entry: the modality's entry.
-
     Returns:
         The memory-mapped matrix [rows, D], float16 or float32, and the [rows] item tokens.
 

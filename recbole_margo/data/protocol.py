@@ -51,9 +51,6 @@ LOOK_AT_SPLIT = (
 def check_dataset(config: Any) -> None:
     """Look whether the interaction files of a dataset are there.
 
-    Args:
-        config: the config.
-
     Raises:
         DatasetNotFoundError: if the interaction files are missing; says which, where they were
             looked for and what brings them.
@@ -82,9 +79,6 @@ def check_dataset(config: Any) -> None:
 
 def load_dataset(config: Any) -> Any:
     """Load a dataset with RecBole.
-
-    Args:
-        config: the config.
 
     Returns:
         RecBole's `Dataset`, not yet split.
@@ -201,9 +195,6 @@ def refuse_impossible_negatives(*loaders: Any) -> None:
 
 def split_fingerprint(*loaders: Any) -> str:
     """Return a hash of which interactions are in which part, to show that models share a split.
-
-    Args:
-        loaders: RecBole's loaders, in order.
 
     Returns:
         The first 16 hexadecimal digits of a SHA-256 over user and item tokens, by part.

@@ -74,12 +74,7 @@ class ReducedFeatures:
 
     @classmethod
     def stored(cls, path: Path, shape: tuple[int, int]) -> ReducedFeatures | None:
-        """Read what `store` wrote; None if there is nothing, or the file is damaged.
-
-        Args:
-            path: the file.
-            shape: I and k.
-        """
+        """Read what `store` wrote; None if there is nothing, or the file is damaged."""
         if not path.is_file():
             return None
         try:
@@ -112,7 +107,6 @@ def reduced_columns(setting: Any, modalities: Sequence[str]) -> dict[str, int]:
 
     Args:
         setting: a number of columns for all modalities, one for each that is named, or None.
-        modalities: all modalities of the dataset.
 
     Returns:
         Number of columns by modality; those that keep all of theirs are left out.

@@ -12,7 +12,6 @@ def with_data_found(values: Mapping[str, Any], run_folder: Path) -> dict[str, An
 
     Args:
         values: the settings of a run, with `dataset`.
-        run_folder: the folder of the run's files.
     """
     found = dict(values)
     name = str(values["dataset"])
@@ -29,9 +28,7 @@ def find_folder(stored: Path, inside: str, run_folder: Path) -> Path:
     then, in case the run was moved or begun elsewhere, beside the run's folder and above.
 
     Args:
-        stored: the folder as it was named.
         inside: what must be in it; empty: nothing.
-        run_folder: the folder of the run's files.
 
     Returns:
         The folder; as it was named if it is nowhere.

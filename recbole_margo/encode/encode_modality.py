@@ -40,9 +40,6 @@ def encode_modality(request: EncodingRequest) -> EncodingReport:
     Items without content, and items whose content cannot be read, miss the modality. Vectors are
     kept by the hash of content and encoder, so that a later run encodes only what changed.
 
-    Args:
-        request: what to encode.
-
     Returns:
         What was done; it is also written to `<dataset>.<modality>.encoding.json`.
 

@@ -21,13 +21,10 @@ class EncodingRequest:
     """One modality of one dataset, and what it is made of.
 
     Attributes:
-        dataset: name of the dataset.
-        modality: name of the modality to write.
         source: folder or table with the raw content; None takes what the converter left.
         encoder: `tfidf`, `color-texture`, or the name or folder of a pretrained model; None takes
             the one that needs no download.
         kind: `text`, `image` or `audio`; None follows from the encoder or the modality.
-        data_path: the folder of all datasets.
         batch_size: items a batch; None takes the encoder's own.
         device: of torch; None takes a GPU where there is one.
         dimension: the most columns of `tfidf`.
@@ -108,20 +105,11 @@ class EncodingReport:
     """Counts of one run, and which items miss the modality and why.
 
     Attributes:
-        dataset: its name.
-        modality: the modality that was written.
-        encoder: what encoded it.
-        source: where the raw content was found.
-        items: items of the dataset.
-        encoded: items that were encoded now.
         reused: items whose content was encoded before, in an earlier run or for another item.
         unreadable: item -> why its content could not be used.
         without_source: items of the dataset for which the source has nothing.
         empty_vectors: items whose vector is zero, such as texts that share no word with others.
         unknown: items of the source that the dataset does not have.
-        rows: items that have the modality now.
-        dimension: columns of the matrix.
-        seconds: time that encoding took.
     """
 
     dataset: str

@@ -42,9 +42,6 @@ PATTERNS = len(AROUND) + 2
 def decode_image(content: bytes) -> Image.Image:
     """Decode an image: upright, its first frame, RGB, transparency on white.
 
-    Args:
-        content: the bytes of the file.
-
     Returns:
         The image in mode RGB.
 

@@ -39,12 +39,7 @@ class EncodingCache:
     """
 
     def __init__(self, dataset_folder: Path, identity: str) -> None:
-        """Read what is there; a damaged file is removed.
-
-        Args:
-            dataset_folder: folder of the dataset.
-            identity: identity of the encoder.
-        """
+        """Read what is there; a damaged file is removed."""
         self.folder = dataset_folder / FOLDER / identity[:32]
         # Where a link leads there may be other people's files.
         self._elsewhere = self.folder.is_symlink() or self.folder.parent.is_symlink()
@@ -138,11 +133,7 @@ def encode_items(
     Whatever ends this early, Ctrl-C included, what was encoded is in the cache.
 
     Args:
-        encoder: the encoder.
         contents: item token -> text or file.
-        cache: the vectors of this encoder.
-        batch_size: items a batch.
-        label: text of the progress bar.
 
     Returns:
         The vectors of all items that can be read.

@@ -60,8 +60,6 @@ class ItemSource:
             given: a folder of files named by item, or a table; None takes the converter's table
                 `<name>.texts.tsv` or `<name>.images.tsv`, or for texts RecBole's `<name>.item`.
             folders: of the dataset's features and of its interactions.
-            dataset: name of the dataset.
-            items: its item tokens.
             id_column: of a table; None guesses.
             columns: of a table, with the texts, or one with the paths; None guesses.
 
@@ -210,10 +208,6 @@ def dataset_folders(data_path: Path, dataset: str) -> tuple[Path, Path]:
 
     They differ only for the dataset that RecBole brings in its own package; the features that this
     project makes of it are made, so that more can be added to them.
-
-    Args:
-        data_path: the folder of all datasets.
-        dataset: name of the dataset.
     """
     folder = data_path / dataset
     if dataset != BUNDLED_DATASET:
@@ -227,7 +221,6 @@ def read_items(folder: Path, dataset: str) -> list[str]:
 
     Args:
         folder: folder of the `.inter` files.
-        dataset: name of the dataset.
 
     Raises:
         DatasetNotFoundError: there is no such file.

@@ -52,7 +52,6 @@ def weights_hash(
     The same model gives the same hash from a hub and from any folder.
 
     Args:
-        model: the model.
         preparation: text that says how the input is prepared and the output is pooled.
         unused: names of weights that do not count, because they play no part.
 

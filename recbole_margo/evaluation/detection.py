@@ -22,7 +22,6 @@ class Detection:
     """How well a score finds the positives among the items of one draw.
 
     Args:
-        items: number of items N.
         positives: how many of them are to be found.
         auc: area under the ROC curve: the probability that a positive scores higher than a
             negative, ties counting one half.
@@ -47,7 +46,6 @@ class Estimate:
     """A number over one or more draws.
 
     Args:
-        mean: mean over the draws.
         deviation: sample standard deviation over the draws; none for a single one.
         low: lower end of the percentile interval of the mean, of the bootstrap over items.
         high: its upper end.
@@ -71,11 +69,7 @@ def detect(
     Args:
         scores: finite numbers, the higher the more suspicious [N].
         positive: which items are to be found [N], bool.
-        seed: of the bootstrap.
         resamples: number of bootstrap samples R.
-
-    Returns:
-        The measurement.
 
     Raises:
         RecBoleMargoError: if there is not a finite score and a label for each item, or if there are

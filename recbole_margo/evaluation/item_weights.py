@@ -42,7 +42,6 @@ class ItemWeights:
         """Take the weights from a trained MARGO.
 
         Args:
-            model: the model.
             dataset: RecBole's `Dataset`, for the tokens.
         """
         tokens = dataset.field2id_token[dataset.iid_field][1:].astype(str)

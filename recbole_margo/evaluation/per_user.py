@@ -209,7 +209,6 @@ class _Recording:
 
         Args:
             scores_tensor: scores of every item, minus infinity where masked [B, I].
-            interaction: the users of the batch.
             positive_u: row of each positive [p].
             positive_i: item id of each positive [p].
         """

@@ -23,7 +23,6 @@ class RankCorrelation:
         rho: between -1 and 1; NaN where one of the values is the same for all rows.
         low: lower end of its 95 % interval; NaN with it.
         high: its upper end.
-        count: number of rows.
     """
 
     rho: float
@@ -40,8 +39,6 @@ class RankCorrelation:
         Args:
             one: values [N].
             other: values of the same rows [N].
-            resamples: of the bootstrap over rows.
-            seed: of the bootstrap.
 
         Returns:
             The correlation with the percentile interval of the bootstrap.

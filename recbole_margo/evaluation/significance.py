@@ -25,14 +25,11 @@ class PairedComparison:
     """How a model compares with a reference on the same users.
 
     Args:
-        users: number of users N.
         difference: mean of model - reference; positive where the model is better.
         low: lower end of the bootstrap's percentile interval of the difference.
         high: its upper end.
         effect_size: Cohen's d_z, the mean of the differences over their standard deviation; 0
             where all are 0, plus or minus infinity where all are the same other number.
-        wilcoxon_p: two-sided p-value of Wilcoxon's signed-rank test.
-        bootstrap_p: two-sided p-value of the paired bootstrap.
     """
 
     users: int
@@ -67,12 +64,7 @@ def compare_paired(
     Args:
         values: a metric of the model by user [N].
         reference: the same metric of the reference, of the same users in the same order [N].
-        seed: of the bootstrap.
         resamples: number of resamples n.
-        confidence: of the interval.
-
-    Returns:
-        The comparison.
 
     Raises:
         RecBoleMargoError: if the values are not two equally long rows of at least 2 finite numbers,

@@ -40,7 +40,6 @@ def make_slices(
     fewer slices. Slices are not empty, and a kind of one slice that holds everything is left out.
 
     Args:
-        results: the evaluation.
         user_counts: user token -> training interactions; 0 where there is none.
         item_counts: item token -> training interactions; 0 where there is none.
         missing: modality -> tokens of the items that miss it.
@@ -63,8 +62,6 @@ def slice_recall(results: PerUserMetrics, part: Slice, k: int) -> NDArray[np.flo
 
     Args:
         results: the evaluation, with the positives of which the slice was made.
-        part: the slice.
-        k: length of the ranking.
 
     Returns:
         The recall of the users that have positives in the slice, in the order of `results.users`
@@ -104,7 +101,6 @@ def _count_slices(
     """Return the thirds of what is counted.
 
     Args:
-        kind: kind of the slices.
         counts: training interactions of each member [M].
         member_of_pair: which member each positive belongs to [P].
     """

@@ -37,10 +37,6 @@ def ratio_intervals(
         numerators: a [P, K], with 0 <= a <= b.
         denominators: b [P, K].
         items: item of each pair [P], ascending.
-        n_items: number of items I.
-        resamples: number of resamples.
-        seed: of the resampling.
-        level: of the interval.
 
     Returns:
         Lower and upper end [I, K]; NaN for items without a pair.

@@ -53,7 +53,6 @@ class PairEvidence:
         Args:
             models: MARGOs on the same interactions and items, in their last stage.
             negatives: sampled negatives per pair J.
-            seed: of the sampling.
 
         Returns:
             Sums over the triplets of all models.
@@ -136,7 +135,6 @@ def sample_negatives(
         users: user ids [P].
         items: item ids [P].
         count: negatives per pair J.
-        seed: of the draw.
 
     Returns:
         Item ids [P, J]; 0 where a pair has no candidate.

@@ -49,9 +49,6 @@ class ModalityAttention(nn.Module):
 
     .. math:: \alpha_n^m = \mathrm{softmax}_m\left(q^\top \tanh(W e_n^m + b)\right)
 
-    Args:
-        embedding_size: width d of the embeddings.
-
     Source: the attention of MICRO (Zhang et al., TKDE 2022) and MGCN (Yu et al., MM 2023).
     """
 

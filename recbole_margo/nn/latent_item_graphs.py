@@ -153,11 +153,7 @@ class LatentItemGraphs(nn.Module):
         return [MixedItemGraph(learned, fixed, self.fixed_share)]
 
     def for_training(self, build: Callable[[], list[MixedItemGraph]]) -> list[MixedItemGraph]:
-        """Return the graphs for a training batch: new ones, or those kept since the refresh.
-
-        Args:
-            build: builds new graphs, with a gradient.
-        """
+        """Return the graphs for a training batch: new ones, or those kept since the refresh."""
         if self._kept is not None:
             return self._kept
         graphs = build()

@@ -46,9 +46,6 @@ def embedding_penalty(kind: str, *embeddings: Tensor) -> Tensor:
         kind: `frobenius`, the norm that much public code takes, not squared; or `squared`, the
             usual L2 penalty of the papers.
         embeddings: matrices [B, *]; B is the number of rows of the first.
-
-    Returns:
-        The penalty, a scalar.
     """
     norms = torch.stack([torch.linalg.vector_norm(matrix.float()) for matrix in embeddings])
     total = norms.sum() if kind == "frobenius" else 0.5 * norms.square().sum()

@@ -114,8 +114,6 @@ def xavier_table(
 
     Args:
         rows: number of users or items, PAD included.
-        embedding_size: width d.
-        initialize: draws the table in place.
     """
     return nn.Parameter(initialize(torch.empty(rows, embedding_size)))
 
@@ -125,7 +123,6 @@ def mlp_projection(feature_size: int, hidden_size: int, embedding_size: int) -> 
 
     Args:
         feature_size: number of columns D of the features.
-        hidden_size: width of the hidden layer.
         embedding_size: width d of the result.
 
     Returns:

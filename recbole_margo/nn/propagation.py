@@ -19,7 +19,6 @@ def layer_outputs(
     Args:
         adjacency: the product with the adjacency, [N, d] -> [N, d].
         nodes: X^(0) [N, d].
-        layers: number of products.
 
     Returns:
         `layers + 1` tensors [N, d], X^(0) first.
@@ -59,7 +58,6 @@ def light_gcn(
         adjacency: the product with the bipartite adjacency, users first.
         users: embeddings [U, d].
         items: embeddings [I, d].
-        layers: number of products.
 
     Returns:
         Users [U, d] and items [I, d], the mean of all layers.

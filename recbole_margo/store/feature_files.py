@@ -58,9 +58,6 @@ def write_features(
         tokens: [rows] the item token of every row.
         source: where the matrix came from, for people.
 
-    Returns:
-        The manifest's entry.
-
     Raises:
         DataError: the name, the matrix or the tokens are not so, a value is not finite, or the disk
             is full.
@@ -189,7 +186,6 @@ def row_blocks(rows: int, columns: int, label: str | None = None) -> Iterator[sl
     """Yield slices that cover `rows` rows, each of a few megabytes.
 
     Args:
-        rows: number of rows.
         columns: number of columns, from which the height of a block follows.
         label: text of a progress bar on a terminal; none by default.
     """

@@ -33,9 +33,7 @@ def locked(folder: Path, seconds: float = LONGEST_WAIT, name: str = LOCK) -> Ite
     the lock back. File systems without locks, such as some of NFS, keep nobody out.
 
     Args:
-        folder: the folder, which exists.
         seconds: how long to wait for another process; negative: as long as it takes.
-        name: name of the lock file.
 
     Raises:
         FolderInUseError: another process held it all the time.

@@ -73,7 +73,6 @@ class FeatureManifest:
     """The modalities of one dataset, in the order in which they were written.
 
     Attributes:
-        dataset: name of the dataset.
         modalities: modality name -> its entry.
     """
 

@@ -26,7 +26,6 @@ def read_archive(path: Path, names: Sequence[str] | None = None) -> dict[str, ND
     """Read arrays of an `.npz` archive, of numbers and text only.
 
     Args:
-        path: the file.
         names: the arrays; None reads all.
 
     Raises:

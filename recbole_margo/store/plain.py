@@ -33,7 +33,6 @@ def from_plain(record: type[Record], plain: Any) -> Record:
 
     Args:
         record: a dataclass of scalars, records, tuples of one type, and mappings from texts.
-        plain: the data.
 
     Raises:
         DataError: a field without a default is not there, or has another shape.

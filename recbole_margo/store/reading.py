@@ -100,7 +100,6 @@ def reading(path: Path, label: str | None = None) -> Iterator[BinaryIO]:
     """Open a file for reading once; gzip is recognised by content, whatever the name says.
 
     Args:
-        path: the file.
         label: text of a progress bar on a terminal; none by default.
 
     Raises:

@@ -86,12 +86,7 @@ class ModelContract:
         return find_model(self.model) if isinstance(self.model, str) else self.model
 
     def build(self, root: Path, **settings: Any) -> Experiment:
-        """Build the model on the world under a folder.
-
-        Args:
-            root: the folder of data sets.
-            settings: keys beside those of the class.
-        """
+        """Build the model on the world under a folder."""
         return prepare(root, self.model_class, **{**self.settings, **settings})
 
     # --- training ---------------------------------------------------------------------------------

@@ -49,9 +49,7 @@ class Experiment:
 
     Attributes:
         config: our `Config`.
-        dataset: RecBole's dataset of all splits.
         loaders: RecBole's loaders of training, validation and test.
-        model: the model, on the config's device.
     """
 
     config: Any
@@ -178,7 +176,6 @@ def make_config(root: Path, model: str | type[Any], **settings: Any) -> Config:
     """Return the config of a small model on the world that `World.write` put under `root`.
 
     Args:
-        root: the folder of data sets.
         model: name or class of the model.
         settings: keys that differ from `SETTINGS` and `SMALL`.
     """
@@ -196,7 +193,6 @@ def prepare(root: Path, model: str | type[Any], **settings: Any) -> Experiment:
     """Load a written world and build a small model on it, all seeded as a real run is.
 
     Args:
-        root: the folder of data sets.
         model: name or class of the model.
         settings: keys that differ from `SETTINGS` and `SMALL`.
     """

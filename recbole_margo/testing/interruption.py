@@ -23,8 +23,6 @@ def build_run(
     """Return an experiment and its trainer, which writes into a folder.
 
     Args:
-        root: the folder of data sets.
-        folder: where checkpoints go.
         model: name or class of the model.
         settings: keys that differ from those of `prepare`.
     """
@@ -108,10 +106,7 @@ def interrupted(
     After every interruption all is built anew, as in a new process with other random states.
 
     Args:
-        root: the folder of data sets.
-        folder: where checkpoints go.
         model: name or class of the model.
-        interruptions: one after the other.
         settings: keys that differ from those of `build_run`.
     """
     validations: list[tuple[int, float]] = []

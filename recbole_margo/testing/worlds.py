@@ -41,12 +41,7 @@ class World:
         return tuple(self.features)
 
     def items_of(self, user: str, *splits: str) -> set[str]:
-        """Return the items of a user in some splits.
-
-        Args:
-            user: token of the user.
-            splits: some of train, valid and test.
-        """
+        """Return the items of a user in some splits."""
         return {item for split in splits for who, item in self.splits[split] if who == user}
 
     def without(self, missing: Mapping[str, Sequence[str]]) -> World:
@@ -80,9 +75,6 @@ class World:
         """Return the same world with other internal item ids; users keep theirs.
 
         RecBole numbers tokens by first appearance, so the rows of each user are shuffled.
-
-        Args:
-            seed: of the order.
         """
         random = np.random.default_rng(seed)
         splits: dict[str, list[tuple[str, str]]] = {}
@@ -103,7 +95,6 @@ class World:
 
         Args:
             root: the folder of data sets, `data_path`; made if it is absent.
-            name: the name of the data set.
 
         Returns:
             `root`.
@@ -132,9 +123,7 @@ def random_world(modalities: int = 2, users: int = 20, items: int = 15, seed: in
 
     Args:
         modalities: how many of `MODALITY_NAMES`.
-        users: how many users.
         items: how many items, at most as many as users and at least 6; each is somebody's.
-        seed: of the draw.
     """
     random = np.random.default_rng(seed)
     splits: dict[str, list[tuple[str, str]]] = {split: [] for split in SPLITS}
@@ -156,12 +145,6 @@ def block_world(blocks: int = 3, users: int = 7, items: int = 7, seed: int = 0) 
     """Return a world in which each user likes the items of one block, and one of them is held out.
 
     Validation and test hold the same held-out item, one a user.
-
-    Args:
-        blocks: how many blocks.
-        users: how many users a block has.
-        items: how many items a block has.
-        seed: of the noise on the features.
     """
     random = np.random.default_rng(seed)
     splits: dict[str, list[tuple[str, str]]] = {split: [] for split in SPLITS}

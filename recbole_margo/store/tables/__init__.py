@@ -23,13 +23,9 @@ def open_table(
     """Open a csv, tsv, JSON lines or parquet file, recognised by content; gzip is read too.
 
     Args:
-        path: the file.
         separator: of a delimited table; None: recognised.
         encoding: of a delimited table; None: UTF-8.
         header: whether a delimited table has one; None: recognised.
-
-    Returns:
-        The table.
     """
     with reading(path) as stream:
         head = stream.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")

@@ -76,10 +76,8 @@ def choose_item_columns(
     """Decide which columns of a table of items hold the ids and the texts.
 
     Args:
-        table: the items.
         id_column: named by the user, or None.
         text_columns: likewise.
-        preferred: the item column of the interactions.
 
     Returns:
         The column of ids, those of texts, and a note on the guesses.
@@ -116,12 +114,6 @@ def read_item_texts(
     table: TableFile, id_column: str, text_columns: Sequence[str], items: Sequence[str]
 ) -> tuple[pd.DataFrame, list[str]]:
     """Read the texts of items.
-
-    Args:
-        table: the file.
-        id_column: column of item ids.
-        text_columns: columns of text.
-        items: the tokens that are wanted.
 
     Returns:
         Text columns by item token, in the order of `items`, without those that have no text; and

@@ -37,11 +37,8 @@ def record_blocks(
     """Yield UTF-8 blocks of whole records, each of `BLOCK_BYTES` or one record.
 
     Args:
-        stream: the bytes of the file.
         path: the file, for messages.
-        encoding: of the bytes.
         skip: characters at the beginning that are no records.
-        separator: between fields.
         quotes: whether a field that begins with a quote ends with one, and may span lines.
 
     Raises:
@@ -131,7 +128,6 @@ class DelimitedTable(TableFile):
         """Look at the beginning of the file.
 
         Args:
-            path: the file, perhaps gzip compressed.
             separator: between fields; None recognises one of `SEPARATORS`.
             encoding: None takes UTF-8, or UTF-16 after its byte order mark.
             header: whether the first line names the columns; None says so when no field of it is a

@@ -26,11 +26,6 @@ class ParquetBounds:
 
     A value that is written once can stand in millions of rows, so that neither the size of the file
     nor that of its pages says how much memory a piece takes.
-
-    Args:
-        path: the file.
-        metadata: what pyarrow read from its end.
-        columns: the columns that are read.
     """
 
     def __init__(self, path: Path, metadata: Any, columns: Sequence[str]) -> None:

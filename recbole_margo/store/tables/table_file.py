@@ -55,7 +55,6 @@ def clean_ids(tokens: list[str], where: str) -> list[str]:
     """Undo what spreadsheets and data frames do to ids: 12 that became 12.0.
 
     Args:
-        tokens: distinct ids.
         where: file and column, for the message.
 
     Returns:
@@ -115,8 +114,6 @@ class TableFile(ABC):
     """A table with named columns.
 
     Attributes:
-        path: the file.
-        columns: names of its columns, in order.
         description: the format as it was recognised, for people.
     """
 
@@ -126,12 +123,7 @@ class TableFile(ABC):
 
     @abstractmethod
     def read(self, columns: Sequence[str], label: str) -> Iterator[pd.DataFrame]:
-        """Yield the table in pieces; the index counts the rows from 0.
-
-        Args:
-            columns: the columns to read.
-            label: text of the progress bar.
-        """
+        """Yield the table in pieces; the index counts the rows from 0."""
 
     @abstractmethod
     def place(self, row: int) -> str:

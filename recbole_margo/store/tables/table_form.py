@@ -48,7 +48,6 @@ def preamble_of(text: str, separator: str | None, is_whole: bool) -> tuple[int, 
     fields than what follows.
 
     Args:
-        text: the beginning of the file.
         separator: what the user named, or None.
         is_whole: whether the text is the whole file.
     """
