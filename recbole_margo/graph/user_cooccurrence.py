@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -11,10 +12,17 @@ from numpy.typing import NDArray
 
 from recbole_margo.graph.sparse import csr_tensor
 
-# Counts of R R^T that are held at a time, about 64 bytes each while they are sorted.
+IntArray = NDArray[np.integer[Any]]
+
+# Counts of R R^T that are held at a time, about 40 bytes each.
 BLOCK_ENTRIES = 2**21
 # The same of a GPU, where the zeros among them are held too, about 20 bytes each.
 BLOCK_CELLS = 2**27
+# How many of the most popular items may be counted by sets instead of by pairs of users.
+POPULAR = (0, 4, 8, 12, 16)
+# The number of bits of every set of that many items.
+SIZE_OF_SET = np.unpackbits(np.arange(2**16, dtype="<u2").view(np.uint8)).reshape(-1, 16).sum(1)
+SIZE_OF_SET = SIZE_OF_SET.astype(np.uint8)
 
 
 def strongest_cooccurrences(
@@ -37,18 +45,13 @@ def strongest_cooccurrences(
     if device is not None and device.type == "cuda":
         return cooccurrences_in_dense_blocks(interactions, k, device)
     user_count = interactions.shape[0]
-    degree = np.diff(interactions.indptr)
-    # With the columns in the order of preference among equal counts, a lower column is preferred.
-    preferred = np.argsort(degree, kind="stable")
-    columns_of_items = interactions[preferred].T.tocsr()
-    own_column = np.argsort(preferred)
-    kept = []
-    for block in _blocks_of_users(interactions):
-        counts = interactions[block] @ columns_of_items
-        kept.append(_strongest_of_block(counts, own_column[block], k))
-    per_user, columns, counts = (np.concatenate(parts) for parts in zip(*kept, strict=True))
-    pointer = np.concatenate([[0], np.cumsum(per_user)])
-    graph = sp.csr_matrix((counts, preferred[columns], pointer), shape=(user_count, user_count))
+    # Users are numbered in the order of preference, so that the lower of two numbers is preferred.
+    preferred = np.argsort(np.diff(interactions.indptr), kind="stable")
+    candidates = _Candidates(interactions[preferred], k)
+    kept = [_strongest(*candidates.of(block), k, user_count) for block in candidates.blocks()]
+    user, other, count = (np.concatenate(parts) for parts in zip(*kept, strict=True))
+    places = (preferred[user], preferred[other])
+    graph = sp.csr_matrix((count, places), shape=(user_count, user_count))
     graph.sort_indices()
     return graph
 
@@ -99,34 +102,139 @@ def cooccurrences_in_dense_blocks(
     return graph
 
 
-def _blocks_of_users(interactions: sp.csr_matrix) -> Iterator[slice]:
-    """Yield ranges of users whose counts are `BLOCK_ENTRIES` at most, or a single user."""
-    degree_of_item = np.bincount(interactions.indices, minlength=interactions.shape[1])
-    paths = interactions.astype(np.int64) @ degree_of_item
-    entries = np.cumsum(np.clip(paths, 1, interactions.shape[0]))
-    start = 0
-    while start < len(entries):
-        before = entries[start - 1] if start else 0
-        end = max(start + 1, int(np.searchsorted(entries, before + BLOCK_ENTRIES, side="right")))
-        yield slice(start, end)
-        start = end
+class _Candidates:
+    """For every user, others among whom the k strongest are; far fewer than share an item.
+
+    Nearly all pairs share one item, and nearly all because it is popular. Two bounds spare them:
+
+    - Of those who share one item alone, only the first k + 1 of that item's users can be chosen:
+      they share it too and are preferred. So whoever comes behind the (k + 1)-th user of any of a
+      user's items has to share two.
+    - Of those who share popular items alone, only the first k + 1 by the number of popular items
+      can be chosen. They depend on the set of popular items that a user has, and there are far
+      fewer such sets than users.
+
+    Args:
+        interactions: binary R [U, I], the users in the order of preference.
+        k: number of neighbours.
+    """
+
+    def __init__(self, interactions: sp.csr_matrix, k: int) -> None:
+        self._k = k
+        popular = _popular_items(interactions, k)
+        self._set = _sets_of(interactions, popular)
+        self._of_set, self._group = _strongest_by_sets(self._set, k)
+        self._limit = _last_of_single_items(interactions, k)
+        others = np.ones(interactions.shape[1], dtype=bool)
+        others[popular] = False
+        most = int(np.diff(interactions.indptr).max(initial=0))
+        # The narrower the counts, the more of them stay in the cache.
+        rest = interactions[:, others].astype(np.uint16 if most < 2**16 else np.int32)
+        self._rest, self._by_item = sp.csr_matrix(rest), sp.csr_matrix(rest.T)
+
+    def blocks(self) -> Iterator[slice]:
+        """Yield ranges of users whose counts are `BLOCK_ENTRIES` at most, or a single user."""
+        paths = self._rest.astype(np.int64) @ np.diff(self._by_item.indptr).astype(np.int64)
+        entries = np.cumsum(np.minimum(paths, len(paths)) + self._k + 1)
+        start = 0
+        while start < len(entries):
+            most = (entries[start - 1] if start else 0) + BLOCK_ENTRIES
+            end = max(start + 1, int(np.searchsorted(entries, most, side="right")))
+            yield slice(start, end)
+            start = end
+
+    def of(self, block: slice) -> tuple[IntArray, IntArray, IntArray]:
+        """Return user, other and count of pairs [P]; of a pair twice the larger count is true."""
+        counts = self._rest[block] @ self._by_item
+        user = np.repeat(np.arange(block.start, block.stop), np.diff(counts.indptr))
+        other = counts.indices
+        count = counts.data + SIZE_OF_SET[self._set[user] & self._set[other]]
+        wanted = np.flatnonzero((count > 1) | (other <= self._limit[user]))
+        by_sets = self._of_set[self._group[block]].tocoo()
+        user = np.concatenate([user[wanted], by_sets.row.astype(np.int64) + block.start])
+        other = np.concatenate([other[wanted].astype(np.int64), by_sets.col])
+        count = np.concatenate([count[wanted].astype(np.int64), by_sets.data])
+        apart = user != other
+        return user[apart], other[apart], count[apart]
 
 
-def _strongest_of_block(
-    counts: sp.csr_matrix, own_column: NDArray[np.int64], k: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """Return how many users each row keeps [B], and their columns and counts, row by row."""
-    row = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
-    other = counts.indices != own_column[row]
-    row, column, shared = row[other], counts.indices[other], counts.data[other].astype(np.int64)
-    # Row, count and column in one number: a plain sort is many times faster than one by three keys.
-    users, most = counts.shape[1], int(shared.max(initial=0))
-    key = (row * (most + 1) + (most - shared)) * users + column
-    key.sort()
-    per_row = np.bincount(row, minlength=counts.shape[0])
-    position = np.arange(len(key)) - np.repeat(np.cumsum(per_row) - per_row, per_row)
-    rest, column = np.divmod(key[position < k], users)
-    return np.minimum(per_row, k), column, (most - rest % (most + 1)).astype(np.float32)
+def _popular_items(interactions: sp.csr_matrix, k: int) -> IntArray:
+    """Return the most popular items, as many as leave the least to be counted."""
+    users_of_item = np.bincount(interactions.indices, minlength=interactions.shape[1])
+    by_popularity = np.argsort(-users_of_item, kind="stable")
+    pairs = users_of_item[by_popularity].astype(np.int64) ** 2
+    costs = {}
+    for number in POPULAR:
+        sizes = np.unique(_sets_of(interactions, by_popularity[:number]), return_counts=True)[1]
+        costs[number] = pairs[number:].sum() + len(sizes) * np.minimum(sizes, k + 1).sum()
+    return by_popularity[: min(costs, key=lambda number: costs[number])]
+
+
+def _sets_of(interactions: sp.csr_matrix, items: IntArray) -> NDArray[np.uint16]:
+    """Return which of up to 16 items each user has, as bits [U]."""
+    bits = np.zeros(interactions.shape[1], dtype=np.int64)
+    bits[items] = 2 ** np.arange(len(items))
+    return np.asarray(interactions.astype(np.int64) @ bits).astype(np.uint16)
+
+
+def _strongest_by_sets(sets: NDArray[np.uint16], k: int) -> tuple[sp.csr_matrix, IntArray]:
+    """Return the counts [S, U] of the first k + 1 users for each of S sets, and the users' sets."""
+    different, group, sizes = np.unique(sets, return_inverse=True, return_counts=True)
+    order = np.argsort(group, kind="stable")
+    rank = np.arange(len(sets)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    # Users of one set share equally much with everybody: the first k + 1 of them will do.
+    users = np.sort(order[rank <= k])
+    users = users[sets[users] > 0]
+    number, most = len(users), min(k + 1, len(users))
+    found = []
+    for start in range(0, len(different), max(1, BLOCK_ENTRIES // max(number, 1))):
+        block = different[start : start + max(1, BLOCK_ENTRIES // max(number, 1))]
+        shared = SIZE_OF_SET[block[:, np.newaxis] & sets[users]].astype(np.int64)
+        # Count and preference in one number, whose order is that of the choice.
+        key = shared * number + np.arange(number)[::-1]
+        found.append(np.partition(key, number - most, axis=1)[:, number - most :])
+    best = np.concatenate(found)
+    row, column = np.nonzero(best >= number)
+    count, place = np.divmod(best[row, column], number)
+    places = (row, users[number - 1 - place])
+    counts = sp.csr_matrix((count, places), shape=(len(different), len(sets)))
+    return counts, group
+
+
+def _last_of_single_items(interactions: sp.csr_matrix, k: int) -> IntArray:
+    """Return [U] the user behind whom nobody can be chosen for a single item that is shared."""
+    by_item = sp.csc_matrix(interactions)
+    by_item.sort_indices()
+    long = np.diff(by_item.indptr) > k
+    last = np.full(interactions.shape[1], interactions.shape[0])
+    last[long] = by_item.indices[by_item.indptr[:-1][long] + k]
+    limit = np.full(interactions.shape[0], interactions.shape[0])
+    filled = np.flatnonzero(np.diff(interactions.indptr))
+    if len(filled):
+        starts = interactions.indptr[filled]
+        limit[filled] = np.minimum.reduceat(last[interactions.indices], starts)
+    return limit
+
+
+def _strongest(
+    user: IntArray, other: IntArray, count: IntArray, k: int, user_count: int
+) -> tuple[IntArray, IntArray, NDArray[np.float32]]:
+    """Return the k strongest of the pairs [P] of each user, by count and then by number.
+
+    Of a pair that comes twice the larger count is the true one.
+    """
+    most = int(count.max(initial=0))
+    # Keys in one number: a plain sort is many times faster than one by three keys.
+    pair, count = np.divmod(np.sort((user * user_count + other) * (most + 1) + count), most + 1)
+    true = np.append(pair[1:] != pair[:-1], True)[: len(pair)]
+    user, other = np.divmod(pair[true], user_count)
+    key = np.sort((user * (most + 1) + most - count[true]) * user_count + other)
+    rest, other = np.divmod(key, user_count)
+    user, missing = np.divmod(rest, most + 1)
+    begins = np.flatnonzero(np.append(True, user[1:] != user[:-1])[: len(user)])
+    rank = np.arange(len(user)) - np.repeat(begins, np.diff(np.append(begins, len(user))))
+    kept = rank < k
+    return user[kept], other[kept], (most - missing[kept]).astype(np.float32)
 
 
 def softmax_rows(graph: sp.csr_matrix) -> sp.csr_matrix:

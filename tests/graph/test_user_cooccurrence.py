@@ -45,6 +45,17 @@ def double_loop(R: np.ndarray, k: int) -> np.ndarray:
     return kept
 
 
+def strongest_of_all_counts(R: np.ndarray, k: int) -> np.ndarray:
+    """Return the same as `double_loop` of all pairs' counts, sorted as a whole."""
+    counts = (R @ R.T).astype(int)
+    np.fill_diagonal(counts, 0)
+    users = np.arange(len(R))
+    order = np.lexsort((np.tile(users, (len(R), 1)), np.tile(R.sum(1), (len(R), 1)), -counts))
+    kept = np.zeros(counts.shape)
+    np.put_along_axis(kept, order[:, :k], np.take_along_axis(counts, order[:, :k], 1), 1)
+    return kept
+
+
 @pytest.mark.parametrize("block_entries", [1, 30, 2**21], ids=["user by user", "blocks", "one"])
 @pytest.mark.parametrize("k", [1, 3, 40])
 @pytest.mark.parametrize("seed", range(3))
@@ -79,20 +90,43 @@ def test_the_counts_that_are_held_at_a_time_are_bounded_whoever_is_popular(monke
     R = random_interactions(0, users=200)
     R[1:100, 3] = 1
     held = []
-    original = user_cooccurrence._strongest_of_block
+    original = user_cooccurrence._Candidates.of
 
-    def remember(counts, own_column, k):
-        held.append((counts.nnz, counts.shape[0]))
-        return original(counts, own_column, k)
+    def remember(self, block):
+        held.append(((self._rest[block] @ self._by_item).nnz, block.stop - block.start))
+        return original(self, block)
 
-    monkeypatch.setattr(user_cooccurrence, "_strongest_of_block", remember)
+    monkeypatch.setattr(user_cooccurrence._Candidates, "of", remember)
     monkeypatch.setattr(user_cooccurrence, "BLOCK_ENTRIES", 500)
+    monkeypatch.setattr(user_cooccurrence, "POPULAR", (0,))
     found = strongest_cooccurrences(sp.csr_matrix(R), 4)
 
     assert_array_equal(found.toarray(), double_loop(R, 4))
     assert all(entries <= 500 or users == 1 for entries, users in held)
     assert sum(users for _, users in held) == 200
     assert len(held) < 100
+
+
+@pytest.mark.parametrize("number", user_cooccurrence.POPULAR)
+def test_popular_items_counted_by_sets_give_the_same_counts(monkeypatch, number):
+    """Degrees of a power law, so that some pairs share popular items alone and some both kinds."""
+    random = np.random.default_rng(number)
+    R = (random.random((150, 40)) < 1.2 / np.arange(1, 41) ** 0.8).astype(np.float32)
+    R[:, 1] = 1
+    expected = strongest_of_all_counts(R, 6)
+    monkeypatch.setattr(user_cooccurrence, "POPULAR", (number,))
+    monkeypatch.setattr(user_cooccurrence, "BLOCK_ENTRIES", 700)
+    assert_array_equal(strongest_cooccurrences(sp.csr_matrix(R), 6).toarray(), expected)
+
+
+def test_few_pairs_are_compared_where_one_item_is_everyones():
+    """All 2,000 users share an item, which makes four million pairs."""
+    random = np.random.default_rng(0)
+    R = sp.random(2000, 3000, 0.002, "csr", np.float32, random, np.ones)
+    R = sp.csr_matrix(sp.hstack([R, np.ones((2000, 1), dtype=np.float32)]))
+    candidates = user_cooccurrence._Candidates(R, 10)
+    pairs = sum(len(candidates.of(block)[0]) for block in candidates.blocks())
+    assert pairs < 100_000
 
 
 @given(
