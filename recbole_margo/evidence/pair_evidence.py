@@ -76,7 +76,7 @@ def _sums(
     """Return the sums of `PairEvidence` for one model, a block of pairs at a time."""
     user_table, item_table = model.embeddings()
     weights, mask = model.item_weights(), model.modality_mask
-    tau = model.hyperparameters.tau
+    tau, scale = model.hyperparameters.tau, model.hyperparameters.score_scale
     count = negatives.shape[1]
     rows = max(1, BLOCK_NUMBERS // (count * item_table[0].numel()))
     parts: list[tuple[Tensor, ...]] = []
@@ -92,7 +92,7 @@ def _sums(
             torch.as_tensor(ids[block], device=item_table.device)
             for ids in (users, items, negatives)
         )
-        of_users = user_table[user]
+        of_users = scale * user_table[user]
         positive_scores = modality_scores(of_users, item_table[item]).unsqueeze(1)
         negative_scores = modality_scores(of_users.unsqueeze(1), item_table[negative])
         counted = (negative > 0) & mask[item].any(dim=1, keepdim=True)

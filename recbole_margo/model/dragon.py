@@ -38,6 +38,12 @@ class DRAGONParameters(MultimodalParameters):
         paper=1e-3,
         search=[1e-5, 1e-4, 1e-3, 1e-2, 1e-1],
     )
+    score_scale: float = hyperparameter(
+        "factor on every score inside the losses, an inverse temperature; ranks stay as they are",
+        low=1e-6,
+        paper=1.0,
+        search=(1 / 32, 4.0, "log"),
+    )
 
 
 class DRAGON(MultimodalRecommender):
@@ -47,8 +53,9 @@ class DRAGON(MultimodalRecommender):
         L = \mathrm{mean}_B \ln(1 + e^{-(r_{ui} - r_{uj})}) + \lambda \Big( \sum_m
         \mathrm{mean}\, P_m[u]^2 + \mathrm{mean}\, W_u^2 \Big)
 
-    where E is the backbone's, given the user weights W_u [U, M]: drawn from a normal distribution,
-    passed once through a softmax, and free from then on.
+    with :math:`\rho r` for :math:`r` in L if `score_scale` is :math:`\rho`, which the paper does
+    not have. E is the backbone's, given the user weights W_u [U, M]: drawn from a normal
+    distribution, passed once through a softmax, and free from then on.
 
     Args:
         config: RecBole's `Config`.
@@ -118,7 +125,9 @@ class DRAGON(MultimodalRecommender):
         positive = modality_scores(users, positives).sum(dim=-1)
         negative = modality_scores(users, negatives).sum(dim=-1)
         penalty = self.backbone.regularization(user) + mean_square(self.user_weights)
-        return bpr_loss(positive, negative), self.hyperparameters.reg_weight * penalty
+        scale = self.hyperparameters.score_scale
+        ranking = bpr_loss(scale * positive, scale * negative)
+        return ranking, self.hyperparameters.reg_weight * penalty
 
     def scoring_tables(self) -> tuple[Tensor, Tensor]:
         """Return users [U, M * d] and items [I, M * d]."""

@@ -89,6 +89,10 @@ class MARGO(MultimodalRecommender):
     The calibration loss (`recbole_margo.nn.losses.calibration_loss`) supervises the weights with
     the modality reliability vector; no gradient flows into that vector or its confidence.
 
+    With `score_scale` :math:`\rho`, which the paper does not have, the losses of both stages see
+    :math:`\rho r_{ui}^m` wherever the paper has :math:`r_{ui}^m`: in the ranking loss, in the
+    reliability vector and in its confidence. Rankings do not see it.
+
     A trainer that knows no stages (RecBole's plain `Trainer`) trains stage 2's objective from the
     first epoch, the ablation "w/o two-stage"; a warning says so.
 
@@ -256,8 +260,9 @@ class MARGO(MultimodalRecommender):
         users, items = self.embeddings(user, torch.cat([positive, negative]))
         positive_items, negative_items = items.chunk(2)
         with torch.autocast(device_type=users.device.type, enabled=False):
-            positive_scores = modality_scores(users, positive_items)
-            negative_scores = modality_scores(users, negative_items)
+            scale = self.hyperparameters.score_scale
+            positive_scores = scale * modality_scores(users, positive_items)
+            negative_scores = scale * modality_scores(users, negative_items)
             penalty = self.hyperparameters.reg_weight * self.backbone.regularization(user)
             if self.stage == BACKBONE_STAGE:
                 plain = bpr_loss(positive_scores.sum(dim=-1), negative_scores.sum(dim=-1))

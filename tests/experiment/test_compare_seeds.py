@@ -176,14 +176,19 @@ def test_the_ablations_of_the_paper_are_entries(settings):
         "w/o L_cal": {"alpha": 0.0},
         "w/o two-stage": {"two_stage": False},
         "w/o nograd": {"stop_gradient": False},
+        "w/o weight, mean": {"item_weights": False, "score_scale": 0.5},
         "MARGO image": {"modalities": ["image"]},
         "MARGO text": {"modalities": ["text"]},
         "DRAGON": {},
     }
     assert len({entry.folder for entry in entries}) == len(entries)
-    assert [entry.label for entry in ablation_entries(NAME, {**settings, "modalities": ["text"]})][
-        -1
-    ] == "DRAGON"
+    scaled = {
+        entry.label: entry for entry in ablation_entries(NAME, {**settings, "score_scale": 2})
+    }
+    assert scaled["w/o weight, mean"].settings["score_scale"] == 1
+    alone = [entry.label for entry in ablation_entries(NAME, {**settings, "modalities": ["text"]})]
+    assert alone[-1] == "DRAGON"
+    assert not {"w/o weight, mean", "MARGO text"} & set(alone)
 
 
 def test_the_command_ablates_and_says_where_the_report_is(settings, capsys):

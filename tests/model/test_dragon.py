@@ -59,9 +59,22 @@ def test_every_loss_term_equals_the_dense_formula(tmp_path, modalities, missing)
     assert regularization.item() == pytest.approx(0.3 * penalty, rel=1e-5)
 
 
-def test_scores_are_the_sum_over_modalities(tmp_path):
+def test_a_scale_multiplies_the_scores_inside_the_ranking_loss(tmp_path):
+    world = random_world(2)
+    experiment = prepare(world.write(tmp_path), "DRAGON", score_scale=0.25, reg_weight=0.3)
+    triplets = experiment.random_triplets()
+    users, items = dense_tables(experiment, world)
+    ranking, penalty = experiment.losses(experiment.batch(triplets))
+    expected = dense.plain_ranking(0.25 * users, items, triplets)
+    assert ranking.item() == pytest.approx(expected, rel=1e-5)
+    plain = prepare(world.write(tmp_path), "DRAGON", reg_weight=0.3)
+    assert penalty.item() == plain.losses(plain.batch(triplets))[1].item()
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.25])
+def test_scores_are_the_sum_over_modalities(tmp_path, scale):
     world = random_world(3)
-    experiment = prepare(world.write(tmp_path), "DRAGON")
+    experiment = prepare(world.write(tmp_path), "DRAGON", score_scale=scale)
     users, items = dense_tables(experiment, world)
     expected = np.einsum("umd,imd->ui", users, items)
     assert_allclose(experiment.all_scores(), expected, rtol=1e-4, atol=1e-5)

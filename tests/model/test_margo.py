@@ -91,6 +91,52 @@ def test_stage_1_equals_the_dense_formula(tmp_path, backbone, modalities, missin
     assert regularization.item() == pytest.approx(penalty, rel=1e-5)
 
 
+@pytest.mark.parametrize("scale", [0.25, 3.0])
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_scale_multiplies_every_score_inside_the_losses_and_no_other(tmp_path, backbone, scale):
+    world, experiment = build(
+        tmp_path, 3, "some items miss one", backbone=backbone, score_scale=scale
+    )
+    triplets = experiment.random_triplets(150)
+    (users, items), inputs = dense_tables(experiment, world), dense_inputs(experiment, world)
+    logits = experiment.parameters()["weight_logits"]
+    # Scores are linear in the user's embedding.
+    expected = dense.weighted_terms(
+        scale * users, items, logits, inputs.mask, triplets, SETTINGS["tau"]
+    )
+    ranking, calibration, penalty = experiment.losses(experiment.batch(triplets))
+    assert ranking.item() == pytest.approx(expected.ranking, rel=2e-5)
+    assert calibration.item() == pytest.approx(SETTINGS["alpha"] * expected.calibration, rel=2e-5)
+    unscaled = dense_terms(experiment, world, triplets)[0]
+    assert penalty.item() == pytest.approx(unscaled[2], rel=1e-5)
+    assert ranking.item() != pytest.approx(unscaled[0], rel=1e-3)
+
+    experiment.model.begin_stage("stage1")
+    ranking, _ = experiment.losses(experiment.batch(triplets))
+    plain = dense.plain_ranking(scale * users, items, triplets)
+    assert ranking.item() == pytest.approx(plain, rel=1e-5)
+
+
+def test_no_score_that_ranks_sees_the_scale(tmp_path):
+    root = random_world(2).write(tmp_path)
+    found = []
+    for scale in (1.0, 0.125):
+        experiment = prepare(root, "MARGO", score_scale=scale)
+        pairs = experiment.interaction(user=[1, 2, 3], item=[3, 2, 1])
+        for stage in ("stage1", "stage2"):
+            experiment.model.begin_stage(stage)
+            found.append((experiment.all_scores(), experiment.model.predict(pairs).detach()))
+    for (scores, predicted), (scaled, also_scaled) in zip(found[:2], found[2:], strict=True):
+        assert (scores == scaled).all()
+        assert torch.equal(predicted, also_scaled)
+
+
+@pytest.mark.parametrize("scale", [0, -1.0, float("inf")])
+def test_a_scale_that_is_not_positive_is_refused(tmp_path, scale):
+    with pytest.raises(ConfigError, match="`score_scale` must lie in"):
+        prepare(random_world().write(tmp_path), "MARGO", score_scale=scale)
+
+
 def test_a_triplet_that_no_modality_supports_does_not_calibrate(tmp_path):
     world, experiment = build(tmp_path)
     triplets = experiment.random_triplets(200)

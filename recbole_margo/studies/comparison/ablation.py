@@ -10,8 +10,9 @@ from recbole_margo.data.features import modality_names
 from recbole_margo.studies.runs.entry import Entry
 
 FULL_MODEL = "MARGO"
+SUM, MEAN = "w/o weight", "w/o weight, mean"
 SWITCHES: dict[str, dict[str, Any]] = {
-    "w/o weight": {"item_weights": False},
+    SUM: {"item_weights": False},
     "w/o L_cal": {"alpha": 0.0},
     "w/o two-stage": {"two_stage": False},
     "w/o nograd": {"stop_gradient": False},
@@ -20,6 +21,9 @@ SWITCHES: dict[str, dict[str, Any]] = {
 
 def ablation_entries(dataset: str, settings: Mapping[str, Any]) -> list[Entry]:
     """Return MARGO, its ablations, MARGO on each single modality, and DRAGON.
+
+    `w/o weight` sums what MARGO's weights average, so that its loss sees larger scores. `w/o
+    weight, mean` is the control: the sum divided by the number of modalities inside the loss.
 
     Args:
         dataset: name of the dataset.
@@ -33,7 +37,10 @@ def ablation_entries(dataset: str, settings: Mapping[str, Any]) -> list[Entry]:
     config = Config(FULL_MODEL, dataset, config_dict=dict(settings))
     modalities = modality_names(config)
     entries = Entry.of_models([FULL_MODEL])
-    entries += [Entry(label, FULL_MODEL, switch) for label, switch in SWITCHES.items()]
+    switches = dict(SWITCHES)
+    if len(modalities) > 1:
+        switches[MEAN] = {**switches[SUM], "score_scale": config["score_scale"] / len(modalities)}
+    entries += [Entry(label, FULL_MODEL, switch) for label, switch in switches.items()]
     if len(modalities) > 1:
         entries += [
             Entry(f"{FULL_MODEL} {modality}", FULL_MODEL, {"modalities": [modality]})

@@ -57,7 +57,8 @@ def ablate(arguments: Sequence[str]) -> int:
     parser = _parser(
         "ablate",
         "Compare MARGO with the ablations of its paper (w/o weight, w/o L_cal, w/o two-stage, w/o "
-        "nograd), with MARGO on each single modality, and with DRAGON; report as in `compare`.",
+        "nograd), with the mean of the modalities (w/o weight, mean), with MARGO on each single "
+        "modality, and with DRAGON; report as in `compare`.",
     )
     options, rest = parser.parse_known_args(arguments)
     return _run(options, rest, lambda settings: ablation_entries(options.dataset, settings))
