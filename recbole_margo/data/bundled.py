@@ -130,7 +130,7 @@ def embed(documents: Sequence[Sequence[str]], dimensions: int) -> NDArray[np.flo
     # scikit-learn takes a second to import, and is needed once for each dataset folder.
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     weights = TfidfVectorizer(analyzer=list, min_df=2).fit_transform(documents)
     svd = TruncatedSVD(dimensions, algorithm="arpack", random_state=0)

@@ -293,7 +293,8 @@ def _array(root: Path, name: str, described: Mapping[str, tuple[int, str]]) -> N
         raise BundleError(f"{path} is empty: {REBUILD}")
     try:
         # An array without elements cannot be mapped.
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        # A plain array over the map, because each slice of a memmap costs microseconds.
+        array: NDArray[Any] = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except ValueError:
         try:
             array = np.load(path, allow_pickle=False)

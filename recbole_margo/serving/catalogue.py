@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -89,67 +90,85 @@ class ModalityAudit:
         return asdict(self)
 
 
-def item_card(recommender: Recommender, item: str) -> ItemCard:
-    """Return what is known of an item.
+class Catalogue:
+    """What a bundle says of its items; computed once for all who ask.
 
     Args:
         recommender: of the bundle.
-        item: raw id.
-
-    Raises:
-        UnknownIdError: the item is not known.
     """
-    return _card(recommender.bundle, recommender.item_row(item), _users(recommender.bundle))
 
+    def __init__(self, recommender: Recommender) -> None:
+        self.recommender = recommender
+        self.bundle: Bundle = recommender.bundle
 
-def catalogue_audit(bundle: Bundle, n: int) -> tuple[ModalityAudit, ...]:
-    """Return an audit of each modality, none where the model does not weigh them.
+    @cached_property
+    def users(self) -> NDArray[np.intp]:
+        """How many users know each item [I]."""
+        return np.bincount(self.bundle.seen_items, minlength=len(self.bundle.item_ids))
 
-    Args:
-        bundle: the bundle.
-        n: how many of the least reliable items.
-    """
-    reliability = bundle.reliability
-    if reliability is None:
-        return ()
-    users = _users(bundle)
-    found = []
-    for m, name in enumerate(bundle.facts.modalities):
-        present, scores = reliability.present[:, m], reliability.scores[:, m]
-        judged = np.flatnonzero(present & ~np.isnan(scores) & (users >= MIN_USERS))
-        least = judged[np.argsort(scores[judged], kind="stable")[:n]]
-        found.append(
-            ModalityAudit(
+    def card(self, item: str) -> ItemCard:
+        """Return what is known of an item.
+
+        Args:
+            item: raw id.
+
+        Raises:
+            UnknownIdError: the item is not known.
+        """
+        return self._card(self.recommender.item_row(item))
+
+    def audit(self, n: int) -> tuple[ModalityAudit, ...]:
+        """Return an audit of each modality, none where the model does not weigh them.
+
+        Args:
+            n: how many of the least reliable items.
+        """
+        return tuple(
+            replace(part, least=tuple(self._card(int(row)) for row in rows[:n]))
+            for part, rows in self._parts
+        )
+
+    @cached_property
+    def doubtful_modalities(self) -> tuple[str, ...]:
+        """Names of the modalities most of whose rows show no sign that they belong."""
+        return tuple(part.name for part, _ in self._parts if part.is_doubtful)
+
+    @cached_property
+    def _parts(self) -> tuple[tuple[ModalityAudit, NDArray[np.intp]], ...]:
+        """Audits without items, and the rows of items that can be judged, the worst first."""
+        reliability = self.bundle.reliability
+        if reliability is None:
+            return ()
+        found = []
+        for m, name in enumerate(self.bundle.facts.modalities):
+            present, scores = reliability.present[:, m], reliability.scores[:, m]
+            judged = np.flatnonzero(present & ~np.isnan(scores) & (self.users >= MIN_USERS))
+            weights = reliability.weights[present, m]
+            part = ModalityAudit(
                 name,
                 items=int(present.sum()),
-                mean_weight=float(reliability.weights[present, m].mean()) if present.any() else 0.0,
+                mean_weight=float(weights.mean()) if len(weights) else 0.0,
                 judged=len(judged),
                 doubtful=int((reliability.q_values[judged, m] > DOUBTFUL).sum()),
-                least=tuple(_card(bundle, int(row), users) for row in least),
+                least=(),
             )
-        )
-    return tuple(found)
+            found.append((part, judged[np.argsort(scores[judged], kind="stable")]))
+        return tuple(found)
 
-
-def _users(bundle: Bundle) -> NDArray[np.intp]:
-    """Return how many users know each item [I]."""
-    return np.bincount(bundle.seen_items, minlength=len(bundle.item_ids))
-
-
-def _card(bundle: Bundle, row: int, users: NDArray[np.intp]) -> ItemCard:
-    reliability = bundle.reliability
-    modalities: tuple[ModalityOfItem, ...] = ()
-    if reliability is not None:
-        modalities = tuple(
-            ModalityOfItem(
-                name,
-                bool(reliability.present[row, m]),
-                float(reliability.weights[row, m]),
-                _number(reliability.q_values[row, m]),
+    def _card(self, row: int) -> ItemCard:
+        bundle, reliability = self.bundle, self.bundle.reliability
+        modalities: tuple[ModalityOfItem, ...] = ()
+        if reliability is not None:
+            modalities = tuple(
+                ModalityOfItem(
+                    name,
+                    bool(reliability.present[row, m]),
+                    float(reliability.weights[row, m]),
+                    _number(reliability.q_values[row, m]),
+                )
+                for m, name in enumerate(bundle.facts.modalities)
             )
-            for m, name in enumerate(bundle.facts.modalities)
-        )
-    return ItemCard(bundle.item_ids[row], bundle.titles[row], int(users[row]), modalities)
+        return ItemCard(bundle.item_ids[row], bundle.titles[row], int(self.users[row]), modalities)
 
 
 def _number(value: np.float32) -> float | None:

@@ -11,9 +11,8 @@ import jinja2
 from recbole_margo.errors import UnknownIdError
 from recbole_margo.report.table import shorten
 from recbole_margo.serving.bundle import Bundle
-from recbole_margo.serving.catalogue import catalogue_audit
+from recbole_margo.serving.catalogue import Catalogue
 from recbole_margo.serving.explanation import Explanation
-from recbole_margo.serving.recommender import Recommender
 
 SHOWN_HISTORY, SUGGESTED_USERS = 30, 200
 TITLE_CHARACTERS = 200
@@ -39,15 +38,15 @@ class Card:
         return tuple(part.name for part in self.explanation.contributions if part.doubtful)
 
 
-def user_page(recommender: Recommender, user: str, n: int) -> tuple[str, int]:
+def user_page(catalogue: Catalogue, user: str, n: int) -> tuple[str, int]:
     """Return the page of a user, and its HTTP status.
 
     Args:
-        recommender: of the bundle.
+        catalogue: of the bundle.
         user: raw id; empty: nobody yet.
         n: how many recommendations.
     """
-    bundle = recommender.bundle
+    recommender, bundle = catalogue.recommender, catalogue.bundle
     shown: dict[str, Any] = {"user": user, "message": "", "history": [], "cards": []}
     status = 200
     if user:
@@ -69,20 +68,19 @@ def user_page(recommender: Recommender, user: str, n: int) -> tuple[str, int]:
                 for rank, one in enumerate(ranked, start=1)
             ]
     shown["parts"] = [block.name for block in bundle.facts.blocks]
-    audit = catalogue_audit(bundle, 0)
-    shown["wholly_doubtful"] = [part.name for part in audit if part.is_doubtful]
+    shown["wholly_doubtful"] = catalogue.doubtful_modalities
     shown["suggested"] = bundle.user_ids[:SUGGESTED_USERS]
     return _rendered("users.html.jinja", bundle, **shown), status
 
 
-def catalogue_page(bundle: Bundle, n: int) -> str:
+def catalogue_page(catalogue: Catalogue, n: int) -> str:
     """Return the page with the audit of the catalogue.
 
     Args:
-        bundle: the bundle.
+        catalogue: of the bundle.
         n: items of each modality.
     """
-    return _rendered("catalogue.html.jinja", bundle, audit=catalogue_audit(bundle, n))
+    return _rendered("catalogue.html.jinja", catalogue.bundle, audit=catalogue.audit(n))
 
 
 def name_of(bundle: Bundle, row: int) -> str:

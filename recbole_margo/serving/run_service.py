@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import logging
 import signal
 import socket
+import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
+from threadpoolctl import threadpool_limits
 
 from recbole_margo.errors import ConfigError
 from recbole_margo.serving.guard import CurrentBundle
@@ -18,7 +21,7 @@ from recbole_margo.serving.service import create_app
 from recbole_margo.store.reading import read_small
 
 TOKEN_BYTES = 4096
-SECONDS_IDLE, SECONDS_TO_END = 30, 20
+SECONDS_IDLE, SECONDS_TO_END, CONNECTIONS = 30, 20, 1000
 
 
 @dataclass(frozen=True)
@@ -72,20 +75,32 @@ def serve(
         logging.INFO if log_requests else logging.WARNING
     )
     if hasattr(signal, "SIGHUP"):
-        signal.signal(signal.SIGHUP, lambda number, frame: current.reload())
+        # In a thread, so that requests are answered meanwhile.
+        signal.signal(
+            signal.SIGHUP,
+            lambda number, frame: threading.Thread(target=current.reload, daemon=True).start(),
+        )
     config = uvicorn.Config(
         app,
         log_level="warning",
         access_log=False,
         server_header=False,
         lifespan="off",
+        ws="none",
+        limit_concurrency=CONNECTIONS,
         timeout_keep_alive=SECONDS_IDLE,
         timeout_graceful_shutdown=SECONDS_TO_END,
     )
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     logging.getLogger("recbole_margo.serving").warning("http://%s:%d/", shown, port)
-    uvicorn.Server(config).run(sockets=[listening])
+    # What there is now stays: no collection of garbage need look at it while a request waits.
+    gc.collect()
+    gc.freeze()
+    # Lists of one user are too short for threads of BLAS to pay. uvicorn hands a signal on when the
+    # requests have ended.
+    with threadpool_limits(1), suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[listening])
 
 
 def _listen(address: ServiceAddress) -> socket.socket:

@@ -6,9 +6,10 @@ characters. A bundle is replaced as a whole, between two requests: see `CurrentB
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
+import anyio
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
@@ -16,28 +17,14 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from recbole_margo.errors import ConfigError, DataError, UnknownIdError
-from recbole_margo.serving.catalogue import catalogue_audit, item_card
+from recbole_margo.serving.catalogue import Catalogue
 from recbole_margo.serving.explanation import Explanation
-from recbole_margo.serving.guard import CurrentBundle, Guard, RequestMetrics
+from recbole_margo.serving.guard import CurrentBundle, Guard, RequestMetrics, ServiceLimits
 from recbole_margo.serving.page import catalogue_page, user_page
-from recbole_margo.serving.recommender import Recommendations, Recommender
+from recbole_margo.serving.recommender import Recommendations
 
-
-@dataclass(frozen=True)
-class ServiceLimits:
-    """What one request may ask for.
-
-    Attributes:
-        n: longest list.
-        users: users of one request.
-        history: items of a history, and ids of `allow` and of `deny`.
-        body_bytes: length of a body.
-    """
-
-    n: int = 100
-    users: int = 100
-    history: int = 1000
-    body_bytes: int = 2**18
+# Requests for many lists that are computed at the same time.
+BATCHES_AT_ONCE = 2
 
 
 class RecommendRequest(BaseModel):
@@ -65,9 +52,7 @@ def create_app(
     allowed = limits or ServiceLimits()
     app = FastAPI(title="recbole-margo", version="1", docs_url=None, redoc_url=None)
     metrics = RequestMetrics()
-    app.add_middleware(
-        Guard, current=current, body_bytes=allowed.body_bytes, token=token, metrics=metrics
-    )
+    app.add_middleware(Guard, current=current, limits=allowed, token=token, metrics=metrics)
     _add_errors(app)
     _add_answers(app, allowed)
     _add_pages(app)
@@ -85,85 +70,93 @@ def create_app(
     @app.get("/ready")
     async def ready() -> dict[str, Any]:
         """Tell from which bundle requests are answered."""
-        facts = current.recommender.bundle.facts
+        facts = current.catalogue.bundle.facts
         return {"status": "ready", "model": facts.model, "dataset": facts.dataset}
 
     return app
 
 
-def recommender_of(request: Request) -> Recommender:
-    """Return the recommender that a request began with."""
-    found: Recommender = request.state.recommender
+async def catalogue_of(request: Request) -> Catalogue:
+    """Return the catalogue that a request began with."""
+    found: Catalogue = request.state.catalogue
     return found
 
 
-Current = Annotated[Recommender, Depends(recommender_of)]
+Current = Annotated[Catalogue, Depends(catalogue_of)]
 
 
 def _add_answers(app: FastAPI, allowed: ServiceLimits) -> None:
+    batches = anyio.CapacityLimiter(BATCHES_AT_ONCE)
+
     @app.post("/recommend")
-    async def recommend(body: RecommendRequest, recommender: Current) -> JSONResponse:
+    async def recommend(body: RecommendRequest, catalogue: Current) -> JSONResponse:
         """Return lists for users, or for one new user who knows some items."""
         _limit("n", body.n, allowed.n)
         _limit("users", len(body.users or ()), allowed.users)
         for name, ids in (("history", body.history), ("allow", body.allow), ("deny", body.deny)):
             _limit(name, len(ids or ()), allowed.history)
-        lists = recommender.recommend(
-            body.users,
-            body.n,
-            history=body.history,
-            exclude_seen=body.exclude_seen,
-            allow=body.allow,
-            deny=body.deny,
-            on_unknown=body.on_unknown,  # type: ignore[arg-type]
+        # In a thread, so that who asks for one list need not wait for who asks for a hundred.
+        lists = await anyio.to_thread.run_sync(
+            partial(
+                catalogue.recommender.recommend,
+                body.users,
+                body.n,
+                history=body.history,
+                exclude_seen=body.exclude_seen,
+                allow=body.allow,
+                deny=body.deny,
+                on_unknown=body.on_unknown,  # type: ignore[arg-type]
+            ),
+            abandon_on_cancel=True,
+            limiter=batches,
         )
         return JSONResponse({"lists": [_plain_list(one) for one in lists]})
 
     @app.get("/recommend")
-    async def recommend_user(recommender: Current, user: str, n: int = 10) -> JSONResponse:
+    async def recommend_user(catalogue: Current, user: str, n: int = 10) -> JSONResponse:
         """Return the list of one user."""
         _limit("n", n, allowed.n)
-        return JSONResponse(_plain_list(recommender.recommend([user], n)[0]))
+        return JSONResponse(_plain_list(catalogue.recommender.recommend([user], n)[0]))
 
     @app.get("/similar")
     async def similar(
-        recommender: Current, item: str, n: int = 10, modality: str | None = None
+        catalogue: Current, item: str, n: int = 10, modality: str | None = None
     ) -> JSONResponse:
         """Return the items most alike."""
         _limit("n", n, allowed.n)
-        found = recommender.similar_items(item, n, modality)
+        found = catalogue.recommender.similar_items(item, n, modality)
         return JSONResponse({"item": item, "items": [vars(one) for one in found]})
 
     @app.get("/explain")
-    async def explain(recommender: Current, user: str, item: str) -> JSONResponse:
+    async def explain(catalogue: Current, user: str, item: str) -> JSONResponse:
         """Return the parts of a score, which add up to it."""
-        return JSONResponse(_plain_explanation(recommender.explain(user, item)))
+        return JSONResponse(_plain_explanation(catalogue.recommender.explain(user, item)))
 
     @app.get("/items/{item:path}")
-    async def item_facts(recommender: Current, item: str) -> JSONResponse:
+    async def item_facts(catalogue: Current, item: str) -> JSONResponse:
         """Return what is known of an item."""
-        return JSONResponse(item_card(recommender, item).as_plain())
+        return JSONResponse(catalogue.card(item).as_plain())
 
     @app.get("/audit")
     async def audit(
-        recommender: Current, n: Annotated[int, Query(description="items a modality")] = 20
+        catalogue: Current, n: Annotated[int, Query(description="items a modality")] = 20
     ) -> JSONResponse:
         """Return how many rows of each modality fit their items, and the least reliable ones."""
         _limit("n", n, allowed.n)
-        found = catalogue_audit(recommender.bundle, n)
-        return JSONResponse({"modalities": [part.as_plain() for part in found]})
+        found = [part.as_plain() for part in catalogue.audit(n)]
+        return JSONResponse({"modalities": found})
 
 
 def _add_pages(app: FastAPI) -> None:
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
-    async def users(recommender: Current, user: str = "", n: int = 12) -> HTMLResponse:
+    async def users(catalogue: Current, user: str = "", n: int = 12) -> HTMLResponse:
         _limit("n", n, 50)
-        return _page(*user_page(recommender, user, n))
+        return _page(*user_page(catalogue, user, n))
 
     @app.get("/catalogue", response_class=HTMLResponse, include_in_schema=False)
-    async def catalogue(recommender: Current, n: int = 50) -> HTMLResponse:
+    async def audited(catalogue: Current, n: int = 50) -> HTMLResponse:
         _limit("n", n, 500)
-        return _page(catalogue_page(recommender.bundle, n), 200)
+        return _page(catalogue_page(catalogue, n), 200)
 
 
 def _page(text: str, status: int) -> HTMLResponse:
