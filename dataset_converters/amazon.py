@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from dataset_converters.amazon_reviews import read_reviews
 from dataset_converters.interaction_converter import FILES, InteractionConverter, only_file
 from dataset_converters.interactions import RawInteractions
-from dataset_converters.options import group, option
 from dataset_converters.preparation import Preparation
+from recbole_margo.command_line import group, option
 from recbole_margo.errors import DataError
 from recbole_margo.store.feature_files import write_features
 from recbole_margo.store.reading import lines, reading

@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dataset_converters.options import add_options, from_options, option
-from recbole_margo.command_line import CommandParser, run_command
+from recbole_margo.command_line import CommandParser, add_options, from_options, option, run_command
 from recbole_margo.errors import DataError
 from recbole_margo.store.feature_files import write_features
 from recbole_margo.store.reading import lines, reading, text_of

@@ -17,12 +17,11 @@ from typing import Any, ClassVar
 import pandas as pd
 import yaml
 
-from dataset_converters.options import add_options, from_options, option
+from recbole_margo.command_line import add_options, from_options, option
 from recbole_margo.errors import DataError
 from recbole_margo.store.dataset_files import read_splits
-from recbole_margo.store.file_lock import LOCK
 from recbole_margo.store.manifest import FeatureManifest
-from recbole_margo.store.writing import disk_errors, remove_abandoned, temporary_sibling
+from recbole_margo.store.writing import LOCK, disk_errors, remove_abandoned, temporary_sibling
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from recbole_margo.errors import DataError
-from recbole_margo.optional import import_optional
+from recbole_margo.errors import DataError, import_optional
 from recbole_margo.store.feature_files import file_sha256
-from recbole_margo.store.file_lock import locked
 from recbole_margo.store.reading import read_json
-from recbole_margo.store.writing import replacing
+from recbole_margo.store.writing import locked, replacing
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 

@@ -18,8 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dataset_converters.base import ConversionReport, Converter, convert
-from dataset_converters.options import add_options, from_options, option
-from recbole_margo.command_line import CommandParser, run_command
+from recbole_margo.command_line import CommandParser, add_options, from_options, option, run_command
 from recbole_margo.errors import DataError
 from recbole_margo.store.dataset_files import FIELD_TYPES, SPLITS
 from recbole_margo.store.feature_files import read_stored_features, row_blocks

@@ -12,11 +12,12 @@ import pandas as pd
 from dataset_converters.base import ConversionReport, Converter
 from dataset_converters.interactions import RawInteractions, value_notes
 from dataset_converters.item_inputs import ItemInputs, NamesByItem, find_images, read_keyed_matrix
-from dataset_converters.options import group
 from dataset_converters.preparation import Preparation
+from recbole_margo.command_line import group
 from recbole_margo.errors import DataError
 from recbole_margo.store.dataset_files import (
     SPLITS,
+    text_features,
     write_images,
     write_item_table,
     write_splits,
@@ -24,7 +25,6 @@ from recbole_margo.store.dataset_files import (
 )
 from recbole_margo.store.feature_files import write_features
 from recbole_margo.store.tables.columns import check_overlap
-from recbole_margo.store.text_features import text_features
 
 FILES = "files (by default they are found in the source)"
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dataset_converters.options import option
+from recbole_margo.command_line import option
 from recbole_margo.errors import DataError
 from recbole_margo.store.tables.columns import INTERACTION_NAMES, guess_column
 from recbole_margo.store.tables.table_file import MISSING, TableFile, TokenCodes, clean_ids

@@ -12,8 +12,8 @@ import pandas as pd
 from dataset_converters.interaction_converter import FILES, InteractionConverter, only_file
 from dataset_converters.interactions import RawInteractions, choose_columns, read_interactions
 from dataset_converters.item_inputs import ItemInputs
-from dataset_converters.options import group, option
 from dataset_converters.preparation import Preparation
+from recbole_margo.command_line import group, option
 from recbole_margo.errors import DataError
 from recbole_margo.store.tables.columns import read_item_texts
 from recbole_margo.store.tables.delimited import DelimitedTable

@@ -15,7 +15,7 @@ import pandas as pd
 from dataset_converters.base import ConversionReport, Converter
 from dataset_converters.downloads import URLS, mmrec_files
 from dataset_converters.interactions import value_notes
-from dataset_converters.options import option
+from recbole_margo.command_line import option
 from recbole_margo.errors import DataError
 from recbole_margo.store.dataset_files import SPLITS, write_splits
 from recbole_margo.store.feature_files import first_duplicate, open_matrix, write_features

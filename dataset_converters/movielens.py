@@ -12,7 +12,7 @@ import pandas as pd
 from dataset_converters.interaction_converter import InteractionConverter
 from dataset_converters.interactions import RawInteractions, read_interactions
 from dataset_converters.item_inputs import ItemInputs, NamesByItem
-from dataset_converters.options import group, option
+from recbole_margo.command_line import group, option
 from recbole_margo.errors import DataError
 from recbole_margo.store.tables.columns import read_item_texts
 from recbole_margo.store.tables.delimited import DelimitedTable

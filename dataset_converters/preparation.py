@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dataset_converters.interactions import RawInteractions
-from dataset_converters.options import option
+from recbole_margo.command_line import option
 from recbole_margo.errors import DataError
 from recbole_margo.store.dataset_files import SPLITS
 

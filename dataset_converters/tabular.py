@@ -15,7 +15,7 @@ from dataset_converters.interactions import (
     choose_columns,
     read_interactions,
 )
-from dataset_converters.options import group, option
+from recbole_margo.command_line import group, option
 from recbole_margo.store.tables import open_table
 from recbole_margo.store.tables.columns import choose_item_columns, read_item_texts
 

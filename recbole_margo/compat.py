@@ -23,11 +23,12 @@ from typing import Any
 from recbole_margo.errors import CheckpointError
 from recbole_margo.recbole_closures import CLOSURES, KD_DAGFM, TRUST_VARIABLE
 from recbole_margo.recbole_mends import (
+    ModuleWith,
     collector_of_plain_values,
     full_sort_scores_of_everyone,
+    sampler_without_early_refusal,
     save_with_generators_kept,
 )
-from recbole_margo.recbole_sampler import sampler_without_early_refusal
 from recbole_margo.recbole_tuning import (
     importable_trial,
     ray_for_quick_start,
@@ -248,17 +249,9 @@ def _without_layers(recommender: type[Any]) -> type[Any]:
     return recommender
 
 
-class _TorchWithSafeLoad(ModuleType):
-    """Stands for torch in RecBole's modules, where its `load` is `load_checkpoint`."""
-
-    load = staticmethod(load_checkpoint)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(sys.modules["torch"], name)
-
-
-def _with_safe_load(_torch: ModuleType) -> ModuleType:
-    return _TorchWithSafeLoad("torch")
+def _with_safe_load(torch: ModuleType) -> ModuleType:
+    """Return what stands for torch in RecBole's modules that read checkpoints."""
+    return ModuleWith(torch, load=load_checkpoint)
 
 
 # A module may stand here with several names; what comes first is replaced first.

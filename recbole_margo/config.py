@@ -16,8 +16,7 @@ import recbole.utils.argument_list
 from recbole.utils import ModelType, get_trainer
 
 from recbole_margo.data.protocol import FILTERS
-from recbole_margo.dataset_yaml import read_dataset_yaml
-from recbole_margo.defaults import read_yaml, shipped_values
+from recbole_margo.defaults import read_dataset_yaml, read_yaml, shipped_values
 from recbole_margo.errors import ConfigError
 from recbole_margo.model.base import MultimodalRecommender
 from recbole_margo.model.parameters import model_defaults

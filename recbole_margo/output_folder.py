@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from recbole_margo.errors import ConfigError
-from recbole_margo.store.file_lock import LOCK, FolderInUseError, locked
+from recbole_margo.store.writing import LOCK, FolderInUseError, locked
 
 RUNS = Path("runs")
 

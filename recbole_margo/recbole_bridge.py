@@ -18,10 +18,10 @@ from recbole_margo.checkpoint_file.schema import checked_config
 from recbole_margo.compat import load_checkpoint
 from recbole_margo.config import Config
 from recbole_margo.data.protocol import load_and_split, split_fingerprint
-from recbole_margo.data.stored_path import find_folder, with_data_found
 from recbole_margo.errors import CheckpointError, ConfigError, DatasetNotFoundError
 from recbole_margo.model.base import MultimodalRecommender
 from recbole_margo.registry import OURS, find_model, multimodal_models
+from recbole_margo.run_folder import find_folder, with_data_found
 from recbole_margo.training.checkpoint import SPLIT_FINGERPRINT, id_maps
 from recbole_margo.training.trainer import MultimodalTrainer
 

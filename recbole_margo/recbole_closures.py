@@ -22,6 +22,7 @@ from types import ModuleType, SimpleNamespace
 from typing import IO, Any
 
 from recbole_margo.errors import ConfigError, DataError, FeatureError
+from recbole_margo.recbole_mends import ModuleWith
 from recbole_margo.store.reading import require_regular_file
 from recbole_margo.yaml_loader import MAX_CHARACTERS, YamlLoader, load_bounded
 
@@ -152,18 +153,6 @@ def networks_of_text(_eval: Callable[..., Any]) -> Callable[[str], Any]:
 # --- files that RecBole opens ---------------------------------------------------------------------
 
 
-class _ModuleWith(ModuleType):
-    """Stands for a module in one of RecBole's, where some of its functions are others."""
-
-    def __init__(self, original: ModuleType, **functions: Callable[..., Any]) -> None:
-        super().__init__(original.__name__)
-        vars(self).update(functions)
-        self._original = original
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._original, name)
-
-
 def bounded_yaml(yaml: ModuleType) -> ModuleType:
     """Return PyYAML whose `load` builds plain values only, and not without bounds."""
 
@@ -182,7 +171,7 @@ def bounded_yaml(yaml: ModuleType) -> ModuleType:
         except ValueError as error:
             raise ConfigError(f"a config file is not valid YAML: {error}") from error
 
-    return _ModuleWith(yaml, load=load)
+    return ModuleWith(yaml, load=load)
 
 
 def opening_of_regular_files(open_: Callable[..., Any]) -> Callable[..., Any]:
@@ -212,7 +201,7 @@ def numpy_without_pickles(numpy: ModuleType) -> ModuleType:
                 f"({error}). Save it again with numpy.save, as an array of a number type."
             ) from error
 
-    return _ModuleWith(numpy, load=load)
+    return ModuleWith(numpy, load=load)
 
 
 # --- pickles of datasets and loaders --------------------------------------------------------------
@@ -258,7 +247,7 @@ def pickle_of_this_run(_pickle: ModuleType) -> ModuleType:
         )
         return _OfOtherSettings()
 
-    return _ModuleWith(pickle, dump=dump, load=load)
+    return ModuleWith(pickle, dump=dump, load=load)
 
 
 def refuse_stored_pickles(settings: Any) -> None:

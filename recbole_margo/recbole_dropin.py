@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_margo.compat import QUICK_START, Mend
-from recbole_margo.dataset_yaml import read_dataset_yaml
+from recbole_margo.defaults import read_dataset_yaml
 from recbole_margo.errors import UnknownModelError
 
 SIMILAR = 0.5

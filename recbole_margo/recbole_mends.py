@@ -1,4 +1,4 @@
-"""Defects of RecBole's own evaluation and loaders, mended without changing what it computes.
+"""Defects of RecBole's own sampler, evaluation and loaders, mended without changing its numbers.
 
 `recbole_margo.compat` puts these in place; each takes what RecBole has and returns what replaces
 it. Importing this module imports neither torch nor RecBole.
@@ -7,10 +7,100 @@ it. Importing this module imports neither torch nor RecBole.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from recbole_margo.errors import ConfigError
+import numpy as np
+from numpy.typing import NDArray
+
+from recbole_margo.errors import ConfigError, DataError
+
+
+class ModuleWith(ModuleType):
+    """Stands for a module in one of RecBole's, where some of its names are others."""
+
+    def __init__(self, original: ModuleType, **names: Any) -> None:
+        super().__init__(original.__name__)
+        vars(self).update(names)
+        self._original = original
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._original, name)
+
+
+def knows_all(sampler: Any) -> NDArray[np.bool_]:
+    """Return which users know every item that a sampler draws from [U].
+
+    Args:
+        sampler: RecBole's `Sampler` of one phase.
+    """
+    known = sampler.used_ids
+    if sampler.distribution == "popularity":
+        drawn = set(sampler.prob)
+        unknown = (len(drawn - items) for items in known)
+    else:
+        unknown = (sampler.item_num - 1 - len(items) for items in known)
+    return np.fromiter((count == 0 for count in unknown), np.bool_, len(known))
+
+
+def refuse_users_who_know_all(sampler: Any, users: Any) -> None:
+    """Raise a `DataError` if a user of some is to get an item that the user does not know.
+
+    Args:
+        sampler: RecBole's `Sampler` of one phase.
+        users: ids of the users [*].
+    """
+    # Phases are shallow copies of one sampler, each with known items of its own.
+    if getattr(sampler, "_full_of", None) is not sampler.used_ids:
+        sampler._full_of, sampler._full = sampler.used_ids, knows_all(sampler)
+    full = np.unique(np.asarray(users)[sampler._full[np.asarray(users)]])
+    if not len(full):
+        return
+    dataset = sampler.datasets[0]
+    # Popularity draws only what somebody has interacted with.
+    drawn = len(sampler.prob) if sampler.distribution == "popularity" else sampler.item_num - 1
+    tokens = [str(dataset.id2token(dataset.uid_field, user)) for user in full[:3]]
+    more = ", ..." if len(full) > 3 else ""
+    if dataset.benchmark_filename_list is None:
+        remedy = f'set user_inter_num_interval: "[0,{drawn - 1}]", which leaves such users out'
+    else:
+        remedy = (
+            f"take them out of {dataset.dataset_name}.{dataset.benchmark_filename_list[0]}.inter "
+            "and the other parts"
+        )
+    if sampler.phase != "train":
+        remedy += ", or rank all items: `mode: full` in `eval_args`"
+    raise DataError(
+        f"{len(full)} users know all {drawn} items that negatives are drawn from in the phase "
+        f"{sampler.phase} ({', '.join(tokens)}{more}), so that no negative can be drawn for them: "
+        f"{remedy}"
+    )
+
+
+def sampler_without_early_refusal(sampler: type[Any]) -> type[Any]:
+    """Let RecBole's `Sampler` be made in any case, and refuse what it cannot draw.
+
+    RecBole refuses the whole data set where a user knows every item, also for a full ranking and
+    for models that draw no negatives; and it never ends where a user knows all that popularity
+    draws.
+    """
+    get_used_ids, sample_by_user_ids = sampler.get_used_ids, sampler.sample_by_user_ids
+
+    def get_used_ids_of_all(self: Any) -> Any:
+        # The number of items serves nothing in there but the refusal.
+        item_num, self.item_num = self.item_num, None
+        try:
+            return get_used_ids(self)
+        finally:
+            self.item_num = item_num
+
+    def sample_where_there_is_something(self: Any, user_ids: Any, item_ids: Any, num: int) -> Any:
+        refuse_users_who_know_all(self, user_ids)
+        return sample_by_user_ids(self, user_ids, item_ids, num)
+
+    sampler.get_used_ids = get_used_ids_of_all
+    sampler.sample_by_user_ids = sample_where_there_is_something
+    return sampler
 
 
 def collector_of_plain_values(collector: type[Any]) -> type[Any]:
@@ -69,8 +159,6 @@ def full_sort_scores_of_everyone(full_sort_scores: Callable[..., Any]) -> Callab
     def full_sort_scores_or_error(
         uid_series: Any, model: Any, test_data: Any, device: Any = None
     ) -> Any:
-        import numpy as np
-
         users = np.asarray(uid_series)
         part = test_data.dataset
         unknown = [user for user in users.tolist() if not 0 < user < part.user_num]
@@ -91,8 +179,6 @@ def full_sort_scores_of_everyone(full_sort_scores: Callable[..., Any]) -> Callab
 
 
 def _check_one_row_each(users: Any, part: Any) -> None:
-    import numpy as np
-
     rows = np.bincount(part.inter_feat[part.uid_field].numpy(), minlength=part.user_num)[users]
     if (rows != 1).any():
         tokens = part.id2token(part.uid_field, users[rows != 1][:5])

@@ -17,28 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from recbole_margo.recbole_mends import ModuleWith
+
 # From this ray on `ray.train.report` takes what `ray.tune.report` took before.
 FIRST_WITH_TRAIN_REPORT = (2, 7)
-
-
-class _Tune(ModuleType):
-    """Stands for `ray.tune` in RecBole: reports in the way that the ray which is there takes.
-
-    Args:
-        tune: the module `ray.tune`, or what stands for it.
-    """
-
-    def __init__(self, tune: ModuleType) -> None:
-        super().__init__("ray.tune")
-        self._tune = tune
-        self._report = _report_of(tune)
-
-    def report(self, **metrics: float) -> None:
-        """Report the metrics of a trial, if a ray has started it."""
-        self._report(metrics)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._tune, name)
 
 
 class _NoTune(ModuleType):
@@ -56,8 +38,9 @@ class _NoTune(ModuleType):
 
 
 def reporting_tune(tune: ModuleType) -> ModuleType:
-    """Return what stands for `ray.tune` in RecBole's `quick_start`."""
-    return _Tune(tune)
+    """Return a `ray.tune` that reports in the way which the ray that is there takes."""
+    report = _report_of(tune)
+    return ModuleWith(tune, report=lambda **metrics: report(metrics))
 
 
 def _report_of(tune: ModuleType) -> Callable[[dict[str, float]], Any]:
@@ -142,24 +125,6 @@ class _RandomState(np.random.RandomState):
         return self.randint(*arguments, **named)
 
 
-class _Random(ModuleType):
-    """Stands for `numpy.random` in RecBole's exhaustive search."""
-
-    RandomState = _RandomState
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(np.random, name)
-
-
-class _NumPy(ModuleType):
-    """Stands for NumPy in RecBole's tuning, where only `random` differs."""
-
-    random = _Random("numpy.random")
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(np, name)
-
-
-def with_old_and_new_draws(_numpy: ModuleType) -> ModuleType:
-    """Return what stands for NumPy in `recbole.trainer.hyper_tuning`."""
-    return _NumPy("numpy")
+def with_old_and_new_draws(numpy: ModuleType) -> ModuleType:
+    """Return the NumPy of `recbole.trainer.hyper_tuning`, where only `random` differs."""
+    return ModuleWith(numpy, random=ModuleWith(np.random, RandomState=_RandomState))

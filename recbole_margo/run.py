@@ -22,7 +22,6 @@ from recbole_margo.data.protocol import (
     load_and_split,
     split_fingerprint,
 )
-from recbole_margo.data.stored_path import with_data_found
 from recbole_margo.evaluation.item_weights import ItemWeights
 from recbole_margo.evaluation.per_user import PerUserMetrics, evaluate_per_user
 from recbole_margo.model.base import MultimodalRecommender
@@ -30,7 +29,7 @@ from recbole_margo.output_folder import output_folder, taken
 from recbole_margo.resources import peak_memory, reset_peak_memory, versions
 from recbole_margo.run_folder import CHECKPOINT as CHECKPOINT
 from recbole_margo.run_folder import PER_USER as PER_USER
-from recbole_margo.run_folder import RunFolder, RunResult, StageResult
+from recbole_margo.run_folder import RunFolder, RunResult, StageResult, with_data_found
 from recbole_margo.run_folder import write_json as write_json
 from recbole_margo.settings.checks import without_effect
 from recbole_margo.settings.processes import SWITCHES, ProcessGroup, check_other_machines

@@ -19,7 +19,6 @@ ROOT = Path(__file__).resolve().parents[1]
 # experiments, or looks into a dataset or a finished run, stands above the running of one.
 LAYERS = (
     "errors",
-    "optional",
     "store",
     "command_line",
     "dataset_converters",
@@ -28,12 +27,10 @@ LAYERS = (
     "report",
     "run_folder",
     "defaults",
-    "dataset_yaml",
     "checkpoint_file",
     "recbole_mends",
     "recbole_tuning",
     "recbole_closures",
-    "recbole_sampler",
     "compat",
     "resources",
     "data",
@@ -59,7 +56,7 @@ LAYERS = (
     "__main__",
 )
 # What the converters stand on, without torch and RecBole; nothing of the core stands on them.
-UNDER_CONVERTERS = {"errors", "optional", "store", "command_line"}
+UNDER_CONVERTERS = {"errors", "store", "command_line"}
 FORBIDDEN = {"torch_sparse", "torch_scatter", "torch_geometric", "ray", "thop"}
 FILE_LINES, FUNCTION_LINES = 400, 60
 # Rooms whose modules hand each other typed records; only their plain form for a file is a mapping.

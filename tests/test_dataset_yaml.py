@@ -13,8 +13,7 @@ from dataset_converters.interaction_converter import _dataset_config
 from dataset_converters.mmrec import dataset_config
 from recbole_margo.cli import main
 from recbole_margo.config import Config
-from recbole_margo.dataset_yaml import KEYS, read_dataset_yaml
-from recbole_margo.defaults import properties_folder
+from recbole_margo.defaults import DATASET_KEYS, properties_folder, read_dataset_yaml
 from recbole_margo.errors import ConfigError
 from recbole_margo.testing import NAME, random_world
 
@@ -34,7 +33,7 @@ def test_what_ships_and_what_converters_write_may_be_said(tmp_path: Path) -> Non
     for values in (_dataset_config(["image"]), _dataset_config([]), dataset_config(["text"])):
         (tmp_path / "written.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
         assert read_dataset_yaml(tmp_path / "written.yaml") == values
-    assert set(dataset_arguments) <= KEYS
+    assert set(dataset_arguments) <= DATASET_KEYS
 
 
 def test_no_key_of_recbole_that_is_not_about_data_may_be_said() -> None:
@@ -44,9 +43,9 @@ def test_no_key_of_recbole_that_is_not_about_data_may_be_said() -> None:
         *("eval_args", "repeatable", "metrics", "topk", "valid_metric", "valid_metric_bigger"),
         *("eval_batch_size", "metric_decimal_place"),
     }
-    assert KEYS & set(overall) == sizes | evaluation
+    assert DATASET_KEYS & set(overall) == sizes | evaluation
     ours = yaml.safe_load((properties_folder() / "overall.yaml").read_text(encoding="utf-8"))
-    assert not KEYS & {"feature_path", "feature_corruption"} & set(ours)
+    assert not DATASET_KEYS & {"feature_path", "feature_corruption"} & set(ours)
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from recbole_margo.command_line import command_parser, run_command
-from recbole_margo.encode.encoding_request import KINDS, EncodingRequest
+from recbole_margo.command_line import add_options, command_parser, from_options, run_command
+from recbole_margo.encode.encoding_request import EncodingRequest
 
 EPILOG = """\
 encoders:
@@ -52,23 +51,8 @@ def _encode(arguments: Sequence[str] | None) -> int:
     # Imported here, because pandas takes a second that --help need not wait for.
     from recbole_margo.encode.encode_modality import encode_modality
 
-    columns = options.text_columns or ([options.path_column] if options.path_column else None)
     try:
-        request = EncodingRequest(
-            dataset=options.dataset,
-            modality=options.modality,
-            source=options.source,
-            encoder=options.encoder,
-            kind=options.kind,
-            data_path=options.data_path,
-            batch_size=options.batch_size,
-            device=options.device,
-            dimension=options.dimension,
-            item_id=options.item_id,
-            columns=tuple(columns) if columns else None,
-            overwrite=options.overwrite,
-        )
-        report = encode_modality(request)
+        report = encode_modality(from_options(EncodingRequest, options))
     except KeyboardInterrupt:
         sys.stderr.write("What was encoded is kept: give the same command again\n")
         raise
@@ -88,33 +72,5 @@ def _parser() -> argparse.ArgumentParser:
         "modality.",
         EPILOG,
     )
-    add = parser.add_argument
-    add("--dataset", required=True, help="name of the dataset")
-    add("--modality", required=True, help="name of the modality to write, such as image")
-    add("--source", type=Path, metavar="PATH", help="folder or table with the raw content")
-    add("--encoder", metavar="NAME", help="encoder, see below (tfidf or color-texture)")
-    add("--kind", choices=KINDS, help="kind of the content (follows from encoder or modality)")
-    add(
-        "--data_path",
-        type=Path,
-        default=Path("dataset"),
-        metavar="DIR",
-        help="folder of all datasets (dataset)",
-    )
-    add("--item_id", metavar="COLUMN", help="column of item ids in a table (guessed)")
-    add(
-        "--text_columns",
-        type=lambda text: text.split(","),
-        metavar="A,B",
-        help="columns of text in a table (guessed)",
-    )
-    add("--path_column", metavar="COLUMN", help="column of file names in a table (guessed)")
-    add("--batch_size", type=int, metavar="N", help="items a batch (the encoder's own)")
-    add("--device", help="device of torch, such as cpu or cuda:0 (a GPU where there is one)")
-    add("--dimension", type=int, default=128, metavar="D", help="most columns of tfidf (128)")
-    add(
-        "--overwrite",
-        action="store_true",
-        help="replace a modality that was not made by this command",
-    )
+    add_options(parser, EncodingRequest)
     return parser

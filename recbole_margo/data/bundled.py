@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from recbole_margo.errors import FeatureError
 from recbole_margo.store.feature_files import write_matrix
-from recbole_margo.store.file_lock import locked
 from recbole_margo.store.manifest import FeatureManifest
+from recbole_margo.store.writing import locked
 
 BUNDLED_DATASET = "ml-100k"
 DIMENSIONS = 64

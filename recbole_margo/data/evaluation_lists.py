@@ -14,7 +14,7 @@ from recbole.data.dataloader import FullSortEvalDataLoader, NegSampleEvalDataLoa
 from recbole.sampler import Sampler
 from torch import Tensor
 
-from recbole_margo.recbole_sampler import refuse_users_who_know_all
+from recbole_margo.recbole_mends import refuse_users_who_know_all
 
 
 class ItemsByUser:

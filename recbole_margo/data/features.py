@@ -16,14 +16,15 @@ from torch import Tensor
 
 from recbole_margo.data.bundled import BUNDLED_DATASET, ensure_bundled_features
 from recbole_margo.data.corruption import FeatureCorruption
-from recbole_margo.data.feature_settings import (
+from recbole_margo.data.feature_transforms import (
     NORMALIZATIONS,
     check_modality_names,
     feature_type,
     nearest_hint,
     normalize_features,
+    reduce_features,
+    reduced_columns,
 )
-from recbole_margo.data.reduction import reduce_features, reduced_columns
 from recbole_margo.errors import ConfigError, DataError, FeatureError
 from recbole_margo.store.feature_files import read_stored_features, row_blocks
 from recbole_margo.store.manifest import FeatureEntry, FeatureManifest

@@ -24,7 +24,7 @@ from recbole_margo.errors import (
     DatasetNotFoundError,
     RecBoleMargoError,
 )
-from recbole_margo.recbole_sampler import refuse_users_who_know_all
+from recbole_margo.recbole_mends import refuse_users_who_know_all
 
 USERS_PER_EVALUATION_BATCH = 1024
 RECBOLE_EVAL_BATCH_SIZE = 4096

@@ -26,9 +26,9 @@ from recbole_margo.encode.item_source import (
 )
 from recbole_margo.errors import ConfigError, FeatureError
 from recbole_margo.output_folder import make_output_folder
+from recbole_margo.store.dataset_files import text_features
 from recbole_margo.store.feature_files import write_features
 from recbole_margo.store.manifest import FeatureManifest
-from recbole_margo.store.text_features import text_features
 from recbole_margo.store.writing import replacing
 
 MADE_HERE = "encoded from"
@@ -98,7 +98,7 @@ def load_encoder(kind: str, name: str, device: str | None = None) -> Encoder:
         from recbole_margo.encode.pretrained import VisionEncoder
 
         return VisionEncoder(name, device)
-    from recbole_margo.encode.sound_encoder import SoundEncoder
+    from recbole_margo.encode.pretrained import SoundEncoder
 
     return SoundEncoder(name, device)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from recbole_margo.command_line import option
 from recbole_margo.errors import ConfigError
 from recbole_margo.store.feature_files import MODALITY_NAME
 
@@ -18,33 +20,36 @@ DEFAULT_ENCODERS = {"text": TFIDF, "image": COLOR_TEXTURE}
 
 @dataclass(frozen=True)
 class EncodingRequest:
-    """One modality of one dataset, and what it is made of.
+    """One modality of one dataset, and what it is made of."""
 
-    Attributes:
-        source: folder or table with the raw content; None takes what the converter left.
-        encoder: `tfidf`, `color-texture`, or the name or folder of a pretrained model; None takes
-            the one that needs no download.
-        kind: `text`, `image` or `audio`; None follows from the encoder or the modality.
-        batch_size: items a batch; None takes the encoder's own.
-        device: of torch; None takes a GPU where there is one.
-        dimension: the most columns of `tfidf`.
-        item_id: column of item ids, where the source is a table; None guesses.
-        columns: columns of text, or one of file names; None guesses.
-        overwrite: replace a modality that was not made by encoding.
-    """
-
-    dataset: str
-    modality: str
-    source: Path | None = None
-    encoder: str | None = None
-    kind: str | None = None
-    data_path: Path = Path("dataset")
-    batch_size: int | None = None
-    device: str | None = None
-    dimension: int = 128
-    item_id: str | None = None
-    columns: tuple[str, ...] | None = None
-    overwrite: bool = False
+    dataset: str = option("name of the dataset")
+    modality: str = option("name of the modality to write, such as image")
+    source: Path | None = option(
+        "folder or table with the raw content (what the converter left)", None, metavar="PATH"
+    )
+    encoder: str | None = option(
+        "encoder, see below (tfidf or color-texture)", None, metavar="NAME"
+    )
+    kind: str | None = option(
+        "kind of the content (follows from encoder or modality)", None, choices=KINDS
+    )
+    data_path: Path = option("folder of all datasets (dataset)", Path("dataset"), metavar="DIR")
+    item_id: str | None = option("column of item ids in a table (guessed)", None, metavar="COLUMN")
+    text_columns: Sequence[str] | None = option(
+        "columns of text in a table (guessed)",
+        None,
+        metavar="A,B",
+        parse=lambda text: text.split(","),
+    )
+    path_column: str | None = option(
+        "column of file names in a table (guessed)", None, metavar="COLUMN"
+    )
+    batch_size: int | None = option("items a batch (the encoder's own)", None, metavar="N")
+    device: str | None = option(
+        "device of torch, such as cpu or cuda:0 (a GPU where there is one)", None
+    )
+    dimension: int = option("most columns of tfidf", 128, metavar="D")
+    overwrite: bool = option("replace a modality that was not made by this command", False)
 
     def __post_init__(self) -> None:
         """Check what can be checked without reading anything.
@@ -57,9 +62,9 @@ class EncodingRequest:
                 "--modality: expected letters, digits, '_' and '-', the first a letter, found "
                 f"{self.modality!r}."
             )
-        for option, value in (("--batch_size", self.batch_size), ("--dimension", self.dimension)):
+        for flag, value in (("--batch_size", self.batch_size), ("--dimension", self.dimension)):
             if value is not None and value < 1:
-                raise ConfigError(f"{option}: expected at least 1, found {value}.")
+                raise ConfigError(f"{flag}: expected at least 1, found {value}.")
         wanted = KIND_OF_ENCODER.get(self.encoder or "")
         if wanted and self.kind not in (None, wanted):
             raise ConfigError(
@@ -69,6 +74,11 @@ class EncodingRequest:
             raise ConfigError(
                 f"--source: expected a folder or a table, found that {self.source} does not exist."
             )
+
+    @property
+    def columns(self) -> Sequence[str] | None:
+        """Columns of text, or the one of file names; None: guessed."""
+        return self.text_columns or ([self.path_column] if self.path_column else None)
 
     def chosen_kind(self) -> str:
         """Return the kind of the raw content.

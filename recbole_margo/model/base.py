@@ -12,7 +12,7 @@ from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 from torch import Tensor, nn
 
-from recbole_margo.data.feature_settings import feature_type
+from recbole_margo.data.feature_transforms import feature_type
 from recbole_margo.data.features import ItemFeatures, load_item_features
 from recbole_margo.defaults import shipped_values
 from recbole_margo.errors import ConfigError

@@ -15,8 +15,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from recbole_margo.command_line import command_parser
-from recbole_margo.errors import ConfigError, DataError
-from recbole_margo.optional import import_optional
+from recbole_margo.errors import ConfigError, DataError, import_optional
 from recbole_margo.report.table import clean
 from recbole_margo.serving.bundle import open_bundle, write_bundle
 from recbole_margo.serving.output import COLUMNS, check_format, rows, writing

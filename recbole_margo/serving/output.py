@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from recbole_margo.errors import ConfigError
-from recbole_margo.optional import import_optional
+from recbole_margo.errors import ConfigError, import_optional
 from recbole_margo.report.files import harmless_cell
 from recbole_margo.serving.recommender import Recommendations
 from recbole_margo.store.writing import disk_errors, replacing

@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from recbole_margo.errors import DataError
-from recbole_margo.store.file_lock import locked
 from recbole_margo.store.manifest import REWRITE, FeatureEntry, FeatureManifest
-from recbole_margo.store.writing import disk_errors, replacing, write_npy
+from recbole_margo.store.writing import disk_errors, locked, replacing, write_npy
 
 MODALITY_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 BLOCK_BYTES = 1 << 24

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from dataset_converters.item_inputs import read_keyed_matrix
-from recbole_margo.data.reduction import ReducedFeatures
+from recbole_margo.data.feature_transforms import ReducedFeatures
 from recbole_margo.encode.item_encoding import EncodingCache
 from recbole_margo.errors import CheckpointError, DataError
 from recbole_margo.evaluation.item_weights import ItemWeights

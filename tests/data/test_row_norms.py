@@ -5,8 +5,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from recbole_margo.data.feature_settings import normalize_features
-from recbole_margo.data.reduction import ReducedFeatures
+from recbole_margo.data.feature_transforms import ReducedFeatures, normalize_features
 from recbole_margo.data.row_norms import RowNorms, evened_rows, normalized_rows, row_powers
 from recbole_margo.inspection.statistics import DuplicateItems, row_norms
 

@@ -18,7 +18,7 @@ from PIL import Image
 from recbole_margo.encode.encoder import UnreadableContentError
 from recbole_margo.encode.images import decode_image
 from recbole_margo.encode.item_source import read_content
-from recbole_margo.encode.sound_encoder import _check_size
+from recbole_margo.encode.pretrained import _check_size
 
 DECODE = """
 import resource, sys

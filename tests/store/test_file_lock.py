@@ -14,13 +14,13 @@ import pytest
 
 from dataset_converters.downloads import DownloadLock
 from recbole_margo.store.feature_files import write_features
-from recbole_margo.store.file_lock import FolderInUseError, locked
 from recbole_margo.store.manifest import FeatureManifest
+from recbole_margo.store.writing import FolderInUseError, locked
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from recbole_margo.store.file_lock import locked
+from recbole_margo.store.writing import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

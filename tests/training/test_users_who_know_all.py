@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from recbole_margo.errors import DataError
-from recbole_margo.recbole_sampler import knows_all, refuse_users_who_know_all
+from recbole_margo.recbole_mends import knows_all, refuse_users_who_know_all
 from recbole_margo.testing import SPLITS, World, prepare, random_world
 from recbole_margo.training.training_batches import TrainingBatches, training_batches
 

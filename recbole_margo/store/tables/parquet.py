@@ -9,8 +9,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from recbole_margo.errors import DataError
-from recbole_margo.optional import import_optional
+from recbole_margo.errors import DataError, import_optional
 from recbole_margo.store.numpy_archive import LARGEST_BYTES, LARGEST_RATIO, expands_too_far
 from recbole_margo.store.tables.table_file import CHUNK_ROWS, TableFile
 

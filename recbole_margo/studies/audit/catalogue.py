@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recbole_margo.evaluation.user_bootstrap import ratio, ratio_intervals, sum_by_item
+from recbole_margo.evaluation.bootstrap import ratio, ratio_intervals, sum_by_item
 from recbole_margo.evidence.pair_evidence import PairEvidence
 
 FloatArray = NDArray[np.float64]

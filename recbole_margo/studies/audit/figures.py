@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from recbole_margo.evaluation.rank_correlation import is_constant
+from recbole_margo.evaluation.bootstrap import is_constant
 from recbole_margo.report.figures import (
     COLORS,
     HATCHES,

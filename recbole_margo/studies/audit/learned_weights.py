@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recbole_margo.errors import CheckpointError
+from recbole_margo.evaluation.bootstrap import RankCorrelation
 from recbole_margo.evaluation.item_weights import ItemWeights
-from recbole_margo.evaluation.rank_correlation import RankCorrelation
 from recbole_margo.run import CHECKPOINT
 from recbole_margo.studies.runs.trained_run import TrainedRun
 from recbole_margo.training.checkpoint import read_trained

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from recbole_margo.data.features import FEATURE_SETTINGS, load_item_features
 from recbole_margo.errors import ConfigError
-from recbole_margo.evaluation.rank_correlation import RankCorrelation
+from recbole_margo.evaluation.bootstrap import RankCorrelation
 from recbole_margo.studies.audit.catalogue import CatalogueAudit, FloatArray, Ranking
 from recbole_margo.studies.audit.item_contents import ItemContents
 from recbole_margo.studies.audit.learned_weights import (

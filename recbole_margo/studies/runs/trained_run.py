@@ -14,11 +14,10 @@ from recbole_margo.checkpoint_file.fitting import load_into
 from recbole_margo.config import Config
 from recbole_margo.data.features import load_item_features
 from recbole_margo.data.protocol import split_fingerprint
-from recbole_margo.data.stored_path import with_data_found
 from recbole_margo.errors import CheckpointError
 from recbole_margo.model.base import MultimodalRecommender
 from recbole_margo.run import load_split
-from recbole_margo.run_folder import RESULT, RunFolder, RunResult
+from recbole_margo.run_folder import RESULT, RunFolder, RunResult, with_data_found
 from recbole_margo.training.checkpoint import read_trained
 
 

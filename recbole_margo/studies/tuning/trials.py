@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 from recbole.utils import init_seed
 
 from recbole_margo.config import Config
-from recbole_margo.errors import ConfigError
-from recbole_margo.optional import import_optional
+from recbole_margo.errors import ConfigError, import_optional
 from recbole_margo.run import load_split
 from recbole_margo.studies.tuning.plan import TuningPlan
 from recbole_margo.training.distributed import find_trainer

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import norm, t
+from scipy.stats import bootstrap, norm, spearmanr, t
 
-from recbole_margo.evaluation import user_bootstrap
-from recbole_margo.evaluation.user_bootstrap import ratio_intervals, sum_by_item
+from recbole_margo.evaluation import bootstrap as intervals
+from recbole_margo.evaluation.bootstrap import RankCorrelation, ratio_intervals, sum_by_item
 
 
 def planted(counts: list[int], seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -71,7 +71,7 @@ def test_items_without_pairs_have_no_interval_and_blocks_do_not_matter(
     assert np.isfinite(low[1:5]).all()
     # Columns are resampled together: the intervals of x and 1 - x mirror each other.
     np.testing.assert_allclose(low[1:5, 0], 1 - high[1:5, 1], atol=1e-12)
-    monkeypatch.setattr(user_bootstrap, "CELLS", 4_000)
+    monkeypatch.setattr(intervals, "CELLS", 4_000)
     again = ratio_intervals(above, below, items, 7, resamples=4_000)
     np.testing.assert_allclose(again[0], low, atol=0.05)
 
@@ -97,3 +97,22 @@ def test_intervals_hold_the_ratio_and_stay_between_0_and_1(counts: list[int], se
     assert (ratio <= high[having] + 1e-12).all()
     assert low[having].min() >= 0
     assert high[having].max() <= 1
+
+
+def test_rank_correlation_is_scipys_also_with_ties() -> None:
+    random = np.random.default_rng(1)
+    x = random.integers(0, 6, 80).astype(float)
+    y = x + random.normal(0, 3, 80)
+    found = RankCorrelation.of(x, y, resamples=2_000)
+    assert found.rho == pytest.approx(spearmanr(x, y).statistic)
+    expected = bootstrap(
+        (x, y),
+        lambda a, b: spearmanr(a, b).statistic,
+        paired=True,
+        vectorized=False,
+        n_resamples=1_000,
+        method="percentile",
+        random_state=0,
+    ).confidence_interval
+    assert found.low == pytest.approx(expected.low, abs=0.04)
+    assert found.high == pytest.approx(expected.high, abs=0.04)

@@ -12,12 +12,62 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from recbole_margo.data import reduction
+from recbole_margo.data import feature_transforms
+from recbole_margo.data.feature_transforms import (
+    NORMALIZATIONS,
+    ReducedFeatures,
+    normalize_features,
+    reduce_features,
+    reduced_columns,
+)
 from recbole_margo.data.features import ItemFeatures, load_item_features
-from recbole_margo.data.reduction import ReducedFeatures, reduce_features, reduced_columns
 from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.store.feature_files import file_sha256, write_features
 from recbole_margo.testing import prepare, random_world
+
+PRESENT = np.array([False, True, True, False, True, True, True])
+
+
+def features(scale: float = 1.0) -> np.ndarray:
+    matrix = np.random.default_rng(1).normal(3.0, scale, (len(PRESENT), 5)).astype("float32")
+    matrix[:, 2] = 0.1  # a column that is the same for all
+    matrix[~PRESENT] = 0.0
+    return matrix
+
+
+def normalized(matrix: np.ndarray, normalization: str) -> np.ndarray:
+    result = torch.from_numpy(matrix.copy())
+    normalize_features(result, torch.from_numpy(PRESENT), normalization)
+    return result.numpy()
+
+
+def test_none_changes_nothing() -> None:
+    assert np.array_equal(normalized(features(), "none"), features())
+
+
+def test_l2_divides_each_row_by_its_norm() -> None:
+    expected = features().astype("float64")
+    expected[PRESENT] /= np.linalg.norm(expected[PRESENT], axis=1, keepdims=True)
+    np.testing.assert_allclose(normalized(features(), "l2"), expected, rtol=1e-6)
+
+
+def test_standard_uses_the_items_that_have_the_modality() -> None:
+    expected = features().astype("float64")
+    having = expected[PRESENT]
+    deviation = having.std(axis=0)
+    deviation[2] = 1.0
+    expected[PRESENT] = (having - having.mean(axis=0)) / deviation
+    expected[:, 2] = 0.0
+    np.testing.assert_allclose(normalized(features(), "standard"), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+def test_numbers_stay_finite_and_missing_rows_zero(normalization: str, scale: float) -> None:
+    result = normalized(features(scale), normalization)
+    assert np.isfinite(result).all()
+    assert not result[~PRESENT].any()
+
 
 ITEMS, COLUMNS, RANK = 40, 12, 6
 
@@ -202,13 +252,13 @@ def test_features_are_reduced_after_they_are_normalised(folder, normalization):
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return a list that grows by the number of columns with every SVD."""
     calls: list[int] = []
-    original = reduction.randomized_svd
+    original = feature_transforms.randomized_svd
 
     def counted(matrix: Any, n_components: int, **others: Any) -> Any:
         calls.append(n_components)
         return original(matrix, n_components=n_components, **others)
 
-    monkeypatch.setattr(reduction, "randomized_svd", counted)
+    monkeypatch.setattr(feature_transforms, "randomized_svd", counted)
     return calls
 
 
