@@ -27,10 +27,7 @@ from recbole_margo.evaluation.per_user import PerUserMetrics, evaluate_per_user
 from recbole_margo.model.base import MultimodalRecommender
 from recbole_margo.output_folder import output_folder, taken
 from recbole_margo.resources import peak_memory, reset_peak_memory, versions
-from recbole_margo.run_folder import CHECKPOINT as CHECKPOINT
-from recbole_margo.run_folder import PER_USER as PER_USER
 from recbole_margo.run_folder import RunFolder, RunResult, StageResult, with_data_found
-from recbole_margo.run_folder import write_json as write_json
 from recbole_margo.settings.checks import without_effect
 from recbole_margo.settings.processes import SWITCHES, ProcessGroup, check_other_machines
 from recbole_margo.training.checkpoint import (

@@ -12,7 +12,7 @@ from recbole_margo.errors import CheckpointError, DataError
 from recbole_margo.store.reading import read_json
 from recbole_margo.store.writing import replacing
 
-RESULT, CHECKPOINT, PER_USER = "result.json", "checkpoint.pth", "per_user.npz"
+RESULT = "result.json"
 RECORD_FORMAT = 1
 FINISHED, FAILED = "finished", "failed"
 # What tables and studies take from the record of every finished run, of whatever version.
@@ -191,7 +191,7 @@ class RunFolder:
     @property
     def checkpoint(self) -> Path:
         """The best epoch of the last stage."""
-        return self.path / CHECKPOINT
+        return self.path / "checkpoint.pth"
 
     @property
     def last_checkpoint(self) -> Path:
@@ -201,7 +201,7 @@ class RunFolder:
     @property
     def per_user(self) -> Path:
         """The test metrics of every user."""
-        return self.path / PER_USER
+        return self.path / "per_user.npz"
 
     @property
     def weights(self) -> Path:

@@ -69,10 +69,15 @@ def train_models(options: argparse.Namespace, rest: Sequence[str]) -> int:
     from recbole_margo.report import terminal_bold
     from recbole_margo.run import resume_run
     from recbole_margo.settings.processes import SWITCHES
-    from recbole_margo.studies.comparison.compare import compare, resume_comparison
+    from recbole_margo.studies.comparison.compare import (
+        compare,
+        follow,
+        follow_resumed,
+        follows,
+        resume_comparison,
+    )
     from recbole_margo.studies.comparison.records import comparison_table, failures
     from recbole_margo.studies.runs.entry import merged_settings
-    from recbole_margo.studies.runs.follow import follow, follow_resumed, follows
     from recbole_margo.training.processes import leave
 
     models = [name.strip() for name in options.model.split(",") if name.strip()]

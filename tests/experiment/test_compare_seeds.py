@@ -16,8 +16,11 @@ from recbole_margo.evaluation.per_user import PerUserMetrics
 from recbole_margo.evaluation.significance import compare_paired
 from recbole_margo.run import load_split
 from recbole_margo.store.plain import as_plain
-from recbole_margo.studies.comparison.ablation import ablation_entries
-from recbole_margo.studies.comparison.compare_seeds import compare_seeds, resume_seeds
+from recbole_margo.studies.comparison.compare_seeds import (
+    ablation_entries,
+    compare_seeds,
+    resume_seeds,
+)
 from recbole_margo.studies.runs.entry import Entry
 from recbole_margo.testing import MISSING, NAME, SETTINGS, random_world, small_settings
 

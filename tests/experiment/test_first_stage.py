@@ -14,15 +14,14 @@ from recbole_margo.errors import ConfigError
 from recbole_margo.model.margo import MARGO
 from recbole_margo.run import run_config
 from recbole_margo.store.plain import as_plain
-from recbole_margo.studies.comparison.ablation import SWITCHES
-from recbole_margo.studies.comparison.compare_seeds import compare_seeds, resume_seeds
+from recbole_margo.studies.comparison.compare_seeds import ABLATIONS, compare_seeds, resume_seeds
 from recbole_margo.studies.runs.entry import Entry
 from recbole_margo.testing import NAME, SETTINGS, random_world, small_settings
 from recbole_margo.training.trainer import MultimodalTrainer
 
 ENTRIES = [
     Entry("MARGO", "MARGO"),
-    *(Entry(label, "MARGO", settings) for label, settings in SWITCHES.items()),
+    *(Entry(label, "MARGO", settings) for label, settings in ABLATIONS.items()),
     Entry("alpha=3", "MARGO", {"alpha": 3.0, "weight_learning_rate": 0.1, "weight_init_std": 0.5}),
     Entry("other backbone", "MARGO", {"backbone": "LightGCN"}),
     Entry("DRAGON", "DRAGON"),

@@ -13,10 +13,9 @@ from dataset_converters.downloads import DownloadLock
 from recbole_margo.errors import CheckpointError, DataError
 from recbole_margo.store.manifest import FeatureManifest
 from recbole_margo.store.reading import JSON_BYTES, read_json
-from recbole_margo.studies.comparison.compare import resume_comparison
+from recbole_margo.studies.comparison.compare import follow_resumed, resume_comparison
 from recbole_margo.studies.comparison.compare_seeds import resume_seeds
 from recbole_margo.studies.robustness.plan import RobustnessPlan
-from recbole_margo.studies.runs.follow import follow_resumed
 from recbole_margo.studies.runs.trained_run import TrainedRun
 from recbole_margo.studies.sweep.sweep import resume_sweep
 from recbole_margo.studies.tuning.plan import TuningPlan

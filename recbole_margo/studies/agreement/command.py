@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from recbole_margo.command_line import command_parser
 from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.output_folder import taken
 from recbole_margo.report.table import table_text
@@ -20,9 +21,8 @@ from recbole_margo.studies.agreement.replay import (
 from recbole_margo.studies.agreement.report import agreement_table, write_agreement_report
 from recbole_margo.studies.agreement.result import AgreementResult
 from recbole_margo.studies.audit.labelled_runs import labelled_runs
-from recbole_margo.studies.comparison.ablation import FULL_MODEL
+from recbole_margo.studies.comparison.compare_seeds import FULL_MODEL
 from recbole_margo.studies.runs.entry import Entry
-from recbole_margo.studies.runs.options import command_parser
 from recbole_margo.studies.runs.trained_run import TrainedRun
 
 DESCRIPTION = """\

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from recbole_margo.studies.runs.options import command_parser
+from recbole_margo.command_line import command_parser
 
 DESCRIPTION = """\
 Show what a trained MARGO learned about the reliability of each item's modalities, and audit the

@@ -8,8 +8,7 @@ from pathlib import Path
 from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.store.reading import read_json
 from recbole_margo.studies.audit.learned_weights import learns_item_weights
-from recbole_margo.studies.comparison.ablation import FULL_MODEL, SWITCHES
-from recbole_margo.studies.comparison.compare_seeds import PLAN
+from recbole_margo.studies.comparison.compare_seeds import ABLATIONS, FULL_MODEL, PLAN
 from recbole_margo.studies.runs.entry import Entry
 from recbole_margo.studies.runs.trained_run import TrainedRun, find_runs
 
@@ -42,13 +41,13 @@ def label_of(run: TrainedRun) -> str:
     Args:
         run: the run.
     """
-    ablations = {Entry(label, FULL_MODEL).folder: label for label in SWITCHES}
+    ablations = {Entry(label, FULL_MODEL).folder: label for label in ABLATIONS}
     if run.model_name != FULL_MODEL or run.label != FULL_MODEL:
         return ablations.get(run.label, run.label)
     settings = run.record["hyperparameters"]
     switched = [
         label
-        for label, switch in SWITCHES.items()
+        for label, switch in ABLATIONS.items()
         if all(settings[key] == value for key, value in switch.items())
     ]
     return ", ".join(switched) or FULL_MODEL

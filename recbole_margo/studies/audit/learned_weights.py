@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from recbole_margo.errors import CheckpointError
 from recbole_margo.evaluation.bootstrap import RankCorrelation
 from recbole_margo.evaluation.item_weights import ItemWeights
-from recbole_margo.run import CHECKPOINT
+from recbole_margo.run_folder import RunFolder
 from recbole_margo.studies.runs.trained_run import TrainedRun
 from recbole_margo.training.checkpoint import read_trained
 
-WEIGHTS = "weights.npz"
 USER_WEIGHTS = "user_weights"
 # Above it an item counts as settled on one modality.
 DECIDED = 0.9
@@ -107,13 +106,13 @@ class LearnedWeights:
             return cls._of_users(run, label)
         if not learns_item_weights(run):
             return None
-        found = ItemWeights.load(run.folder / WEIGHTS)
+        found = ItemWeights.load(RunFolder(run.folder).weights)
         weights = found.weights.astype(np.float64)
         return cls(label, run.seed, "items", found.modalities, weights, found.present)
 
     @classmethod
     def _of_users(cls, run: TrainedRun, label: str) -> LearnedWeights:
-        path = run.folder / CHECKPOINT
+        path = RunFolder(run.folder).checkpoint
         state = read_trained(path)["state_dict"]
         if USER_WEIGHTS not in state:
             raise CheckpointError(f"{path}: expected {USER_WEIGHTS} of DRAGON, found none")
@@ -121,7 +120,7 @@ class LearnedWeights:
         total = factors.sum(axis=1, keepdims=True)
         even = np.full_like(factors, 1 / factors.shape[1])
         shares = np.divide(factors, total, out=even, where=total > 0)
-        names = tuple(run.record["modalities"])
+        names = tuple(run.result.modalities or ())
         return cls(label, run.seed, "users", names, shares, np.ones(shares.shape, dtype=bool))
 
     @property
@@ -197,7 +196,7 @@ def weight_stability(weights: Sequence[LearnedWeights]) -> tuple[WeightStability
 
 def learns_item_weights(run: TrainedRun) -> bool:
     """Return whether a run learned a weight for each modality of each item."""
-    return run.model_name == "MARGO" and run.record["hyperparameters"].get("item_weights") is True
+    return run.model_name == "MARGO" and run.result.hyperparameters.get("item_weights") is True
 
 
 def entropy_bits(weights: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -8,15 +8,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from recbole_margo.command_line import command_parser
 from recbole_margo.defaults import parse_settings, refuse_settings
 from recbole_margo.output_folder import output_folder
 from recbole_margo.registry import expand_names
 from recbole_margo.report import terminal_bold
-from recbole_margo.studies.comparison.ablation import ablation_entries
-from recbole_margo.studies.comparison.compare_seeds import compare_seeds, resume_seeds
+from recbole_margo.studies.comparison.compare_seeds import (
+    ablation_entries,
+    compare_seeds,
+    resume_seeds,
+)
 from recbole_margo.studies.comparison.page import comparison_text
 from recbole_margo.studies.runs.entry import Entry, merged_settings
-from recbole_margo.studies.runs.options import add_run_options, command_parser, read_seeds
+from recbole_margo.studies.runs.options import add_run_options, read_seeds
 
 COMPARE_EXAMPLES = """\
 examples:

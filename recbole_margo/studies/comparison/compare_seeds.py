@@ -9,6 +9,7 @@ from typing import Any
 
 from recbole_margo.command_line import one_line
 from recbole_margo.config import Config
+from recbole_margo.data.features import modality_names
 from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.output_folder import check_unused, output_folder, taken
 from recbole_margo.run_folder import write_json
@@ -22,6 +23,14 @@ from recbole_margo.studies.runs.pool import check_workers
 from recbole_margo.studies.runs.run_many import Job, check_results, run_sharing_stages
 
 PLAN = "comparison-plan.json"
+FULL_MODEL = "MARGO"
+SUM, MEAN = "w/o weight", "w/o weight, mean"
+ABLATIONS: dict[str, dict[str, Any]] = {
+    SUM: {"item_weights": False},
+    "w/o L_cal": {"alpha": 0.0},
+    "w/o two-stage": {"two_stage": False},
+    "w/o nograd": {"stop_gradient": False},
+}
 
 
 def compare_seeds(
@@ -171,3 +180,33 @@ def _run_all(
     compared = summarize(plan, entries, records, root)
     write_comparison_report(root, compared)
     return compared
+
+
+def ablation_entries(dataset: str, settings: Mapping[str, Any]) -> list[Entry]:
+    """Return MARGO, its ablations, MARGO on each single modality, and DRAGON.
+
+    `w/o weight` sums what MARGO's weights average, so that its loss sees larger scores. `w/o
+    weight, mean` is the control: the sum divided by the number of modalities inside the loss.
+
+    Args:
+        dataset: name of the dataset.
+        settings: values by key that all share; `modalities` among them says which there are.
+
+    Returns:
+        The entries, MARGO first. With one modality there are none of single modalities.
+
+    Source: MARGO (arXiv 2504.16524), Table IV.
+    """
+    config = Config(FULL_MODEL, dataset, config_dict=dict(settings))
+    modalities = modality_names(config)
+    entries = Entry.of_models([FULL_MODEL])
+    switches = dict(ABLATIONS)
+    if len(modalities) > 1:
+        switches[MEAN] = {**switches[SUM], "score_scale": config["score_scale"] / len(modalities)}
+    entries += [Entry(label, FULL_MODEL, switch) for label, switch in switches.items()]
+    if len(modalities) > 1:
+        entries += [
+            Entry(f"{FULL_MODEL} {modality}", FULL_MODEL, {"modalities": [modality]})
+            for modality in modalities
+        ]
+    return entries + Entry.of_models(["DRAGON"])

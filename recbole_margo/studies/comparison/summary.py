@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from recbole_margo.evaluation.per_user import PerUserMetrics
 from recbole_margo.evaluation.significance import compare_paired, holm
 from recbole_margo.evaluation.slices import make_slices, slice_recall
-from recbole_margo.run import PER_USER
+from recbole_margo.run_folder import RunFolder
 from recbole_margo.studies.comparison.result import ComparedModel, Comparison, Slice, UserTest
 from recbole_margo.studies.runs.entry import Entry
 from recbole_margo.studies.runs.trained_run import dataset_facts
@@ -64,7 +64,7 @@ def summarize(
 def _per_user(entry: Entry, of_seeds: Mapping[int, Mapping[str, Any]], root: Path) -> PerSeed:
     results = {}
     for seed, record in of_seeds.items():
-        file = entry.run_folder(root, seed) / PER_USER
+        file = RunFolder(entry.run_folder(root, seed)).per_user
         # Metrics that are no averages over users leave no such file.
         if record["status"] == "finished" and file.is_file():
             results[seed] = PerUserMetrics.load(file)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from recbole_margo.command_line import command_parser
 from recbole_margo.config import Config
 from recbole_margo.data.corruption import KINDS
 from recbole_margo.data.features import modality_names
@@ -17,9 +18,8 @@ from recbole_margo.defaults import parse_settings, refuse_settings
 from recbole_margo.errors import ConfigError
 from recbole_margo.output_folder import check_unused, output_folder, taken
 from recbole_margo.report import csv_text, terminal_bold, write_texts
-from recbole_margo.studies.comparison.ablation import FULL_MODEL
+from recbole_margo.studies.comparison.compare_seeds import FULL_MODEL, compare_seeds, resume_seeds
 from recbole_margo.studies.comparison.compare_seeds import PLAN as COMPARISON_PLAN
-from recbole_margo.studies.comparison.compare_seeds import compare_seeds, resume_seeds
 from recbole_margo.studies.comparison.result import Comparison
 from recbole_margo.studies.robustness.measure import CorruptedItems, Truth, measure
 from recbole_margo.studies.robustness.page import robustness_text, write_robustness_report
@@ -31,7 +31,7 @@ from recbole_margo.studies.robustness.plan import (
 )
 from recbole_margo.studies.robustness.result import RobustnessResult
 from recbole_margo.studies.runs.entry import merged_settings, require_part
-from recbole_margo.studies.runs.options import add_run_options, command_parser, read_seeds
+from recbole_margo.studies.runs.options import add_run_options, read_seeds
 from recbole_margo.studies.runs.trained_run import TrainedRun
 
 COMPARISON = "comparison"

@@ -11,9 +11,9 @@ from recbole_margo.config import Config
 from recbole_margo.data.corruption import FeatureCorruption
 from recbole_margo.data.features import modality_names
 from recbole_margo.errors import CheckpointError, ConfigError
-from recbole_margo.run import write_json
+from recbole_margo.run_folder import write_json
 from recbole_margo.store.reading import read_json
-from recbole_margo.studies.comparison.ablation import FULL_MODEL, SWITCHES
+from recbole_margo.studies.comparison.compare_seeds import ABLATIONS, FULL_MODEL
 from recbole_margo.studies.runs.entry import Entry
 
 PLAN = "robustness-plan.json"
@@ -21,7 +21,7 @@ DEFAULT_SHARE = 0.3
 MODELS: dict[str, Entry] = {
     FULL_MODEL: Entry(FULL_MODEL, FULL_MODEL),
     **{
-        label: Entry(label, FULL_MODEL, SWITCHES[label])
+        label: Entry(label, FULL_MODEL, ABLATIONS[label])
         for label in ("w/o L_cal", "w/o nograd", "w/o weight")
     },
     "DRAGON": Entry("DRAGON", "DRAGON"),

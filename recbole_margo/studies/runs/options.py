@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from recbole_margo.command_line import command_parser as command_parser
 from recbole_margo.defaults import parse_yaml
 from recbole_margo.errors import ConfigError
-from recbole_margo.studies.runs.pool import check_workers as check_workers
 
 
 def add_run_options(parser: argparse.ArgumentParser, what: str) -> None:

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from recbole_margo.command_line import command_parser
 from recbole_margo.defaults import parse_settings, parse_yaml, refuse_settings
 from recbole_margo.errors import ConfigError
 from recbole_margo.output_folder import output_folder
 from recbole_margo.report import terminal_bold
 from recbole_margo.studies.runs.entry import merged_settings
-from recbole_margo.studies.runs.options import add_run_options, command_parser, read_seeds
+from recbole_margo.studies.runs.options import add_run_options, read_seeds
 from recbole_margo.studies.sweep.page import sweep_text
 from recbole_margo.studies.sweep.sweep import resume_sweep
 from recbole_margo.studies.sweep.sweep import sweep as run_sweep
