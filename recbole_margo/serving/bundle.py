@@ -9,6 +9,8 @@
     fold_in.npy        [K, K] map from the mean item of a history to a user, see `fold_in`
     modality_weights.npy, modality_present.npy, modality_scores.npy, modality_q_values.npy
                        [I, M], where the model weighs modalities
+    thumbnails.npy, thumbnail_starts.npy
+                       small JPEG images of items one after another, see `Thumbnails`
     tokens.json        raw ids of users and items in the order of the rows, and items' titles
 
 Nothing in it is code or pickle. Opening maps the tables from disk.
@@ -20,7 +22,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,8 @@ FORMAT = 1
 MANIFEST, TOKENS = "bundle.json", "tokens.json"
 # The largest manifest that is read.
 MANIFEST_BYTES = 2**20
+# How a JPEG file begins.
+JPEG = b"\xff\xd8\xff"
 REBUILD = "make it again with `recbole-margo bundle --run=RUN --output_dir=DIR`"
 
 
@@ -98,6 +102,40 @@ class ModalityReliability:
 
 
 @dataclass(frozen=True)
+class Thumbnails:
+    """Small images of items.
+
+    Attributes:
+        content: JPEG files one after another, bytes [T].
+        starts: that of the item of row i stands from starts[i] to starts[i + 1], empty if it has
+            none [I + 1]; items that were added later are not in it.
+    """
+
+    content: NDArray[np.uint8]
+    starts: NDArray[np.int64]
+
+    def of(self, row: int) -> bytes:
+        """Return the JPEG file of an item, empty if it has none."""
+        if row + 1 >= len(self.starts):
+            return b""
+        found = self.content[self.starts[row] : self.starts[row + 1]].tobytes()
+        return found if found.startswith(JPEG) else b""
+
+    def fit(self, items: int) -> bool:
+        """Tell whether these can be of so many items."""
+        starts = self.starts
+        return (
+            self.content.dtype == np.uint8
+            and starts.dtype == np.int64
+            and self.content.ndim == starts.ndim == 1
+            and 1 <= len(starts) <= items + 1
+            and starts[0] == 0
+            and starts[-1] == len(self.content)
+            and bool((np.diff(starts) >= 0).all())
+        )
+
+
+@dataclass(frozen=True)
 class Bundle:
     """What serving needs of a trained model.
 
@@ -112,6 +150,7 @@ class Bundle:
         seen_items: rows of items that users know [E].
         fold_in: map [K, K] from the mean item of a history to a user.
         reliability: trust in the modalities, of a model that weighs them.
+        thumbnails: small images of items, if there are any.
     """
 
     facts: BundleFacts
@@ -124,6 +163,7 @@ class Bundle:
     seen_items: NDArray[np.int32]
     fold_in: NDArray[np.float32]
     reliability: ModalityReliability | None = None
+    thumbnails: Thumbnails | None = None
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the tables by the name of their file."""
@@ -139,6 +179,9 @@ class Bundle:
             found["modality_present"] = self.reliability.present
             found["modality_scores"] = self.reliability.scores
             found["modality_q_values"] = self.reliability.q_values
+        if self.thumbnails is not None:
+            found["thumbnails"] = self.thumbnails.content
+            found["thumbnail_starts"] = self.thumbnails.starts
         return found
 
 
@@ -218,12 +261,15 @@ def open_bundle(folder: str | Path) -> Bundle:
                 arrays.pop("modality_scores"),
                 arrays.pop("modality_q_values"),
             )
+        thumbnails = None
+        if "thumbnails" in arrays:
+            thumbnails = Thumbnails(arrays.pop("thumbnails"), arrays.pop("thumbnail_starts"))
         named = ("users", "items", "seen_starts", "seen_items", "fold_in")
         if sorted(arrays) != sorted(named):
             raise LookupError(", ".join(sorted({*arrays} ^ {*named})))
         users, items, starts, seen, fold_in = (arrays[name] for name in named)
         bundle = Bundle(
-            facts, *tokens, users, items, starts, seen, fold_in, reliability=reliability
+            facts, *tokens, users, items, starts, seen, fold_in, reliability, thumbnails
         )
     except (LookupError, TypeError) as error:
         raise BundleError(f"{root}: a table is missing or unknown ({error}): {REBUILD}") from error
@@ -317,7 +363,9 @@ def _check_shapes(root: Path, bundle: Bundle) -> None:
         "modality_scores": ((items, modalities), np.float32),
         "modality_q_values": ((items, modalities), np.float32),
     }
-    for name, array in bundle.arrays().items():
+    if bundle.thumbnails is not None and not bundle.thumbnails.fit(items):
+        raise BundleError(f"{root}: its thumbnails do not fit its items: {REBUILD}")
+    for name, array in replace(bundle, thumbnails=None).arrays().items():
         shape, kind = expected[name]
         if array.shape != shape or array.dtype != kind:
             raise BundleError(

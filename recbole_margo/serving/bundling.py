@@ -9,23 +9,27 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
+from recbole_margo.data.features import feature_folder
 from recbole_margo.errors import BundleError, CheckpointError
 from recbole_margo.evidence.item_evidence import item_evidence
 from recbole_margo.evidence.item_targets import item_targets
 from recbole_margo.model.base import MultimodalRecommender
 from recbole_margo.serving.bundle import Block, Bundle, BundleFacts, ModalityReliability
 from recbole_margo.serving.fold_in import fold_in_map
+from recbole_margo.serving.thumbnails import thumbnails_of
 from recbole_margo.studies.audit.item_contents import ItemContents
 from recbole_margo.studies.runs.trained_run import TrainedRun, find_runs
 
 
-def bundle_of_run(folder: Path, evidence: bool = True) -> Bundle:
+def bundle_of_run(folder: Path, evidence: bool = True, images: Path | None = None) -> Bundle:
     """Make a bundle of the run of one model.
 
     Args:
         folder: of the run, or of a `train` of one model.
         evidence: whether to test, for a model that weighs modalities, which rows belong to their
             items.
+        images: a folder of images named by item, or a table of their paths, for thumbnails; none:
+            those of the dataset's `<name>.images.tsv` that lie in its folder.
 
     Raises:
         CheckpointError: there is no finished run, or several, or its checkpoint is missing.
@@ -42,11 +46,11 @@ def bundle_of_run(folder: Path, evidence: bool = True) -> Bundle:
             "products of a user and an item table: use RecBole's `load_data_and_model` and "
             "`full_sort_topk` with its checkpoint"
         )
-    return _bundle(run, run.load_model(), evidence)
+    return _bundle(run, run.load_model(), evidence, images)
 
 
 @torch.no_grad()
-def _bundle(run: TrainedRun, model: Any, evidence: bool) -> Bundle:
+def _bundle(run: TrainedRun, model: Any, evidence: bool, images: Path | None) -> Bundle:
     dataset = run.dataset
     users, items = (table[1:].float().cpu().numpy() for table in model.scoring_tables())
     user_ids, item_ids = (
@@ -57,7 +61,7 @@ def _bundle(run: TrainedRun, model: Any, evidence: bool) -> Bundle:
     history = _interactions([dataset], shape)
     seen = _interactions([loader._dataset for loader in run.loaders if loader], shape)
     weighs = hasattr(model, "item_weights") and getattr(model, "stage", "") != "stage1"
-    titles = ItemContents.find(run.config, item_ids).titles
+    contents = ItemContents.find(run.config, item_ids, images)
     record = run.record
     return Bundle(
         facts=BundleFacts(
@@ -72,14 +76,21 @@ def _bundle(run: TrainedRun, model: Any, evidence: bool) -> Bundle:
         ),
         user_ids=user_ids,
         item_ids=item_ids,
-        titles=tuple(titles.get(item, "") for item in item_ids),
+        titles=tuple(contents.titles.get(item, "") for item in item_ids),
         users=users,
         items=items,
         seen_starts=seen.indptr.astype(np.int64),
         seen_items=seen.indices.astype(np.int32),
         fold_in=fold_in_map(users, items, history),
         reliability=_reliability(model, evidence) if weighs else None,
+        thumbnails=thumbnails_of(contents.images, item_ids, _image_folders(run.config, images)),
     )
+
+
+def _image_folders(config: Any, images: Path | None) -> tuple[Path, ...]:
+    if images is None:
+        return feature_folder(config), Path(config["data_path"])
+    return (images if images.is_dir() else images.parent,)
 
 
 def _interactions(datasets: list[Any], shape: tuple[int, int]) -> sp.csr_matrix:

@@ -48,12 +48,14 @@ class ItemCard:
         title: its title, empty if it has none.
         users: how many users know it.
         modalities: one each, none where the model does not weigh them.
+        thumbnail: whether there is a small image of it.
     """
 
     item: str
     title: str
     users: int
     modalities: tuple[ModalityOfItem, ...]
+    thumbnail: bool
 
     def as_plain(self) -> dict[str, Any]:
         """Return the fields as plain values."""
@@ -117,6 +119,10 @@ class Catalogue:
         """
         return self._card(self.recommender.item_row(item))
 
+    def thumbnail(self, row: int) -> bytes:
+        """Return the JPEG file of an item, given by row, empty if it has none."""
+        return b"" if self.bundle.thumbnails is None else self.bundle.thumbnails.of(row)
+
     def audit(self, n: int) -> tuple[ModalityAudit, ...]:
         """Return an audit of each modality, none where the model does not weigh them.
 
@@ -168,7 +174,13 @@ class Catalogue:
                 )
                 for m, name in enumerate(bundle.facts.modalities)
             )
-        return ItemCard(bundle.item_ids[row], bundle.titles[row], int(self.users[row]), modalities)
+        return ItemCard(
+            bundle.item_ids[row],
+            bundle.titles[row],
+            int(self.users[row]),
+            modalities,
+            bool(self.thumbnail(row)),
+        )
 
 
 def _number(value: np.float32) -> float | None:

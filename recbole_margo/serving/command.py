@@ -61,11 +61,18 @@ def bundle(arguments: Sequence[str] | None = None) -> int:
         action="store_true",
         help="do not test which texts, images, ... belong to their items",
     )
+    parser.add_argument(
+        "--images",
+        type=Path,
+        metavar="PATH",
+        help="for thumbnails, a folder of images named by item or a table with a column of their "
+        "paths (those of the dataset's NAME.images.tsv that lie in its folder)",
+    )
     options = parser.parse_args(arguments)
     # Imported here, because torch and RecBole take seconds that --help need not wait for.
     from recbole_margo.serving.bundling import bundle_of_run
 
-    made = bundle_of_run(options.run, evidence=not options.no_evidence)
+    made = bundle_of_run(options.run, not options.no_evidence, options.images)
     write_bundle(made, options.output_dir)
     facts = made.facts
     sys.stdout.write(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from typing import Any
 
 import jinja2
@@ -14,28 +16,31 @@ from recbole_margo.serving.bundle import Bundle
 from recbole_margo.serving.catalogue import Catalogue
 from recbole_margo.serving.explanation import Explanation
 
-SHOWN_HISTORY, SUGGESTED_USERS = 30, 200
+SHOWN_HISTORY, SUGGESTED_USERS, FOUND_USERS, EXAMPLE_USERS = 30, 200, 20, 8
 TITLE_CHARACTERS = 200
 
 
 @dataclass(frozen=True)
 class Card:
-    """A recommended item.
+    """An item as it is shown.
 
     Attributes:
-        rank: from 1.
+        item: raw id.
         name: its title, or its raw id.
-        explanation: the parts of its score.
+        pictured: whether it has a thumbnail.
+        explanation: the parts of its score, of a recommended item.
     """
 
-    rank: int
+    item: str
     name: str
-    explanation: Explanation
+    pictured: bool
+    explanation: Explanation | None = None
 
     @property
     def doubtful(self) -> tuple[str, ...]:
         """Names of the modalities that show no sign that they belong to the item."""
-        return tuple(part.name for part in self.explanation.contributions if part.doubtful)
+        parts = self.explanation.contributions if self.explanation else ()
+        return tuple(part.name for part in parts if part.doubtful)
 
 
 def user_page(catalogue: Catalogue, user: str, n: int) -> tuple[str, int]:
@@ -47,50 +52,64 @@ def user_page(catalogue: Catalogue, user: str, n: int) -> tuple[str, int]:
         n: how many recommendations.
     """
     recommender, bundle = catalogue.recommender, catalogue.bundle
-    shown: dict[str, Any] = {"user": user, "message": "", "history": [], "cards": []}
+    shown: dict[str, Any] = {"user": user, "known": False, "history": [], "cards": [], "found": []}
     status = 200
     if user:
         try:
             row = recommender.user_row(user)
         except UnknownIdError:
-            shown["message"], status = "No user of this model has that id.", 404
+            shown["found"], status = list(islice(_users_like(bundle, user), FOUND_USERS)), 404
         else:
-            known = recommender.seen(row)
-            shown["history"] = [name_of(bundle, int(item)) for item in known[:SHOWN_HISTORY]]
-            shown["more"] = max(len(known) - SHOWN_HISTORY, 0)
+            seen = recommender.seen(row)
             ranked = recommender.recommend([user], min(n, len(bundle.item_ids)))[0].items
-            shown["cards"] = [
-                Card(
-                    rank,
-                    name_of(bundle, recommender.item_row(one.item)),
-                    recommender.explain(user, one.item),
-                )
-                for rank, one in enumerate(ranked, start=1)
-            ]
+            shown |= {
+                "known": True,
+                "history": [_card(catalogue, int(item)) for item in seen[:SHOWN_HISTORY]],
+                "more_history": max(len(seen) - SHOWN_HISTORY, 0),
+                "cards": [
+                    _card(
+                        catalogue,
+                        recommender.item_row(one.item),
+                        recommender.explain(user, one.item),
+                    )
+                    for one in ranked
+                ],
+            }
     shown["parts"] = [block.name for block in bundle.facts.blocks]
     shown["wholly_doubtful"] = catalogue.doubtful_modalities
     shown["suggested"] = bundle.user_ids[:SUGGESTED_USERS]
+    shown["examples"] = bundle.user_ids[:EXAMPLE_USERS]
+    shown["n"] = n
     return _rendered("users.html.jinja", bundle, **shown), status
 
 
-def catalogue_page(catalogue: Catalogue, n: int) -> str:
-    """Return the page with the audit of the catalogue.
+def catalogue_page(catalogue: Catalogue, n: int, nonce: str) -> str:
+    """Return the page with the audit of the catalogue, the most doubtful modality first.
 
     Args:
         catalogue: of the bundle.
         n: items of each modality.
+        nonce: without which the browser runs no script of the page.
     """
-    return _rendered("catalogue.html.jinja", catalogue.bundle, audit=catalogue.audit(n))
-
-
-def name_of(bundle: Bundle, row: int) -> str:
-    """Return an item's title, or its raw id, without control characters and not too long."""
-    return shown_text(bundle.titles[row] or bundle.item_ids[row])
+    audit = sorted(catalogue.audit(n), key=lambda part: -part.doubtful / max(part.judged, 1))
+    return _rendered("catalogue.html.jinja", catalogue.bundle, audit=audit, nonce=nonce)
 
 
 def shown_text(text: str) -> str:
     """Return a text of others on one line, without control or direction characters."""
     return shorten(text, TITLE_CHARACTERS)
+
+
+def _card(catalogue: Catalogue, row: int, explanation: Explanation | None = None) -> Card:
+    bundle = catalogue.bundle
+    name = shown_text(bundle.titles[row]) or shown_text(bundle.item_ids[row])
+    return Card(bundle.item_ids[row], name, bool(catalogue.thumbnail(row)), explanation)
+
+
+def _users_like(bundle: Bundle, text: str) -> Iterator[str]:
+    """Yield the raw ids in which a text stands, whatever the case of its letters."""
+    wanted = text.casefold()
+    return (user for user in bundle.user_ids if wanted in user.casefold())
 
 
 @cache

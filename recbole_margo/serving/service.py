@@ -6,6 +6,7 @@ characters. A bundle is replaced as a whole, between two requests: see `CurrentB
 
 from __future__ import annotations
 
+import secrets
 from functools import partial
 from typing import Annotated, Any
 
@@ -25,6 +26,8 @@ from recbole_margo.serving.recommender import Recommendations
 
 # Requests for many lists that are computed at the same time.
 BATCHES_AT_ONCE = 2
+SHOWN, SHOWN_AUDITED = 50, 500
+IMAGE_HEADERS = {"Cache-Control": "private, max-age=300", "X-Content-Type-Options": "nosniff"}
 
 
 class RecommendRequest(BaseModel):
@@ -137,6 +140,14 @@ def _add_answers(app: FastAPI, allowed: ServiceLimits) -> None:
         """Return what is known of an item."""
         return JSONResponse(catalogue.card(item).as_plain())
 
+    @app.get("/thumbnail", response_class=Response)
+    async def thumbnail(catalogue: Current, item: str) -> Response:
+        """Return a small JPEG image of an item."""
+        found = catalogue.thumbnail(catalogue.recommender.item_row(item))
+        if not found:
+            raise HTTPException(404, f"expected an item with an image, found {item!r:.80}")
+        return Response(found, media_type="image/jpeg", headers=IMAGE_HEADERS)
+
     @app.get("/audit")
     async def audit(
         catalogue: Current, n: Annotated[int, Query(description="items a modality")] = 20
@@ -150,18 +161,19 @@ def _add_answers(app: FastAPI, allowed: ServiceLimits) -> None:
 def _add_pages(app: FastAPI) -> None:
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     async def users(catalogue: Current, user: str = "", n: int = 12) -> HTMLResponse:
-        _limit("n", n, 50)
+        _limit("n", n, SHOWN)
         return _page(*user_page(catalogue, user, n))
 
     @app.get("/catalogue", response_class=HTMLResponse, include_in_schema=False)
     async def audited(catalogue: Current, n: int = 50) -> HTMLResponse:
-        _limit("n", n, 500)
-        return _page(catalogue_page(catalogue, n), 200)
+        _limit("n", n, SHOWN_AUDITED)
+        nonce = secrets.token_urlsafe(16)
+        return _page(catalogue_page(catalogue, n, nonce), script=f"'nonce-{nonce}'")
 
 
-def _page(text: str, status: int) -> HTMLResponse:
+def _page(text: str, status: int = 200, script: str = "'none'") -> HTMLResponse:
     policy = (
-        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+        f"default-src 'none'; img-src 'self'; style-src 'unsafe-inline'; script-src {script}; "
         "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     )
     headers = {"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"}

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
+from PIL import Image
 
 from recbole_margo import Recommender
 from recbole_margo.errors import BundleError, CheckpointError, ConfigError, UnknownIdError
@@ -20,6 +21,7 @@ from recbole_margo.run import run_recbole_margo
 from recbole_margo.serving.bundle import MANIFEST, open_bundle, write_bundle
 from recbole_margo.serving.bundling import bundle_of_run
 from recbole_margo.serving.fold_in import RIDGE, fold_in_map
+from recbole_margo.store.dataset_files import write_images
 from recbole_margo.studies.runs.trained_run import find_runs
 from recbole_margo.testing import MISSING, NAME, SETTINGS, random_world, small_settings
 
@@ -33,6 +35,11 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     titles = "".join(f"i{n}\tFilm {n}\n" for n in range(15))
     path = root / "data" / NAME / f"{NAME}.item"
     path.write_text(f"item_id:token\ttitle:token_seq\n{titles}", encoding="utf-8")
+    images = {"i3": path.parent / "images" / "i3.png", "i4": root / "elsewhere.png"}
+    images["i3"].parent.mkdir()
+    for image in images.values():
+        Image.new("RGB", (40, 30), "red").save(image)
+    write_images(path.parent, NAME, images)
     return root
 
 
@@ -118,6 +125,9 @@ def test_a_bundle_equals_the_run_and_opens_without_torch(root: Path, tmp_path: P
     assert (opened.user_ids, opened.item_ids) == (bundle.user_ids, bundle.item_ids)
     for name, array in bundle.arrays().items():
         np.testing.assert_array_equal(opened.arrays()[name], array, strict=True)
+    assert opened.thumbnails is not None
+    pictured = [item for row, item in enumerate(opened.item_ids) if opened.thumbnails.of(row)]
+    assert pictured == ["i3"]
     code = (
         "import sys; from recbole_margo import Recommender; "
         f"r = Recommender.load({str(tmp_path / 'bundle')!r}); "

@@ -20,16 +20,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made_up_bundle import HOSTILE, made_up_bundle
 
 from recbole_margo.cli import main
-from recbole_margo.serving.bundle import (
-    Block,
-    Bundle,
-    BundleFacts,
-    ModalityReliability,
-    open_bundle,
-    write_bundle,
-)
+from recbole_margo.serving.bundle import Block, open_bundle, write_bundle
 from recbole_margo.serving.recommender import Recommender
 
 for library in ("fastapi", "uvicorn", "prometheus_client", "httpx"):
@@ -39,43 +33,6 @@ from fastapi.testclient import TestClient  # noqa: E402
 
 from recbole_margo.serving.guard import CurrentBundle, ServiceLimits  # noqa: E402
 from recbole_margo.serving.service import create_app  # noqa: E402
-
-HOSTILE = "<script>alert(1)</script>"
-BIDI = "a\u202etxt.exe"
-
-
-def made_up_bundle(users: int = 80, items: int = 12, seed: int = 0) -> Bundle:
-    """Return a bundle with hostile ids and titles."""
-    rng = np.random.default_rng(seed)
-    seen = np.sort(rng.permuted(np.tile(np.arange(items), (users, 1)), axis=1)[:, :3])
-    titles = [f"Film {n}" for n in range(items)]
-    titles[:3] = HOSTILE, BIDI, "x" * 10_000
-    return Bundle(
-        facts=BundleFacts(
-            "MARGO",
-            "shop",
-            seed,
-            "recbole",
-            {"recall@20": 0.5},
-            {},
-            ("image", "text"),
-            (Block("image", 0, 2), Block("text", 2, 4)),
-        ),
-        user_ids=("a/b c?&#", HOSTILE, *(f"u{n}" for n in range(2, users))),
-        item_ids=("i/0 ?&#", *(f"i{n}" for n in range(1, items))),
-        titles=tuple(titles),
-        users=rng.normal(size=(users, 4)).astype(np.float32),
-        items=rng.normal(size=(items, 4)).astype(np.float32),
-        seen_starts=np.arange(0, 3 * users + 1, 3),
-        seen_items=seen.ravel().astype(np.int32),
-        fold_in=np.eye(4, dtype=np.float32),
-        reliability=ModalityReliability(
-            rng.dirichlet((1, 1), items).astype(np.float32),
-            np.ones((items, 2), bool),
-            np.stack([np.arange(items), -np.arange(items)], axis=1).astype(np.float32),
-            np.stack([np.arange(items) % 2 * 0.9, np.full(items, np.nan)], 1).astype(np.float32),
-        ),
-    )
 
 
 @pytest.fixture
@@ -121,10 +78,20 @@ def test_items_and_the_audit_say_what_the_bundle_knows(client: TestClient) -> No
     card = client.get("/items/i%2F0%20%3F%26%23").json()
     assert card["item"] == "i/0 ?&#" and card["title"] == HOSTILE
     assert [m["name"] for m in card["modalities"]] == ["image", "text"]
+    assert not card["thumbnail"] and client.get("/items/i1").json()["thumbnail"]
     image, text = client.get("/audit", params={"n": 3}).json()["modalities"]
     assert (image["judged"], image["doubtful"]) == (12, 6)
     assert [card["item"] for card in image["least"]] == ["i/0 ?&#", "i1", "i2"]
     assert [card["item"] for card in text["least"]] == ["i11", "i10", "i9"]
+
+
+def test_a_thumbnail_is_served_as_an_image_and_nothing_else(client: TestClient) -> None:
+    found = client.get("/thumbnail?item=i1")
+    assert found.content.startswith(b"\xff\xd8\xff")
+    assert found.headers["content-type"] == "image/jpeg"
+    assert found.headers["x-content-type-options"] == "nosniff"
+    refused = client.get("/thumbnail?item=i2")
+    assert refused.status_code == 404 and "an item with an image" in refused.json()["error"]
 
 
 @pytest.mark.parametrize(
@@ -232,7 +199,7 @@ def test_pages_show_hostile_texts_as_texts(client: TestClient) -> None:
     page = client.get("/", params={"user": HOSTILE, "n": 9})
     assert page.status_code == 200 and "script-src" in page.headers["content-security-policy"]
     assert HOSTILE not in page.text and "\u202e" not in page.text
-    assert len(re.findall('<li class="card">', page.text)) == 9
+    assert page.text.count("<details>") == 9 and page.text.count('<li class="card">') == 9 + 3
     assert max(map(len, re.findall("x+", page.text))) < 300
     assert 0 < page.text.count("No sign that the image belongs") < 9
     assert "No sign that the text belongs" not in page.text
@@ -277,6 +244,12 @@ def test_a_process_serves_swaps_under_load_and_ends_cleanly(tmp_path: Path) -> N
     process = subprocess.Popen([*words, f"--port={port}"], stderr=subprocess.PIPE, text=True)
     try:
         _wait_until_ready(address, process)
+        asked = f"{address}/recommend?user=u2"
+
+        def answer() -> str:
+            with urllib.request.urlopen(asked, timeout=10) as got:  # noqa: S310
+                return str(got.read().decode())
+
         failures: list[str] = []
         answers: set[str] = set()
         stop = threading.Event()
@@ -284,9 +257,7 @@ def test_a_process_serves_swaps_under_load_and_ends_cleanly(tmp_path: Path) -> N
         def ask() -> None:
             while not stop.is_set():
                 try:
-                    asked = f"{address}/recommend?user=u2"
-                    with urllib.request.urlopen(asked, timeout=10) as got:  # noqa: S310
-                        answers.add(got.read().decode())
+                    answers.add(answer())
                 except OSError as error:
                     failures.append(str(error))
 
@@ -294,11 +265,13 @@ def test_a_process_serves_swaps_under_load_and_ends_cleanly(tmp_path: Path) -> N
         for thread in asking:
             thread.start()
         for swap in range(20):
+            before = answer()
             temporary = tmp_path / "next"
             temporary.symlink_to(tmp_path / str((swap + 1) % 2))
             temporary.replace(link)
             process.send_signal(signal.SIGHUP)
-            time.sleep(0.05)
+            while answer() == before:
+                time.sleep(0.02)
         stop.set()
         for thread in asking:
             thread.join()

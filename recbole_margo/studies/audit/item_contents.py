@@ -22,7 +22,8 @@ from recbole_margo.store.tables.columns import guess_column
 
 TITLE_NAMES = "title name itemtitle itemname movietitle producttitle productname headline"
 THUMBNAIL_PIXELS = 96
-THUMBNAIL_QUALITY = 80
+# The first that is small enough is taken; that of the last is at most 7 KB at 160 pixels.
+THUMBNAIL_QUALITIES, THUMBNAIL_BYTES = (80, 60, 30, 10), 12_000
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ class ItemContents:
             if item not in self.images:
                 continue
             try:
-                found[item] = _thumbnail(read_content(self.images[item]))
+                small = thumbnail(read_content(self.images[item]), THUMBNAIL_PIXELS)
+                found[item] = f"data:image/jpeg;base64,{base64.b64encode(small).decode('ascii')}"
             except UnreadableContentError as error:
                 logging.getLogger().warning("The image of item %s is left out: %s", item, error)
         return found
@@ -118,9 +120,22 @@ def _titles(path: Path, wanted: set[str]) -> dict[str, str]:
     return found
 
 
-def _thumbnail(content: bytes) -> str:
+def thumbnail(content: bytes, pixels: int) -> bytes:
+    """Return a small JPEG file of an image, of which it holds nothing but what is seen.
+
+    Args:
+        content: the bytes of a file that nobody has checked.
+        pixels: the longer side.
+
+    Raises:
+        UnreadableContentError: the bytes are no image that is read.
+    """
     image = decode_image(content)
-    image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS), Image.Resampling.LANCZOS)
-    stream = io.BytesIO()
-    image.save(stream, "JPEG", quality=THUMBNAIL_QUALITY)
-    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
+    image.thumbnail((pixels, pixels), Image.Resampling.LANCZOS)
+    image.info = {}  # a comment in it would be written too
+    for quality in THUMBNAIL_QUALITIES:
+        stream = io.BytesIO()
+        image.save(stream, "JPEG", quality=quality)
+        if stream.tell() <= THUMBNAIL_BYTES:
+            break
+    return stream.getvalue()
