@@ -1,4 +1,4 @@
-"""What all converters share: one way to put a dataset in its place, and the report of it."""
+"""The base of all converters: how a dataset is put in its place, and the report of it."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ class ConversionReport:
         # Raw texts and images become features later, with an encoder.
         if FeatureManifest.path(folder, dataset).exists():
             for name, entry in FeatureManifest.read(folder, dataset).modalities.items():
-                having = (folder / entry.tokens).read_text(encoding="utf-8").split("\n")
-                modalities[name] = (entry.dim, len(items.difference(having)))
+                covered = (folder / entry.tokens).read_text(encoding="utf-8").split("\n")
+                modalities[name] = (entry.dim, len(items.difference(covered)))
         return cls(
             dataset,
             rows_read,

@@ -21,7 +21,7 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass
 class DownloadLock:
-    """What each file was when it was fetched for the first time.
+    """The checksum of each file when it was fetched for the first time.
 
     Attributes:
         checksums: `download/file` -> SHA-256.

@@ -35,7 +35,7 @@ MMREC_MODALITIES = ("image", "text")
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What is exported, where to, and how."""
+    """The options of an export."""
 
     dataset: str = option("name of the dataset", metavar="NAME")
     output_dir: Path = option("MMRec's data folder; the result is DIR/NAME", metavar="DIR")

@@ -1,4 +1,4 @@
-"""What the converters of raw interactions share: from rows to splits, texts, images, features."""
+"""The base of converters of raw interactions: from rows to splits, texts, images, features."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the user gives about items: images, and matrices whose rows say their item."""
+"""The inputs about items that a user names: images, and matrices whose rows say their item."""
 
 from __future__ import annotations
 

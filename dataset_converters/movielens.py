@@ -28,7 +28,7 @@ CLEAR_SHARE = 0.05
 
 @dataclass(frozen=True)
 class PosterIds:
-    """What the names of posters mean.
+    """The meaning of the names of posters.
 
     Attributes:
         choice: one of `POSTER_IDS`; `auto` takes the kind that explains the names best.

@@ -1,4 +1,4 @@
-"""What all commands share: options made of dataclasses, the parser, and how a command ends."""
+"""The parser of all commands, how a command ends, and options made of dataclass fields."""
 
 from __future__ import annotations
 
@@ -254,13 +254,13 @@ def add_options(
             at = f"{prefix}{one.name}."
             add_options(parser, nested.kind, one.default, inner, nested.other_flags, at)
         elif known is not None:
-            place = target or parser
+            parent = target or parser
             if known.in_group:
-                place = groups.get(known.in_group) or parser.add_argument_group(known.in_group)
-                groups[known.in_group] = place
+                parent = groups.get(known.in_group) or parser.add_argument_group(known.in_group)
+                groups[known.in_group] = parent
             default = one.default if defaults is None else getattr(defaults, one.name)
             flags = [_flag(one), *filter(None, [(other_flags or {}).get(one.name)])]
-            _add(place, flags, f"{prefix}{one.name}", known, hints[one.name], default)
+            _add(parent, flags, f"{prefix}{one.name}", known, hints[one.name], default)
 
 
 def from_options(kind: type[T], parsed: argparse.Namespace, prefix: str = "") -> T:
@@ -286,23 +286,23 @@ def _flag(one: Field[Any]) -> str:
     return one.metadata["option"].flag or f"--{'no_' if one.default is True else ''}{one.name}"
 
 
-def _add(place: Any, flags: list[str], dest: str, known: _Option, hint: Any, default: Any) -> None:
+def _add(parent: Any, flags: list[str], dest: str, known: _Option, hint: Any, default: Any) -> None:
     kind = next((part for part in get_args(hint) if part is not NoneType), hint)
     shown = known.meaning.replace("%", "%%")
     if kind is bool and NoneType in get_args(hint):
         off = f"--no_{flags[0].removeprefix('--')}"
-        place.add_argument(*flags, dest=dest, action="store_true", default=None, help=shown)
-        place.add_argument(off, dest=dest, action="store_false", default=None, help="or has not")
+        parent.add_argument(*flags, dest=dest, action="store_true", default=None, help=shown)
+        parent.add_argument(off, dest=dest, action="store_false", default=None, help="or has not")
     elif kind is bool:
         action = "store_false" if default is True else "store_true"
-        place.add_argument(*flags, dest=dest, action=action, help=shown)
+        parent.add_argument(*flags, dest=dest, action=action, help=shown)
     elif _key_and_value(hint):
-        place.add_argument(*flags, dest=dest, action="append", metavar=known.metavar, help=shown)
+        parent.add_argument(*flags, dest=dest, action="append", metavar=known.metavar, help=shown)
     else:
         required = default is MISSING
         if isinstance(default, (int, float)) or (isinstance(default, str) and default.strip()):
             shown += f" (default: {default})"
-        place.add_argument(
+        parent.add_argument(
             *flags,
             dest=dest,
             type=known.parse or kind,

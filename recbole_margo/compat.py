@@ -1,4 +1,4 @@
-"""What makes RecBole 1.2.1 run on today's Python stack.
+"""The changes with which RecBole 1.2.1 runs on today's Python stack.
 
 This is the only file that knows versions of RecBole, torch, NumPy, SciPy and pandas. Its first part
 prepares imports and is done when `recbole_margo` is imported, without importing torch or RecBole.

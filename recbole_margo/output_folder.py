@@ -97,7 +97,7 @@ def check_unused(folder: Path, what: str) -> None:
 
 
 @contextmanager
-def taken(folder: Path) -> Iterator[None]:
+def locked_folder(folder: Path) -> Iterator[None]:
     """Make a folder and keep every other process out of it, as long as this one lives.
 
     Args:

@@ -21,7 +21,7 @@ from recbole_margo.data.protocol import load_and_split, split_fingerprint
 from recbole_margo.errors import CheckpointError, ConfigError, DatasetNotFoundError
 from recbole_margo.model.base import MultimodalRecommender
 from recbole_margo.registry import OURS, find_model, multimodal_models
-from recbole_margo.run_folder import find_folder, with_data_found
+from recbole_margo.run_folder import find_folder, with_current_paths
 from recbole_margo.training.checkpoint import SPLIT_FINGERPRINT, id_maps
 from recbole_margo.training.trainer import MultimodalTrainer
 
@@ -101,7 +101,7 @@ def _config_of(checkpoint: dict[str, Any], path: Path) -> tuple[Any, str | None]
     """Return the config of a checkpoint on this machine, and the fingerprint of its split."""
     stored = checked_config(checkpoint, path)
     if isinstance(stored, dict):
-        values = with_data_found(stored, path.parent)
+        values = with_current_paths(stored, path.parent)
         return Config.from_plain(values), stored.get(SPLIT_FINGERPRINT)
     if getattr(stored, "model_class", None) is None:
         stored.model_class = find_model(stored["model"])

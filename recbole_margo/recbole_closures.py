@@ -1,4 +1,4 @@
-"""RecBole's own ways to run what a text or a file says, closed off.
+"""Closes RecBole's own ways to run code that a text or a file names.
 
 `recbole_margo.compat` puts these in place, each for one name of one of RecBole's modules. What
 RecBole's users write goes on working; what only code could say is taken for text or refused.
@@ -211,7 +211,7 @@ _written: dict[str, str] = {}
 
 
 class _OfOtherSettings:
-    """What RecBole gets for a pickle that is not read: a dataset, and loaders, of other settings.
+    """The stand-in for a pickle that is not read: a dataset, and loaders, of other settings.
 
     It compares the settings with its own and then makes the dataset anew.
     """

@@ -1,4 +1,4 @@
-"""What lets RecBole's own functions deal with this project's models, datasets and checkpoints.
+"""RecBole's own functions, made to deal with this project's models, datasets and checkpoints.
 
 Importing this module imports neither torch nor RecBole.
 """
@@ -17,7 +17,7 @@ from recbole_margo.errors import UnknownModelError
 SIMILAR = 0.5
 
 
-def telling_get_model(get_model: Callable[[str], type[Any]]) -> Callable[[str], type[Any]]:
+def get_model_with_advice(get_model: Callable[[str], type[Any]]) -> Callable[[str], type[Any]]:
     """Return RecBole's `get_model` whose error says what to do about a name.
 
     RecBole looks for an unknown name in all its packages, the last of which needs lightgbm, and
@@ -106,7 +106,7 @@ def loading_all(_original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 MENDS: tuple[Mend, ...] = (
-    ("recbole.utils.utils", "get_model", telling_get_model),
+    ("recbole.utils.utils", "get_model", get_model_with_advice),
     ("recbole.config.configurator", "Config", config_with_dataset_yaml),
     (QUICK_START, "load_data_and_model", loading_all),
 )

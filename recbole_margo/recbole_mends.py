@@ -94,12 +94,12 @@ def sampler_without_early_refusal(sampler: type[Any]) -> type[Any]:
         finally:
             self.item_num = item_num
 
-    def sample_where_there_is_something(self: Any, user_ids: Any, item_ids: Any, num: int) -> Any:
+    def sample_or_refuse(self: Any, user_ids: Any, item_ids: Any, num: int) -> Any:
         refuse_users_who_know_all(self, user_ids)
         return sample_by_user_ids(self, user_ids, item_ids, num)
 
     sampler.get_used_ids = get_used_ids_of_all
-    sampler.sample_by_user_ids = sample_where_there_is_something
+    sampler.sample_by_user_ids = sample_or_refuse
     return sampler
 
 

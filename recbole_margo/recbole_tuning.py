@@ -1,4 +1,4 @@
-"""What lets RecBole's tuning run with a ray and a hyperopt of today, or without a ray.
+"""RecBole's tuning, made to run with a ray and a hyperopt of today, or without a ray.
 
 RecBole's `quick_start` imports `ray.tune` for one call, the report at the end of a trial. hyperopt,
 which drives the trials of RecBole's `HyperTuning`, has no use for that report.

@@ -25,9 +25,9 @@ from recbole_margo.data.protocol import (
 from recbole_margo.evaluation.item_weights import ItemWeights
 from recbole_margo.evaluation.per_user import PerUserMetrics, evaluate_per_user
 from recbole_margo.model.base import MultimodalRecommender
-from recbole_margo.output_folder import output_folder, taken
+from recbole_margo.output_folder import locked_folder, output_folder
 from recbole_margo.resources import peak_memory, reset_peak_memory, versions
-from recbole_margo.run_folder import RunFolder, RunResult, StageResult, with_data_found
+from recbole_margo.run_folder import RunFolder, RunResult, StageResult, with_current_paths
 from recbole_margo.settings.checks import without_effect
 from recbole_margo.settings.processes import SWITCHES, ProcessGroup, check_other_machines
 from recbole_margo.training.checkpoint import (
@@ -101,7 +101,7 @@ def continue_run(
 ) -> RunResult | None:
     """Continue a run as `resume_run` does, and return its typed result as `run_config` does."""
     path = Path(checkpoint)
-    settings = with_data_found(read_trained(path)["config"], path.parent)
+    settings = with_current_paths(read_trained(path)["config"], path.parent)
     if switches:
         settings = {key: value for key, value in settings.items() if key not in SWITCHES}
     check_other_machines(settings, {}, path)
@@ -128,7 +128,10 @@ def run_config(config: Config, folder: Path, resume: Path | None = None) -> RunR
     """
     group = ProcessGroup.of_config(config)
     writes = torchrun_rank() == 0 if under_torchrun() else group.is_first
-    with taken(folder) if writes else nullcontext(), saying_that_the_disk_is_full(folder, folder):
+    with (
+        locked_folder(folder) if writes else nullcontext(),
+        saying_that_the_disk_is_full(folder, folder),
+    ):
         return _run_group(config, folder, resume, group)
 
 

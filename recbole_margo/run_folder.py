@@ -38,7 +38,7 @@ RECORD_ORDER = (
 
 @dataclass(frozen=True)
 class StageResult:
-    """What one stage of training came to.
+    """The result of one stage of training.
 
     Args:
         name: name of the stage; `training` for RecBole's own models.
@@ -158,7 +158,7 @@ class RunResult:
 
 @dataclass(frozen=True)
 class FailedRun:
-    """What is recorded of a run that failed."""
+    """The record of a run that failed."""
 
     model: str
     error: str
@@ -215,7 +215,7 @@ class RunFolder:
 
     @property
     def log(self) -> Path:
-        """What training said."""
+        """The log of the training."""
         return self.path / "train.log"
 
     @property
@@ -264,7 +264,7 @@ def write_json(path: Path, value: Any) -> None:
         temporary.write_text(f"{text}\n", encoding="utf-8")
 
 
-def with_data_found(values: Mapping[str, Any], run_folder: Path) -> dict[str, Any]:
+def with_current_paths(values: Mapping[str, Any], run_folder: Path) -> dict[str, Any]:
     """Return stored settings whose `data_path` and `feature_path` lead to the data.
 
     Args:

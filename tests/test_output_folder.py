@@ -16,10 +16,10 @@ from recbole_margo.cli import main
 from recbole_margo.errors import ConfigError
 from recbole_margo.output_folder import (
     is_unused,
+    locked_folder,
     make_output_folder,
     new_run_folder,
     output_folder,
-    taken,
 )
 from recbole_margo.studies.comparison.compare import resume_comparison
 from recbole_margo.testing import NAME, SETTINGS, random_world, small_settings
@@ -27,8 +27,8 @@ from recbole_margo.testing import NAME, SETTINGS, random_world, small_settings
 HOLDER = """
 import sys, time
 from pathlib import Path
-from recbole_margo.output_folder import taken
-with taken(Path(sys.argv[1])):
+from recbole_margo.output_folder import locked_folder
+with locked_folder(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(120)
 """
@@ -108,7 +108,7 @@ def test_new_folders_are_nobody_elses() -> None:
 
 def test_a_new_folder_in_which_nothing_was_written_is_removed() -> None:
     with pytest.raises(ConfigError, match="refused"), output_folder(None, "toy") as folder:
-        with taken(folder):
+        with locked_folder(folder):
             assert folder.is_dir()
         raise ConfigError("refused")
     assert not folder.exists()
@@ -116,7 +116,7 @@ def test_a_new_folder_in_which_nothing_was_written_is_removed() -> None:
         (folder / "plan.json").write_text("{}")
         raise ConfigError("refused")
     assert (folder / "plan.json").is_file()
-    with pytest.raises(ConfigError), output_folder("mine", "toy") as folder, taken(folder):
+    with pytest.raises(ConfigError), output_folder("mine", "toy") as folder, locked_folder(folder):
         raise ConfigError("refused")
     assert Path("mine").is_dir() and is_unused(Path("mine"))
 

@@ -1,4 +1,4 @@
-"""What evaluation loaders list by user: known items, and candidates that stay the same."""
+"""The lists of evaluation loaders by user: known items, and candidates that stay the same."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ItemsByUser:
         start, count = self._starts[users], self._counts[users]
         return self._items[start : start + count]
 
-    def joined(self, users: Tensor) -> tuple[Tensor, Tensor]:
+    def concatenated(self, users: Tensor) -> tuple[Tensor, Tensor]:
         """Return the item ids of some users one after the other.
 
         Args:
@@ -57,7 +57,7 @@ class ItemsByUser:
         return self._items[places], counts
 
 
-def list_compactly(loader: Any) -> None:
+def use_compact_lists(loader: Any) -> None:
     """Let a loader of full rankings keep `ItemsByUser` in place of its tensors; others stay.
 
     Args:

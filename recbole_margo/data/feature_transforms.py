@@ -1,4 +1,4 @@
-"""What is done to a feature matrix: normalisation, fewer columns (kept on disk), precision."""
+"""Transforms of a feature matrix: normalisation, fewer columns (kept on disk), precision."""
 
 from __future__ import annotations
 

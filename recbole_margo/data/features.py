@@ -87,13 +87,13 @@ def load_item_features(config: Any, dataset: Any) -> ItemFeatures:
         matrix, present = _gather(stored, rows, item_tokens, path)
         matrices.append(matrix)
         mask[:, column] = present
-        having = int(present.sum())
+        count = int(present.sum())
         logging.getLogger().info(
             "Features %r: %d dimensions, %d items with it, %d items missing it, normalisation %s.",
             modality,
             matrix.shape[1],
-            having,
-            len(item_tokens) - 1 - having,
+            count,
+            len(item_tokens) - 1 - count,
             normalizations[modality],
         )
     corrupted = _corrupt(config, matrices, mask, modalities, item_tokens)

@@ -16,7 +16,7 @@ from recbole.sampler import Sampler
 from recbole.utils import EvaluatorType, init_seed
 
 from recbole_margo.data.atomic_files import check_id_columns, check_rows
-from recbole_margo.data.evaluation_lists import keep_candidates, list_compactly
+from recbole_margo.data.evaluation_lists import keep_candidates, use_compact_lists
 from recbole_margo.errors import (
     ConfigError,
     DataError,
@@ -143,8 +143,8 @@ def prepare_loaders(config: Any, dataset: Any, model_class: type[Any]) -> tuple[
         items compactly.
     """
     train, valid, test = recbole_loaders(config, dataset, model_class)
-    list_compactly(valid)
-    list_compactly(test)
+    use_compact_lists(valid)
+    use_compact_lists(test)
     keep_candidates(valid, split_seed(config))
     masked = train._dataset if config["eval_protocol"] == "mmrec" else None
     keep_candidates(test, split_seed(config), masked)

@@ -71,7 +71,7 @@ def row_powers(rows: Tensor) -> Tensor:
     return torch.where(largest > 0, largest / (2 * mantissa), 1.0).to(rows.dtype)
 
 
-def evened_rows(rows: Tensor) -> Tensor:
+def rescaled_rows(rows: Tensor) -> Tensor:
     """Return rows [..., D] divided by `row_powers`: the same directions, at ordinary lengths."""
     return rows / row_powers(rows)
 

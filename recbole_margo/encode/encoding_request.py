@@ -1,4 +1,4 @@
-"""What a user asks an encoding run for, and what it did."""
+"""The request of an encoding run, which is also its command line, and its report."""
 
 from __future__ import annotations
 

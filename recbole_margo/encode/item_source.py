@@ -160,7 +160,7 @@ def _rows_of(
     table = open_table(path)
     if kind == "text":
         chosen, texts, _ = choose_item_columns(table, id_column, columns, "item_id")
-        return dict(_joined(table, chosen, texts))
+        return dict(_texts_by_item(table, chosen, texts))
     column = columns[0] if columns else guess_column(table.columns, PATH_NAMES)
     if column is None:
         raise DataError(
@@ -168,7 +168,7 @@ def _rows_of(
             f"({table.description}). Name it with --path_column."
         )
     chosen, files, _ = choose_item_columns(table, id_column, [column], "item_id")
-    rows = _joined(table, chosen, files)
+    rows = _texts_by_item(table, chosen, files)
     # A path in a table is meant from where the table is.
     return {item: path.parent / name for item, name in rows.items()}
 
@@ -188,10 +188,10 @@ def _rows_of_recbole(path: Path, columns: Sequence[str] | None) -> dict[str, str
         )
     table.check([by_name.get("item_id", "item_id")], "--item_id")
     table.check(texts, "--text_columns")
-    return dict(_joined(table, by_name["item_id"], texts))
+    return dict(_texts_by_item(table, by_name["item_id"], texts))
 
 
-def _joined(table: TableFile, id_column: str, columns: Sequence[str]) -> dict[str, str]:
+def _texts_by_item(table: TableFile, id_column: str, columns: Sequence[str]) -> dict[str, str]:
     """Return item -> its cells joined by spaces; the first row of an item counts."""
     joined: dict[str, str] = {}
     for piece in table.read(list(dict.fromkeys([id_column, *columns])), "reading items"):

@@ -1,1 +1,1 @@
-"""What an evaluation says beyond one mean: values per user, slices, and paired tests."""
+"""Evaluation beyond one mean: values per user, slices, intervals and paired tests."""

@@ -51,12 +51,12 @@ def ratio_intervals(
     counts = np.bincount(items, minlength=n_items)
     low = np.full((n_items, numerators.shape[1]), np.nan)
     high = low.copy()
-    having, at = np.flatnonzero(counts), 0
+    observed, at = np.flatnonzero(counts), 0
     bar = tqdm(
         total=len(items), desc="resampling users", disable=not sys.stderr.isatty(), leave=False
     )
     with bar:
-        for block in _blocks(having, counts, resamples):
+        for block in _blocks(observed, counts, resamples):
             pairs = np.arange(at, at + counts[block].sum())
             ratios = _resampled(random, numerators, denominators, pairs, counts[block], resamples)
             low[block], high[block] = _ends(ratios, counts[block], 1 - level)
@@ -80,17 +80,17 @@ def ratio(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.
 
 
 def _blocks(
-    having: NDArray[np.intp], counts: NDArray[np.intp], resamples: int
+    observed: NDArray[np.intp], counts: NDArray[np.intp], resamples: int
 ) -> Iterator[NDArray[np.intp]]:
     """Yield items whose pairs, resampled, fit into a block; at least one item each."""
     at_once, first, pairs = max(1, CELLS // resamples), 0, 0
-    for place, count in enumerate(counts[having]):
+    for index, count in enumerate(counts[observed]):
         if pairs and pairs + count > at_once:
-            yield having[first:place]
-            first, pairs = place, 0
+            yield observed[first:index]
+            first, pairs = index, 0
         pairs += int(count)
     if pairs:
-        yield having[first:]
+        yield observed[first:]
 
 
 def _resampled(
@@ -132,12 +132,12 @@ def _ends(
 def _quantiles(values: NDArray[np.float64], levels: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the quantile [I, K] of values [R, I, K] at each item's own level, interpolated."""
     ordered = np.sort(values, axis=0)
-    place = (levels * (len(values) - 1))[None, :, None]
-    below = np.floor(place).astype(np.intp)
+    position = (levels * (len(values) - 1))[None, :, None]
+    below = np.floor(position).astype(np.intp)
     above = np.minimum(below + 1, len(values) - 1)
     left = np.take_along_axis(ordered, np.broadcast_to(below, (1, *values.shape[1:])), 0)
     right = np.take_along_axis(ordered, np.broadcast_to(above, (1, *values.shape[1:])), 0)
-    found: NDArray[np.float64] = (left + (right - left) * (place - below))[0]
+    found: NDArray[np.float64] = (left + (right - left) * (position - below))[0]
     return found
 
 

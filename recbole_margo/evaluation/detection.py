@@ -188,8 +188,8 @@ def _resample(
     values: NDArray[np.float64], labels: NDArray[np.bool_], seed: int, resamples: int
 ) -> NDArray[np.float64]:
     """Return both areas of each bootstrap sample [R, 2]; they depend on counts a score alone."""
-    distinct, place = np.unique(values, return_inverse=True)
-    groups = (place[labels], place[~labels])
+    distinct, group = np.unique(values, return_inverse=True)
+    groups = (group[labels], group[~labels])
     generators = [np.random.default_rng([seed, kind]) for kind in (0, 1)]
     # Not by the number of distinct scores, which differs between scores of the same items.
     at_once = max(1, CELLS // len(values))

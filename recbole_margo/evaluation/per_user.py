@@ -109,17 +109,17 @@ def evaluate_per_user(
         return _evaluate(trainer, loader, model_file), None
     recording = _Recording(max(trainer.config["topk"]))
     ranking = trainer.full_ranking(loader) if isinstance(trainer, RankingTrainer) else None
-    with ExitStack() as listening:
+    with ExitStack() as hooks:
         if ranking is None:
             collector = trainer.eval_collector
-            heard = _overheard(collector, "eval_batch_collect", recording.add_batch)
+            hooked = _hooked(collector, "eval_batch_collect", recording.add_batch)
         else:
-            heard = _overheard(trainer.evaluator, "evaluate", recording.ranking_listener(ranking))
-        listening.enter_context(heard)
+            hooked = _hooked(trainer.evaluator, "evaluate", recording.ranking_hook(ranking))
+        hooks.enter_context(hooked)
         for metric in metrics:
             # RecBole's metrics hand it the values [N, K] that it averages.
-            heard = _overheard(metric, "topk_result", recording.metric_listener(metric.topk))
-            listening.enter_context(heard)
+            hooked = _hooked(metric, "topk_result", recording.metric_hook(metric.topk))
+            hooks.enter_context(hooked)
         result = _evaluate(trainer, loader, model_file)
     return result, recording.as_results(loader._dataset)
 
@@ -135,24 +135,24 @@ def _evaluate(trainer: Any, loader: Any, model_file: str | None) -> dict[str, fl
 @contextmanager
 def _unrounded(metrics: Any) -> Iterator[None]:
     """Let metrics keep all decimals; RecBole rounds to `metric_decimal_place`."""
-    places = [(metric, metric.decimal_place) for metric in metrics]
+    decimals = [(metric, metric.decimal_place) for metric in metrics]
     try:
-        for metric, _ in places:
+        for metric, _ in decimals:
             metric.decimal_place = UNROUNDED
         yield
     finally:
-        for metric, place in places:
-            metric.decimal_place = place
+        for metric, decimal_place in decimals:
+            metric.decimal_place = decimal_place
 
 
 @contextmanager
-def _overheard(owner: Any, name: str, listener: Callable[..., None]) -> Iterator[None]:
-    """Let a listener have the arguments of each call of an object's method."""
+def _hooked(owner: Any, name: str, hook: Callable[..., None]) -> Iterator[None]:
+    """Call a hook with the arguments of each call of an object's method."""
     method = getattr(owner, name)
     replaced = name in vars(owner)
 
     def call(*values: Any, **named: Any) -> Any:
-        listener(*values, **named)
+        hook(*values, **named)
         return method(*values, **named)
 
     setattr(owner, name, call)
@@ -166,7 +166,7 @@ def _overheard(owner: Any, name: str, listener: Callable[..., None]) -> Iterator
 
 
 class _Recording:
-    """What goes by in an evaluation: the batches and the metrics' values by user.
+    """A record of an evaluation: its batches and the metrics' values by user.
 
     Args:
         largest: how many items are ranked, the largest K of the metrics.
@@ -181,8 +181,8 @@ class _Recording:
         self.pair_item: list[NDArray[np.int64]] = []
         self.pair_rank: list[NDArray[np.int64]] = []
 
-    def metric_listener(self, topk: list[int]) -> Callable[[str, NDArray[Any]], None]:
-        """Return what takes a metric's values of every user and K [N, K]."""
+    def metric_hook(self, topk: list[int]) -> Callable[[str, NDArray[Any]], None]:
+        """Return a hook that records a metric's values of every user and K [N, K]."""
 
         def add(metric: str, value: NDArray[Any]) -> None:
             for k in topk:
@@ -190,8 +190,8 @@ class _Recording:
 
         return add
 
-    def ranking_listener(self, ranking: FullRanking) -> Callable[[Any], None]:
-        """Return what takes the rankings of all users, as the metrics get them."""
+    def ranking_hook(self, ranking: FullRanking) -> Callable[[Any], None]:
+        """Return a hook that records the rankings of all users, as the metrics get them."""
 
         def add(collected: Any) -> None:
             rows, items, ranks = ranking.positive_ranks(collected.get("rec.items"))

@@ -52,7 +52,7 @@ def make_slices(
     return [
         *_count_slices("user activity", activity, results.pair_user),
         *_count_slices("item popularity", popularity, np.arange(len(popularity))),
-        *_telling([Slice("cold items", "no training interactions", popularity == 0)]),
+        *_informative([Slice("cold items", "no training interactions", popularity == 0)]),
         *_modality_slices(results.pair_item, missing),
     ]
 
@@ -86,8 +86,8 @@ def slice_recall(results: PerUserMetrics, part: Slice, k: int) -> NDArray[np.flo
     hits = (ranks >= 1) & (ranks <= k)
     positives = np.bincount(users, minlength=len(results.users))
     found = np.bincount(users, weights=hits, minlength=len(results.users))
-    having = positives > 0
-    recall: NDArray[np.float64] = found[having] / positives[having]
+    has_positives = positives > 0
+    recall: NDArray[np.float64] = found[has_positives] / positives[has_positives]
     return recall
 
 
@@ -111,7 +111,7 @@ def _count_slices(
         low, high = counts[inside].min(), counts[inside].max()
         name = f"{low}" if low == high else f"{low}-{high}"
         slices.append(Slice(kind, f"{name} training interactions", inside[member_of_pair]))
-    return _telling(slices)
+    return _informative(slices)
 
 
 def _thirds(counts: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -137,10 +137,10 @@ def _modality_slices(
         misses = np.array([item in known for item in items.tolist()], dtype=bool)
         slices.append(Slice(kind, f"misses {modality}", misses))
         complete &= ~misses
-    return _telling([*slices, Slice(kind, "has all", complete)])
+    return _informative([*slices, Slice(kind, "has all", complete)])
 
 
-def _telling(slices: list[Slice]) -> list[Slice]:
+def _informative(slices: list[Slice]) -> list[Slice]:
     """Return the slices that are not empty, and none if a single one holds everything."""
     found = [part for part in slices if part.pairs.any()]
     return [] if len(found) == 1 and found[0].pairs.all() else found

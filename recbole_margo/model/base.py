@@ -21,7 +21,7 @@ from recbole_margo.graph.neighbor_search import NeighborSearch
 from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import Parameters
 from recbole_margo.nn.losses import bpr_loss, embedding_penalty
-from recbole_margo.nn.propagation import chosen_rows
+from recbole_margo.nn.propagation import select_rows
 from recbole_margo.resources import multiplies_in_bfloat16
 
 # The epochs over which the learning rate falls by `learning_rate_decay`.
@@ -144,7 +144,7 @@ class MultimodalRecommender(GeneralRecommender):  # type: ignore[misc]
         for m, (matrix, projection) in enumerate(zip(self.features, projections, strict=True)):
             present = self.modality_mask[:, m : m + 1]
             if items is not None:
-                matrix, present = chosen_rows(matrix, items), present[items]
+                matrix, present = select_rows(matrix, items), present[items]
             projected.append(projection(matrix).float() * present)
         return projected
 
@@ -172,8 +172,8 @@ class MultimodalRecommender(GeneralRecommender):  # type: ignore[misc]
             penalty: one of `recbole_margo.nn.losses.PENALTIES`.
         """
         user, positive, negative = self.triplets(interaction)
-        batch_users = chosen_rows(users, user)
-        positives, negatives = chosen_rows(items, torch.stack([positive, negative]))
+        batch_users = select_rows(users, user)
+        positives, negatives = select_rows(items, torch.stack([positive, negative]))
         ranking = bpr_loss(
             (batch_users * positives).sum(dim=1), (batch_users * negatives).sum(dim=1)
         )

@@ -16,7 +16,7 @@ from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import MultimodalParameters, hyperparameter
 from recbole_margo.nn.losses import PENALTIES, embedding_penalty, mean_over
 from recbole_margo.nn.projection import linear_projection, xavier_table
-from recbole_margo.nn.propagation import chosen_rows, light_gcn
+from recbole_margo.nn.propagation import light_gcn, select_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +110,8 @@ class BM3(MultimodalRecommender):
         """
         user, item = interaction[self.USER_ID], interaction[self.ITEM_ID]
         user_table, item_table = self.embeddings()
-        users = chosen_rows(user_table, user)
-        items = chosen_rows(item_table, item)
+        users = select_rows(user_table, user)
+        items = select_rows(item_table, item)
         item_target = self._target(items)
         alignment = (
             _distance(self.predictor(users), item_target).mean()

@@ -17,7 +17,7 @@ from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import MultimodalParameters, hyperparameter
 from recbole_margo.nn.losses import bpr_loss
 from recbole_margo.nn.projection import linear_projection, xavier_table
-from recbole_margo.nn.propagation import chosen_rows, light_gcn, power
+from recbole_margo.nn.propagation import light_gcn, power, select_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,8 +148,8 @@ class FREEDOM(MultimodalRecommender):
         """
         user, positive, negative = self.triplets(interaction)
         user_table, item_table = self.embeddings(self.training_graph)
-        users = chosen_rows(user_table, user)
-        margin = chosen_rows(item_table, positive) - chosen_rows(item_table, negative)
+        users = select_rows(user_table, user)
+        margin = select_rows(item_table, positive) - select_rows(item_table, negative)
         ranking = bpr_loss((users * margin).sum(dim=1), margin.new_zeros(()))
         both = self.modality_mask[positive] & self.modality_mask[negative]
         of_positives = self.project_features(self.projections, positive)

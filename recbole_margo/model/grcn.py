@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recbole_margo.data.row_norms import evened_rows
+from recbole_margo.data.row_norms import rescaled_rows
 from recbole_margo.graph.bipartite import normalized_adjacency
 from recbole_margo.graph.sparse_pattern import SparsePattern
 from recbole_margo.model.base import MultimodalRecommender, StepCapture
@@ -17,7 +17,7 @@ from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import MultimodalParameters, hyperparameter
 from recbole_margo.nn.losses import bpr_loss, mean_square
 from recbole_margo.nn.projection import linear_projection, xavier_table
-from recbole_margo.nn.propagation import chosen_rows, sum_of_layers
+from recbole_margo.nn.propagation import select_rows, sum_of_layers
 
 ID_LAYERS = 2
 
@@ -115,7 +115,7 @@ class GRCN(MultimodalRecommender):
         confidence = torch.cat([self.user_confidence, self.item_confidence])
         contents, attentions = [], []
         for m, projected in enumerate(self.project_features(self.projections)):
-            items = functional.normalize(evened_rows(functional.leaky_relu(projected, 0.01)))
+            items = functional.normalize(rescaled_rows(functional.leaky_relu(projected, 0.01)))
             users = self._routed(functional.normalize(self.user_preference[m]), items, m)
             nodes = torch.cat([users, items])
             attention = self.edges.softmax(
@@ -161,12 +161,12 @@ class GRCN(MultimodalRecommender):
         """
         user, positive, negative = self.triplets(interaction)
         batch = torch.cat([user, self.n_users + positive, self.n_users + negative])
-        users, positives, negatives = chosen_rows(self.node_embeddings(), batch).chunk(3)
+        users, positives, negatives = select_rows(self.node_embeddings(), batch).chunk(3)
         ranking = bpr_loss((users * positives).sum(dim=1), (users * negatives).sum(dim=1))
         both_items = torch.cat([positive, negative])
-        penalty = mean_square(chosen_rows(self.item_embedding, both_items))
+        penalty = mean_square(select_rows(self.item_embedding, both_items))
         for table in (self.user_embedding, *self.user_preference):
-            penalty = penalty + mean_square(chosen_rows(table, user))
+            penalty = penalty + mean_square(select_rows(table, user))
         return ranking, self.hyperparameters.reg_weight * penalty
 
     def scoring_tables(self) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ from recbole_margo.model.parameters import MultimodalParameters, hyperparameter
 from recbole_margo.nn.contrastive import info_nce
 from recbole_margo.nn.losses import PENALTIES
 from recbole_margo.nn.projection import feature_product, xavier_table
-from recbole_margo.nn.propagation import chosen_rows, mean_of_layers, power
+from recbole_margo.nn.propagation import mean_of_layers, power, select_rows
 
 NOISES = ("none", "gumbel")
 
@@ -220,8 +220,8 @@ class LGMRec(MultimodalRecommender):
         total = one.new_zeros(())
         for nodes, anchors, targets, counted in parts:
             losses = info_nce(
-                chosen_rows(anchors, nodes),
-                chosen_rows(targets, nodes),
+                select_rows(anchors, nodes),
+                select_rows(targets, nodes),
                 targets,
                 self.hyperparameters.contrastive_temperature,
                 counted,

@@ -25,7 +25,7 @@ from recbole_margo.nn.losses import (
     mean_square,
     reliability_vector,
 )
-from recbole_margo.nn.propagation import chosen_rows
+from recbole_margo.nn.propagation import select_rows
 
 BACKBONE_STAGE = "stage1"
 RELIABILITY_STAGE = "stage2"
@@ -287,10 +287,10 @@ class MARGO(MultimodalRecommender):
             self.on_triplets(positive, negative, *scores)
         positive_mask, negative_mask = self.modality_mask[positive], self.modality_mask[negative]
         positive_log_weights = log_modality_weights(
-            chosen_rows(self.weight_logits, positive), positive_mask
+            select_rows(self.weight_logits, positive), positive_mask
         )
         negative_log_weights = log_modality_weights(
-            chosen_rows(self.weight_logits, negative), negative_mask
+            select_rows(self.weight_logits, negative), negative_mask
         )
         usable, differences = positive_mask & negative_mask, None
         if self.held_out is not None:

@@ -17,7 +17,7 @@ from recbole_margo.model.parameters import MultimodalParameters, hyperparameter
 from recbole_margo.nn.contrastive import info_nce
 from recbole_margo.nn.fusion import ModalityAttention
 from recbole_margo.nn.projection import linear_projection, xavier_table
-from recbole_margo.nn.propagation import chosen_rows, mean_of_layers, power
+from recbole_margo.nn.propagation import mean_of_layers, power, select_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,8 +144,8 @@ class MGCN(MultimodalRecommender):
         contrast = ranking.new_zeros(())
         batch_users, batch_items = interaction[self.USER_ID], interaction[self.ITEM_ID]
         for nodes in (batch_users, self.n_users + batch_items):
-            sides = chosen_rows(side, nodes)
-            targets = chosen_rows(behaviour, nodes)
+            sides = select_rows(side, nodes)
+            targets = select_rows(behaviour, nodes)
             temperature = self.hyperparameters.temperature
             contrast = contrast + info_nce(sides, targets, targets, temperature).mean()
         return (

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recbole_margo.data.row_norms import evened_rows
+from recbole_margo.data.row_norms import rescaled_rows
 from recbole_margo.graph.bipartite import normalized_adjacency
 from recbole_margo.graph.sparse import SparseMatrix
 from recbole_margo.model.base import MultimodalRecommender, StepCapture
@@ -86,7 +86,7 @@ class SLMRec(MultimodalRecommender):
         super().__init__(config, dataset)
         width = self.hyperparameters.embedding_size
         for matrix in self.features:
-            matrix.data = functional.normalize(evened_rows(matrix.data))
+            matrix.data = functional.normalize(rescaled_rows(matrix.data))
         self.user_embedding = xavier_table(self.n_users, width)
         self.item_embedding = xavier_table(self.n_items, width)
         self.projections = nn.ModuleList(_layer(matrix.shape[1], width) for matrix in self.features)

@@ -13,7 +13,7 @@ from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import MultimodalParameters, hyperparameter
 from recbole_margo.nn.losses import PENALTIES, bpr_loss, embedding_penalty
 from recbole_margo.nn.projection import linear_projection, xavier_table
-from recbole_margo.nn.propagation import chosen_rows
+from recbole_margo.nn.propagation import select_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,11 +77,11 @@ class VBPR(MultimodalRecommender):
         """Return [q_i || projected content] [B, 2d] of items [B]."""
         present = self.modality_mask[items]
         content = [
-            chosen_rows(matrix, items) * present[:, m : m + 1]
+            select_rows(matrix, items) * present[:, m : m + 1]
             for m, matrix in enumerate(self.features)
         ]
         projected = self.projection(torch.cat(content, dim=1)) * present.any(dim=1, keepdim=True)
-        own = chosen_rows(self.item_embedding, items)
+        own = select_rows(self.item_embedding, items)
         return torch.cat([own, projected.to(own.dtype)], dim=1)
 
     @property
@@ -100,7 +100,7 @@ class VBPR(MultimodalRecommender):
             interaction: with user ids [B], item ids [B] and negative item ids [B].
         """
         user, positive, negative = self.triplets(interaction)
-        users = chosen_rows(self.user_embedding, user)
+        users = select_rows(self.user_embedding, user)
         positives, negatives = self.item_embeddings(positive), self.item_embeddings(negative)
         ranking = bpr_loss((users * positives).sum(dim=1), (users * negatives).sum(dim=1))
         penalty = embedding_penalty(self.hyperparameters.penalty, users, positives, negatives)

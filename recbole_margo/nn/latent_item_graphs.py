@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recbole_margo.data.row_norms import evened_rows
+from recbole_margo.data.row_norms import rescaled_rows
 from recbole_margo.graph.item_knn import nearest_neighbors, similarity_knn_graph
 from recbole_margo.graph.neighbor_search import EXACT, NeighborSearch
 from recbole_margo.graph.sparse import SparseMatrix
@@ -76,7 +76,7 @@ def neighbor_similarities(
     """
     neighbors = nearest_neighbors(features, present, k)
     pattern = SparsePattern.of_matrix(neighbors).to(features.device)
-    directions = functional.normalize(evened_rows(features), dim=1)
+    directions = functional.normalize(rescaled_rows(features), dim=1)
     return pattern, pattern.inner_products(directions, directions)
 
 

@@ -73,7 +73,7 @@ def power(adjacency: Callable[[Tensor], Tensor], nodes: Tensor, layers: int) -> 
     return layer_outputs(adjacency, nodes, layers)[-1]
 
 
-def chosen_rows(table: Tensor, rows: Tensor | None) -> Tensor:
+def select_rows(table: Tensor, rows: Tensor | None) -> Tensor:
     """Return the rows [*, d] of a table [N, d] by id [*], or the table itself if none are named.
 
     The gradient of a row that comes several times is a sum: in a fixed order on a processor, and on

@@ -1,1 +1,1 @@
-"""What lies on disk, read and written without torch and without RecBole."""
+"""The files of datasets and runs, read and written without torch and without RecBole."""

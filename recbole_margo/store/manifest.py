@@ -16,7 +16,7 @@ REWRITE = "Write the features of this modality again (docs/data.md)."
 
 @dataclass(frozen=True)
 class FeatureEntry:
-    """What the manifest knows of the feature matrix [rows, dim] of one modality.
+    """The manifest's entry of the feature matrix [rows, dim] of one modality.
 
     Attributes:
         file: name of the `.npy` file, in the folder of the manifest.

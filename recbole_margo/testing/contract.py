@@ -1,4 +1,4 @@
-"""What every multimodal model promises, as tests that a test class of any package inherits.
+"""The contract of every multimodal model, as tests that a test class of any package inherits.
 
 pytest collects the methods of a class that is derived from `ModelContract` and named `Test...`.
 """

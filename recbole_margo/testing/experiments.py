@@ -1,4 +1,4 @@
-"""What RecBole and this project make of a world: config, dataset, loaders and a small model."""
+"""A world as RecBole and this project load it: config, dataset, loaders and a small model."""
 
 from __future__ import annotations
 

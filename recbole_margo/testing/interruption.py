@@ -67,21 +67,21 @@ def outcome(
     }
 
 
-def assert_same(one: Any, other: Any, place: str = "") -> None:
-    """Fail where two outcomes differ in a bit, a type or a key, and name the place."""
-    assert type(one) is type(other), place
+def assert_same(one: Any, other: Any, path: str = "") -> None:
+    """Fail where two outcomes differ in a bit, a type or a key, and name the path to it."""
+    assert type(one) is type(other), path
     if isinstance(one, torch.Tensor):
-        assert one.dtype == other.dtype and torch.equal(one, other), place
+        assert one.dtype == other.dtype and torch.equal(one, other), path
     elif isinstance(one, dict):
-        assert one.keys() == other.keys(), place
+        assert one.keys() == other.keys(), path
         for key in one:
-            assert_same(one[key], other[key], f"{place}/{key}")
+            assert_same(one[key], other[key], f"{path}/{key}")
     elif isinstance(one, (list, tuple)):
-        assert len(one) == len(other), place
+        assert len(one) == len(other), path
         for number, parts in enumerate(zip(one, other, strict=True)):
-            assert_same(*parts, f"{place}/{number}")
+            assert_same(*parts, f"{path}/{number}")
     else:
-        assert one == other, place
+        assert one == other, path
 
 
 def uninterrupted(

@@ -67,7 +67,7 @@ class FullRanking:
     def _cells(self, loader: FullSortEvalDataLoader, listed: Any) -> tuple[Tensor, Tensor]:
         """Return the cells [E] of items that are listed by user, and the number of each row [N]."""
         lists = listed if isinstance(listed, ItemsByUser) else ItemsByUser(listed)
-        items, counts = lists.joined(loader.user_df[loader.uid_field])
+        items, counts = lists.concatenated(loader.user_df[loader.uid_field])
         rows = torch.arange(len(counts)).repeat_interleave(counts)
         return rows * self.item_num + items, counts
 

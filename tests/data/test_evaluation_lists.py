@@ -7,7 +7,7 @@ import pytest
 import torch
 from recbole.data.dataloader import FullSortEvalDataLoader
 
-from recbole_margo.data.evaluation_lists import ItemsByUser, list_compactly
+from recbole_margo.data.evaluation_lists import ItemsByUser, use_compact_lists
 from recbole_margo.data.protocol import load_dataset, prepare_loaders, recbole_loaders
 from recbole_margo.testing import make_config, random_world
 
@@ -37,14 +37,14 @@ def test_a_user_beyond_the_last_is_an_index_error():
 
 
 def test_items_of_several_users_one_after_the_other():
-    items, counts = ItemsByUser(LISTS).joined(torch.tensor([3, 2, 1, 3]))
+    items, counts = ItemsByUser(LISTS).concatenated(torch.tensor([3, 2, 1, 3]))
     assert items.tolist() == [2, 3, 1, 2]
     assert counts.tolist() == [1, 0, 2, 1]
 
 
 def test_nobody_has_an_item():
     for lists in (ItemsByUser([]), ItemsByUser([None, None])):
-        items, counts = lists.joined(torch.arange(len(lists)))
+        items, counts = lists.concatenated(torch.arange(len(lists)))
         assert items.tolist() == [] and counts.tolist() == [0] * len(lists)
 
 
@@ -72,7 +72,7 @@ def test_a_loader_can_be_stored_and_made_compact_again(tmp_path):
     config = make_config(tmp_path, "MARGO")
     loader = prepare_loaders(config, load_dataset(config), config.model_class)[1]
     lists = pickle.loads(pickle.dumps(loader.uid2history_item))  # noqa: S301 - our own
-    list_compactly(loader)
+    use_compact_lists(loader)
     user = loader.uid_list[0].item()
     assert torch.equal(lists[user], loader.uid2history_item[user])
 
@@ -83,4 +83,4 @@ def test_loaders_of_sampled_candidates_stay(tmp_path):
     config = make_config(tmp_path, "MARGO", eval_args={"mode": mode})
     for loader in prepare_loaders(config, load_dataset(config), config.model_class)[1:]:
         assert not isinstance(loader, FullSortEvalDataLoader)
-        list_compactly(loader)
+        use_compact_lists(loader)

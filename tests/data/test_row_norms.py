@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional
 
 from recbole_margo.data.feature_transforms import ReducedFeatures, normalize_features
-from recbole_margo.data.row_norms import RowNorms, evened_rows, normalized_rows, row_powers
+from recbole_margo.data.row_norms import RowNorms, normalized_rows, rescaled_rows, row_powers
 from recbole_margo.inspection.statistics import DuplicateItems, row_norms
 
 # Squares of the first overflow in float32, those of the others vanish; the last has few digits.
@@ -58,12 +58,12 @@ def test_ordinary_rows_keep_their_bits() -> None:
     rows = ordinary(300, 37)
     plain = rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     assert torch.equal(RowNorms.of(rows).divide_(rows.clone()), plain)
-    assert torch.equal(functional.normalize(evened_rows(rows), dim=1), plain)
+    assert torch.equal(functional.normalize(rescaled_rows(rows), dim=1), plain)
 
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_powers_of_two_leave_numbers_from_one_to_two(scale: float) -> None:
-    evened = evened_rows(extreme(scale)).abs().amax(dim=1)
+    evened = rescaled_rows(extreme(scale)).abs().amax(dim=1)
     evened = evened[torch.arange(len(evened)) != 5]
     assert ((evened >= 1) & (evened < 2)).all()
     assert torch.equal(torch.frexp(row_powers(extreme(scale)))[0].unique(), torch.tensor([0.5]))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from recbole_margo.graph.neighbor_search import EXACT, NeighborSearch
 from recbole_margo.nn.losses import mean_square
-from recbole_margo.nn.propagation import chosen_rows
+from recbole_margo.nn.propagation import select_rows
 
 
 class LateFusionBackbone(nn.Module):
@@ -77,5 +77,5 @@ class LateFusionBackbone(nn.Module):
             users: user ids of the batch [B].
         """
         return torch.stack(
-            [mean_square(chosen_rows(table, users)) for table in self.user_preference]
+            [mean_square(select_rows(table, users)) for table in self.user_preference]
         ).sum()

@@ -17,7 +17,7 @@ from recbole_margo.graph.sparse import SparseMatrix
 from recbole_margo.graph.user_cooccurrence import softmax_rows, strongest_cooccurrences
 from recbole_margo.model.backbone.base import LateFusionBackbone
 from recbole_margo.nn.projection import mlp_projection
-from recbole_margo.nn.propagation import chosen_rows, power
+from recbole_margo.nn.propagation import power, select_rows
 
 LAYERS_ON_INTERACTIONS = 2
 
@@ -108,7 +108,7 @@ class DragonBackbone(LateFusionBackbone):
             smoothed = power(self.item_graph, all_items, self.item_graph_layers - 1)
             user_parts.append(_apart(user_neighbors(all_users), group))
             item_parts.append(
-                _apart(chosen_rows(all_items, items) + item_neighbors(smoothed), group)
+                _apart(select_rows(all_items, items) + item_neighbors(smoothed), group)
             )
         return _joined(user_parts), _joined(item_parts)
 

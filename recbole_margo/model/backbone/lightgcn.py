@@ -13,7 +13,7 @@ from recbole_margo.graph.bipartite import InteractionGraph
 from recbole_margo.graph.neighbor_search import EXACT, NeighborSearch
 from recbole_margo.model.backbone.base import LateFusionBackbone
 from recbole_margo.nn.projection import linear_projection
-from recbole_margo.nn.propagation import chosen_rows
+from recbole_margo.nn.propagation import select_rows
 
 
 class LightGCNBackbone(LateFusionBackbone):
@@ -60,10 +60,10 @@ class LightGCNBackbone(LateFusionBackbone):
         all_users, all_items = self.interaction_graph.sum_of_layers(
             user_columns, item_columns, self.layers
         )
-        user_embeddings = self._by_modality(chosen_rows(all_users, users))
+        user_embeddings = self._by_modality(select_rows(all_users, users))
         if user_weights is not None:
-            user_embeddings = user_embeddings * chosen_rows(user_weights, users).unsqueeze(-1)
-        return user_embeddings, self._by_modality(chosen_rows(all_items, items))
+            user_embeddings = user_embeddings * select_rows(user_weights, users).unsqueeze(-1)
+        return user_embeddings, self._by_modality(select_rows(all_items, items))
 
     def _by_modality(self, total: Tensor) -> Tensor:
         """Take the sums over the layers [N, M * d] apart into their means [N, M, d]."""

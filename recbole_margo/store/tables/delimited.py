@@ -93,19 +93,19 @@ def _last_end(content: bytes, opening: re.Pattern[bytes] | None) -> int:
     newline = b"\n" if b"\n" in content else b"\r"
     if opening is None or b'"' not in content:
         return content.rfind(newline) + 1
-    end = place = 0
+    end = position = 0
     while True:
-        opened = opening.search(content, place)
-        end = max(end, content.rfind(newline, place, opened.start() if opened else None) + 1)
+        opened = opening.search(content, position)
+        end = max(end, content.rfind(newline, position, opened.start() if opened else None) + 1)
         if opened is None:
             return end
-        place = opened.end()
+        position = opened.end()
         while True:
             # Two quotes stand for one; what remains of an odd number closes the field.
-            run = QUOTES.match(content, max(place, content.find(b'"', place)))
+            run = QUOTES.match(content, max(position, content.find(b'"', position)))
             if run is None:
                 return end
-            place = run.end()
+            position = run.end()
             if (run.end() - run.start()) % 2:
                 break
 
@@ -186,7 +186,7 @@ class DelimitedTable(TableFile):
         self._comments += comments
         rows = short.index[short.to_numpy()].tolist()
         if rows:
-            self._first_short = self._first_short or self.place(rows[0])
+            self._first_short = self._first_short or self.location(rows[0])
             self._short += len(rows)
 
     def notes(self) -> list[str]:
@@ -204,7 +204,7 @@ class DelimitedTable(TableFile):
             )
         return notes
 
-    def place(self, row: int) -> str:
+    def location(self, row: int) -> str:
         """Return the line of a row; fields that span lines are not counted."""
         return f"line {row + 1 + self.has_header + self._skipped_lines}"
 

@@ -55,23 +55,23 @@ def parse_json(text: str, path: Path, number: int) -> Any:
 def array_records(stream: BinaryIO, path: Path) -> Iterator[tuple[int, Any]]:
     """Yield the number (from 1) and the value of every element of a JSON array, one at a time."""
     decoder, parser = codecs.getincrementaldecoder("utf-8-sig")(), json.JSONDecoder()
-    held, place, number, started, at_end = "", 0, 0, False, False
+    held, position, number, started, at_end = "", 0, 0, False, False
     while True:
         if not started and "[" in held:
-            started, place = True, held.index("[") + 1
-        between = BETWEEN.match(held, place)
-        place = between.end() if between else place
-        if held[place : place + 1] == "]":
+            started, position = True, held.index("[") + 1
+        between = BETWEEN.match(held, position)
+        position = between.end() if between else position
+        if held[position : position + 1] == "]":
             return
         try:
             if not started:
                 raise ValueError("the array has not begun")
-            value, stop = parser.raw_decode(held, place)
+            value, stop = parser.raw_decode(held, position)
             if stop == len(held) and not at_end:
                 raise ValueError("a number may go on")
         except (ValueError, RecursionError) as error:
-            if at_end or len(held) - place > LINE_BYTES:
-                found = held[place : place + 80]
+            if at_end or len(held) - position > LINE_BYTES:
+                found = held[position : position + 80]
                 raise DataError(
                     f"{path}, object {number + 1}: expected JSON in an array that ends with ], "
                     f"found {found!r} ({error}). Repair the file, or write an object a line: "
@@ -80,14 +80,14 @@ def array_records(stream: BinaryIO, path: Path) -> Iterator[tuple[int, Any]]:
             content = stream.read(BUFFER_BYTES)
             at_end = not content
             try:
-                held, place = held[place:] + decoder.decode(content, at_end), 0
+                held, position = held[position:] + decoder.decode(content, at_end), 0
             except UnicodeDecodeError as wrong:
                 raise DataError(
                     f"{path}, after object {number}: expected UTF-8, found {wrong}. Convert the "
                     f"file: iconv -f LATIN1 -t UTF-8 {path.name}"
                 ) from wrong
             continue
-        number, place = number + 1, stop
+        number, position = number + 1, stop
         yield number, value
 
 
@@ -147,7 +147,7 @@ class JsonLinesTable(TableFile):
         if rows:
             yield _chunk(values, columns, rows)
 
-    def place(self, row: int) -> str:
+    def location(self, row: int) -> str:
         """Return the line of a row, or which object of the array it is."""
         return f"object {row + 1}" if self._is_array else f"line {row + 1}"
 
@@ -164,7 +164,7 @@ class JsonLinesTable(TableFile):
             for number, value in parsed:
                 if not isinstance(value, dict):
                     raise DataError(
-                        f"{self.path}, {self.place(number - 1)}: expected a JSON object, found "
+                        f"{self.path}, {self.location(number - 1)}: expected a JSON object, found "
                         f"{str(value)[:80]!r}."
                     )
                 yield number - 1, value

@@ -36,7 +36,7 @@ class ParquetBounds:
     def text_leaves(self) -> list[str]:
         """Return the columns, and columns in columns, of text, to be read as dictionaries."""
         schema = self._metadata.schema
-        leaves = (schema.column(place) for place in range(len(schema)))
+        leaves = (schema.column(index) for index in range(len(schema)))
         return [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
 
     def rows_at_once(self, most: int) -> int:
@@ -50,8 +50,8 @@ class ParquetBounds:
 
     def _parts(self, rows: Any) -> Iterator[tuple[Any, Any]]:
         """Yield the leaves of the columns in a group of rows, and what it says of each."""
-        for place in range(rows.num_columns):
-            leaf, part = self._metadata.schema.column(place), rows.column(place)
+        for index in range(rows.num_columns):
+            leaf, part = self._metadata.schema.column(index), rows.column(index)
             if leaf.path.partition(".")[0] in self._columns or leaf.path in self._columns:
                 yield leaf, part
 
@@ -134,7 +134,7 @@ class ParquetTable(TableFile):
         except (self._arrow.ArrowException, OSError) as error:
             raise self._damaged(error) from error
 
-    def place(self, row: int) -> str:
+    def location(self, row: int) -> str:
         """Return the number of a row, from 0 as data frames count."""
         return f"row {row}"
 

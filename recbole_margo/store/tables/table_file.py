@@ -126,7 +126,7 @@ class TableFile(ABC):
         """Yield the table in pieces; the index counts the rows from 0."""
 
     @abstractmethod
-    def place(self, row: int) -> str:
+    def location(self, row: int) -> str:
         """Return where a row stands in the file, for messages: `line 7`."""
 
     def notes(self) -> list[str]:
@@ -170,8 +170,8 @@ class TableFile(ABC):
         """Raise if any value is wrong."""
         if wrong.any():
             first = int(wrong.argmax())
+            where = f"{self.path}, column {values.name!r}, {self.location(values.index[first])}"
             raise DataError(
-                f"{self.path}, column {values.name!r}, {self.place(values.index[first])}: expected "
-                f"{expected}, found {values.iloc[first]!r}, and {int(wrong.sum()) - 1} more such "
+                f"{where}: expected {expected}, found {values.iloc[first]!r}, and {int(wrong.sum()) - 1} more such "
                 "rows."
             )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from recbole_margo.command_line import command_parser
 from recbole_margo.errors import CheckpointError, ConfigError
-from recbole_margo.output_folder import taken
+from recbole_margo.output_folder import locked_folder
 from recbole_margo.report.table import table_text
 from recbole_margo.studies.agreement.replay import (
     Replay,
@@ -71,7 +71,7 @@ def agreement(arguments: Sequence[str]) -> int:
         for label, run in labelled_runs(path)
     }
     chosen = choose_runs(list(found.values()), labels)
-    with taken(folder):
+    with locked_folder(folder):
         result = measure_agreement(chosen, folder, options.epochs)
         write_agreement_report(folder, result)
     table = agreement_table(result)

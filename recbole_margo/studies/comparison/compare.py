@@ -10,7 +10,7 @@ from typing import Any
 from recbole_margo.command_line import one_line
 from recbole_margo.config import Config
 from recbole_margo.errors import CheckpointError, ConfigError
-from recbole_margo.output_folder import output_folder, taken
+from recbole_margo.output_folder import locked_folder, output_folder
 from recbole_margo.registry import expand_names
 from recbole_margo.report.files import write_texts
 from recbole_margo.run import resume_run, run_config
@@ -54,7 +54,7 @@ def compare(
     settings = merged_settings(config_files, config_dict)
     plan = {"models": expand_names(models), "dataset": dataset, "settings": settings}
     configs = _configs(plan)
-    with output_folder(output_dir, dataset) as folder, taken(folder):
+    with output_folder(output_dir, dataset) as folder, locked_folder(folder):
         if (folder / PLAN).is_file():
             raise ConfigError(
                 f"{folder} already holds a run: continue it with --resume={folder}, "
@@ -90,7 +90,7 @@ def resume_comparison(
         ) from error
     _check_switches(plan["settings"], switches or {}, root)
     check_results(root / name for name in configs)
-    with taken(root):
+    with locked_folder(root):
         return _run_all(configs, root)
 
 

@@ -11,7 +11,7 @@ from recbole_margo.command_line import one_line
 from recbole_margo.config import Config
 from recbole_margo.data.features import modality_names
 from recbole_margo.errors import CheckpointError, ConfigError
-from recbole_margo.output_folder import check_unused, output_folder, taken
+from recbole_margo.output_folder import check_unused, locked_folder, output_folder
 from recbole_margo.run_folder import write_json
 from recbole_margo.settings.processes import check_other_machines
 from recbole_margo.store.reading import read_json
@@ -81,7 +81,7 @@ def compare_seeds(
     configs = _configs(plan)
     with output_folder(output_dir, dataset) as folder:
         check_unused(folder, "comparison")
-        with taken(folder):
+        with locked_folder(folder):
             check_unused(folder, "comparison")
             write_json(folder / PLAN, plan)
             return _run_all(plan, configs, folder, workers, cluster)
@@ -115,7 +115,7 @@ def resume_seeds(
         ) from error
     entries = [Entry(**entry) for entry in plan["entries"]]
     check_results(entry.run_folder(root, seed) for seed in plan["seeds"] for entry in entries)
-    with taken(root):
+    with locked_folder(root):
         return _run_all(plan, configs, root, workers, cluster)
 
 

@@ -16,7 +16,7 @@ from recbole_margo.data.corruption import KINDS
 from recbole_margo.data.features import modality_names
 from recbole_margo.defaults import parse_settings, refuse_settings
 from recbole_margo.errors import ConfigError
-from recbole_margo.output_folder import check_unused, output_folder, taken
+from recbole_margo.output_folder import check_unused, locked_folder, output_folder
 from recbole_margo.report import csv_text, terminal_bold, write_texts
 from recbole_margo.studies.comparison.compare_seeds import FULL_MODEL, compare_seeds, resume_seeds
 from recbole_margo.studies.comparison.compare_seeds import PLAN as COMPARISON_PLAN
@@ -208,7 +208,7 @@ def study_robustness(
     config = Config(FULL_MODEL, plan.dataset, config_dict=dict(plan.settings))
     require_part(config, "test", "a robustness study")
     check_unused(folder, "study")
-    with taken(folder):
+    with locked_folder(folder):
         check_unused(folder, "study")
         plan.write(folder)
         try:
@@ -237,7 +237,7 @@ def resume_robustness(
         CheckpointError: if the folder holds no study.
     """
     plan = RobustnessPlan.read(Path(folder))
-    with taken(Path(folder)):
+    with locked_folder(Path(folder)):
         return _run(plan, Path(folder), workers, cluster)
 
 

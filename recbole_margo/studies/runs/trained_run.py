@@ -17,7 +17,7 @@ from recbole_margo.data.protocol import split_fingerprint
 from recbole_margo.errors import CheckpointError
 from recbole_margo.model.base import MultimodalRecommender
 from recbole_margo.run import load_split
-from recbole_margo.run_folder import RESULT, RunFolder, RunResult, with_data_found
+from recbole_margo.run_folder import RESULT, RunFolder, RunResult, with_current_paths
 from recbole_margo.training.checkpoint import read_trained
 
 
@@ -65,7 +65,7 @@ class TrainedRun:
     @cached_property
     def config(self) -> Config:
         """The config of the run, on the device that this machine has."""
-        return Config.from_plain(with_data_found(dict(self.result.config), self.folder))
+        return Config.from_plain(with_current_paths(dict(self.result.config), self.folder))
 
     @cached_property
     def loaders(self) -> tuple[Any, Any, Any]:

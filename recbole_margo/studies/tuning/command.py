@@ -11,7 +11,7 @@ from pathlib import Path
 from recbole_margo.command_line import command_parser
 from recbole_margo.defaults import parse_settings, refuse_settings
 from recbole_margo.errors import ConfigError
-from recbole_margo.output_folder import check_unused, output_folder, taken
+from recbole_margo.output_folder import check_unused, locked_folder, output_folder
 from recbole_margo.report import terminal_bold
 from recbole_margo.studies.runs.entry import merged_settings
 from recbole_margo.studies.runs.options import add_pool_options, read_seeds
@@ -78,7 +78,7 @@ def tune(arguments: Sequence[str]) -> int:
 def _write_plan(plan: TuningPlan, output_dir: str | None) -> Path:
     with output_folder(output_dir, plan.dataset) as folder:
         check_unused(folder, "search")
-        with taken(folder):
+        with locked_folder(folder):
             check_unused(folder, "search")
             plan.write(folder)
     return folder

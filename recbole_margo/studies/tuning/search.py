@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from recbole_margo.errors import TrainingError
-from recbole_margo.output_folder import taken
+from recbole_margo.output_folder import locked_folder
 from recbole_margo.store.writing import replacing
 from recbole_margo.studies.comparison.compare_seeds import PLAN as COMPARISON_PLAN
 from recbole_margo.studies.comparison.compare_seeds import compare_seeds, resume_seeds
@@ -59,7 +59,7 @@ def search(
         ConfigError: if another process works on the folder.
         TrainingError: if no trial has a result.
     """
-    with taken(folder):
+    with locked_folder(folder):
         try:
             storage = url or study_url(folder)
             study = open_study(plan, storage)
