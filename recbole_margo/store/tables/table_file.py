@@ -172,6 +172,6 @@ class TableFile(ABC):
             first = int(wrong.argmax())
             where = f"{self.path}, column {values.name!r}, {self.location(values.index[first])}"
             raise DataError(
-                f"{where}: expected {expected}, found {values.iloc[first]!r}, and {int(wrong.sum()) - 1} more such "
-                "rows."
+                f"{where}: expected {expected}, found {values.iloc[first]!r}, and "
+                f"{int(wrong.sum()) - 1} more such rows."
             )
