@@ -5,7 +5,7 @@ INSTALLED := .venv/installed
 # Several threads that wait for each other lose tenfold as soon as another process wants a core.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo evidence test check clean
+.PHONY: demo docs evidence test check clean
 
 demo: run := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 demo: $(INSTALLED)
@@ -27,8 +27,13 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt -r docs/requirements.txt
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "open site/index.html"
+
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf .venv build dist site *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
 
 # RecBole is installed without its dependencies: constraints.txt names those that it needs, and the

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from recbole_margo.errors import CheckpointError
+from recbole_margo.errors import CheckpointError, MissingRecBoleError
 from recbole_margo.recbole_closures import CLOSURES, KD_DAGFM, TRUST_VARIABLE
 from recbole_margo.recbole_mends import (
     ModuleWith,
@@ -114,6 +114,12 @@ class _RecBoleFinder(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        if fullname == "recbole" and PathFinder.find_spec(fullname, path, target) is None:
+            raise MissingRecBoleError(
+                "RecBole is not installed: pip install --no-deps recbole==1.2.1 (all that it needs "
+                "here is installed already; on Python >= 3.12 pip cannot do it by itself, because "
+                "RecBole asks for a ray that has no release there and that training does not use)"
+            )
         if not any(module == fullname for module, _, _ in _MENDS):
             return None
         spec = PathFinder.find_spec(fullname, path, target)

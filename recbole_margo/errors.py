@@ -14,6 +14,10 @@ class RecBoleMargoError(Exception):
     """Base of all errors that recbole-margo raises on purpose."""
 
 
+class MissingRecBoleError(RecBoleMargoError, ModuleNotFoundError):
+    """RecBole itself is not installed."""
+
+
 class ConfigError(RecBoleMargoError):
     """A configuration key or value is not valid."""
 
