@@ -32,7 +32,8 @@ def with_formulas(text: str) -> str:
         return "\n\n" + "\n\n".join(convert(one, display="block") for one in formulas) + "\n\n"
 
     text = _BLOCK.sub(block, text + "\n")
-    return _INLINE.sub(lambda match: convert(match[1]), text).rstrip("\n")
+    # Markdown takes a line that begins with <math> for a block, and one with <span> for text.
+    return _INLINE.sub(lambda match: f"<span>{convert(match[1])}</span>", text).rstrip("\n")
 
 
 class MathInDocstrings(griffe.Extension):
@@ -92,7 +93,7 @@ def model_page(name: str, model: Any) -> str:
             f"{html.escape(paper.authors)}: [{html.escape(paper.title)}]({paper.link}), "
             f"{paper.venue} {paper.year}.",
             "",
-            _without_arguments(with_formulas(inspect.getdoc(model) or "")),
+            _as_markdown(with_formulas(inspect.getdoc(model) or "")),
             "",
             "## Keys",
             "",
@@ -125,6 +126,11 @@ def _cell(value: Any) -> str:
     return "" if value is None or value == "" else f"`{value}`".replace("|", "\\|")
 
 
-def _without_arguments(text: str) -> str:
-    """Return a docstring without its section of arguments, which are the same for all models."""
+def _as_markdown(text: str) -> str:
+    """Return a docstring without its arguments, which all models share, and with its lists."""
+    text = re.sub(r"^(Departures[^\n]*:)\n((?:    .*\n?|\n)+)", _listed, text, flags=re.MULTILINE)
     return re.sub(r"^Args:\n(?:[ \t]+.*\n|\n(?=[ \t]))*\n?", "", text, flags=re.MULTILINE)
+
+
+def _listed(match: re.Match[str]) -> str:
+    return f"## {match[1].rstrip(':')}\n\n{textwrap.dedent(match[2])}"
