@@ -101,7 +101,7 @@ class Gated(MultimodalRecommender):
 # interrupted and resumed equals one that was not; and so on. A class with two attributes runs it.
 
 # %%
-(package.parent / "test_gated.py").write_text('''
+(package.parent / "test_gated.py").write_text("""
 from gated.gated import Gated
 
 from recbole_margo.testing import ModelContract
@@ -109,7 +109,7 @@ from recbole_margo.testing import ModelContract
 
 class TestGated(ModelContract):
     model = Gated
-''')
+""")
 environment = {**os.environ, "PYTHONPATH": str(package.parent.resolve())}
 subprocess.run(
     [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_gated.py"],
@@ -130,9 +130,9 @@ subprocess.run(
 
 # %%
 sys.path.insert(0, str(package.parent))
-from gated.gated import Gated  # noqa: E402
+from gated.gated import Gated
 
-from recbole_margo import run_recbole_margo  # noqa: E402
+from recbole_margo import run_recbole_margo
 
 result = run_recbole_margo(
     model=Gated,

@@ -117,7 +117,7 @@ recbole_margo("explain", "--bundle=bundle", "--user=c0")
 # The same from Python. Identifiers are those of the CSV files.
 
 # %%
-from recbole_margo import Recommender  # noqa: E402
+from recbole_margo import Recommender
 
 recommender = Recommender.load(folder / "bundle")
 print(recommender.recommend(["c0", "c1"], n=3))
