@@ -121,8 +121,8 @@ subprocess.run(
 # %% [markdown]
 # ## Train it
 #
-# From Python a class can be given as it is. To name it on the command line, your package declares an
-# entry point, and after `pip install .` the name stands in `recbole-margo models`:
+# From Python a class can be given as it is. To name it on the command line, your package declares
+# an entry point, and after `pip install .` the name stands in `recbole-margo models`:
 #
 #     [options.entry_points]
 #     recbole_margo.models =

@@ -94,7 +94,8 @@ recbole_margo("inspect", "--dataset", "shop")
 # ## Train
 #
 # Five epochs are enough here; leave `--epochs` out on your data, early stopping on validation ends
-# the training. The three products without a photograph *miss* the modality: their weight for it is 0.
+# the training. The three products without a photograph *miss* the modality: their weight for it
+# is 0.
 
 # %%
 recbole_margo(
