@@ -30,6 +30,7 @@ EXTRAS = {
     "download": "`convert mmrec --download`: published data sets from Google Drive",
     "encode": "`encode --encoder NAME`: pretrained models of texts, images and sounds",
     "faiss": "`--item_neighbor_search`: item graphs of large catalogues",
+    "index": "`vectors`: vectors as parquet, and indices with their recall",
     "ray": "trainings on a Ray cluster",
     "serve": "`serve`: recommendations over HTTP",
     "tables": "parquet tables and safetensors matrices",

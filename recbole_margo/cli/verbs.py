@@ -82,6 +82,10 @@ VERBS = {
         "recbole_margo.serving.command:explain",
         "split the score of an item for a user into parts that add up to it",
     ),
+    "vectors": Verb(
+        "recbole_margo.serving.command:vectors",
+        "write a trained model's vectors for a database, and indices with their recall",
+    ),
     "serve": Verb(
         "recbole_margo.serving.command:serve",
         "answer requests over HTTP from a bundle, and show it as pages",

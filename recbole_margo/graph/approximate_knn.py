@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 from collections.abc import Iterator
-from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -13,16 +11,18 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from recbole_margo.errors import ConfigError
 from recbole_margo.graph.exact_knn import ItemDirections
-from recbole_margo.graph.neighbor_search import NeighborSearch
+from recbole_margo.graph.neighbor_search import (
+    NeighborSearch,
+    import_faiss,
+    train_index,
+    untrained_index,
+)
 
 # Values of directions, or cosines of the sample, that are held at a time.
 BLOCK_CELLS = 2**22
 # Items on which the neighbours that were found are compared with the exact ones.
 SAMPLED_ITEMS = 1000
-# Rows per list on which the lists of an IVF index are trained; faiss asks for 39 at least.
-TRAINING_ROWS = 64
 # Cosines in float32 that differ by less are equal neighbours.
 TOLERANCE = 1e-5
 POOR_RECALL = 0.9
@@ -46,9 +46,8 @@ def approximate_neighbors(
     Raises:
         ConfigError: if faiss is not installed, or there are fewer items than lists.
     """
-    faiss = _import_faiss()
-    faiss.omp_set_num_threads(torch.get_num_threads())
-    index = _built_index(faiss, directions, search)
+    import_faiss().omp_set_num_threads(torch.get_num_threads())
+    index = _built_index(directions, search)
     found = [index.search(rows, k) for rows in _blocks(directions, "searching neighbours")]
     cosines = np.concatenate([block for block, _ in found])
     positions = np.concatenate([block for _, block in found])
@@ -100,26 +99,14 @@ def sampled_recall(
     return float(near.mean())
 
 
-def _built_index(faiss: Any, directions: ItemDirections, search: NeighborSearch) -> Any:
-    count, width = len(directions), directions.width
-    metric = faiss.METRIC_INNER_PRODUCT
-    if search.method == "faiss-flat":
-        index = faiss.index_factory(width, "Flat", metric)
-    elif search.method == "faiss-hnsw":
-        index = faiss.index_factory(width, f"HNSW{search['m']},Flat", metric)
-        index.hnsw.efConstruction = search["ef_construction"]
-        index.hnsw.efSearch = search["ef_search"]
-    else:
-        lists = search["nlist"] or max(1, min(round(4 * sqrt(count)), count // TRAINING_ROWS))
-        if lists > count:
-            raise ConfigError(
-                f"`item_neighbor_search`: `nlist` must not be above the number of items with "
-                f"features, {count}, found {lists}"
-            )
-        index = faiss.index_factory(width, f"IVF{lists},Flat", metric)
-        index.nprobe = min(search["nprobe"] or 1, lists)
-        rows = np.random.default_rng(0).permutation(count)[: TRAINING_ROWS * lists]
-        index.train(_array(directions, torch.from_numpy(np.sort(rows))))
+def _built_index(directions: ItemDirections, search: NeighborSearch) -> Any:
+    count = len(directions)
+
+    def sample(rows: NDArray[np.intp]) -> NDArray[np.float32]:
+        return _array(directions, torch.from_numpy(rows))
+
+    index = untrained_index(search, directions.width, count)
+    train_index(index, count, sample)
     for block in _blocks(directions, "indexing items"):
         index.add(block)
     return index
@@ -136,15 +123,3 @@ def _array(directions: ItemDirections, rows: Any) -> NDArray[np.float32]:
         rows = rows.to(directions.items.device)
     found: NDArray[np.float32] = directions[rows].cpu().numpy()
     return found
-
-
-def _import_faiss() -> Any:
-    # It says which instruction sets its build has not been made for.
-    logging.getLogger("faiss.loader").setLevel(logging.WARNING)
-    try:
-        return importlib.import_module("faiss")
-    except ImportError as error:
-        raise ConfigError(
-            f"this `item_neighbor_search` needs faiss, and it is not installed ({error}): "
-            "pip install 'recbole-margo[faiss]', or set `item_neighbor_search: exact`"
-        ) from error

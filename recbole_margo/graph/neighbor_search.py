@@ -1,10 +1,16 @@
-"""How the neighbours of an item graph are looked for."""
+"""How the nearest of many vectors are looked for, and the indices of faiss that do it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import sqrt
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from recbole_margo.errors import ConfigError
 
@@ -15,6 +21,8 @@ METHODS: dict[str, dict[str, int | None]] = {
     "faiss-ivf": {"nlist": None, "nprobe": 16},
     "faiss-hnsw": {"m": 32, "ef_construction": 80, "ef_search": 64},
 }
+# Rows per list on which the lists of an IVF index are trained; faiss asks for 39 at least.
+TRAINING_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -39,11 +47,12 @@ class NeighborSearch:
     parameters: tuple[tuple[str, int | None], ...] = ()
 
     @classmethod
-    def from_setting(cls, setting: Any) -> NeighborSearch:
-        """Read the value of `item_neighbor_search`.
+    def from_setting(cls, setting: Any, key: str = "item_neighbor_search") -> NeighborSearch:
+        """Read the value of `item_neighbor_search`, or of an option like it.
 
         Args:
             setting: a method, or a mapping with `method` and some of its parameters; None: exact.
+            key: what it is called, for messages.
 
         Raises:
             ConfigError: if the method does not exist, has no such parameter, or the value of a
@@ -55,20 +64,19 @@ class NeighborSearch:
         method = parameters.pop("method", None)
         if not isinstance(method, str) or method not in METHODS:
             raise ConfigError(
-                f"`item_neighbor_search` must be one of {', '.join(METHODS)}, or such as "
+                f"`{key}` must be one of {', '.join(METHODS)}, or such as "
                 f"{{method: faiss-ivf, nprobe: 16}}, found {setting!r}"
             )
         defaults = METHODS[method]
         for name, value in parameters.items():
             if name not in defaults:
                 raise ConfigError(
-                    f"`item_neighbor_search`: {method} has "
+                    f"`{key}`: {method} has "
                     f"{', '.join(defaults) or 'no parameters'}, found {name!r}"
                 )
             if type(value) is not int or value < 1:
                 raise ConfigError(
-                    f"`item_neighbor_search`: `{name}` must be a whole number from 1, found "
-                    f"{value!r}"
+                    f"`{key}`: `{name}` must be a whole number from 1, found {value!r}"
                 )
         return cls(method, tuple({**defaults, **parameters}.items()))
 
@@ -88,3 +96,66 @@ class NeighborSearch:
 
 
 EXACT = NeighborSearch("exact")
+
+
+def untrained_index(search: NeighborSearch, width: int, count: int) -> Any:
+    """Return an index of faiss for the largest inner products, without rows.
+
+    Args:
+        search: a method of faiss and its parameters.
+        width: columns of the vectors.
+        count: how many vectors there will be.
+
+    Raises:
+        ConfigError: if faiss is not installed, or there are fewer vectors than lists.
+    """
+    faiss = import_faiss()
+    metric = faiss.METRIC_INNER_PRODUCT
+    if search.method == "faiss-flat":
+        return faiss.index_factory(width, "Flat", metric)
+    if search.method == "faiss-hnsw":
+        index = faiss.index_factory(width, f"HNSW{search['m']},Flat", metric)
+        index.hnsw.efConstruction = search["ef_construction"]
+        index.hnsw.efSearch = search["ef_search"]
+        return index
+    lists = search["nlist"] or max(1, min(round(4 * sqrt(count)), count // TRAINING_ROWS))
+    if lists > count:
+        raise ConfigError(
+            f"`item_neighbor_search`: `nlist` must not be above the number of items with "
+            f"features, {count}, found {lists}"
+        )
+    index = faiss.index_factory(width, f"IVF{lists},Flat", metric)
+    index.nprobe = min(search["nprobe"] or 1, lists)
+    return index
+
+
+def train_index(
+    index: Any, count: int, vectors: Callable[[NDArray[np.intp]], NDArray[np.float32]]
+) -> None:
+    """Train the lists of an index, if it has any, on a sample of the vectors.
+
+    Args:
+        index: of `untrained_index`.
+        count: how many vectors there are.
+        vectors: returns those of some rows, which are sorted.
+    """
+    if not index.is_trained:
+        rows = np.random.default_rng(0).permutation(count)[: TRAINING_ROWS * index.nlist]
+        index.train(vectors(np.sort(rows)))
+
+
+def import_faiss() -> Any:
+    """Import faiss.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    # It says which instruction sets its build has not been made for.
+    logging.getLogger("faiss.loader").setLevel(logging.WARNING)
+    try:
+        return importlib.import_module("faiss")
+    except ImportError as error:
+        raise ConfigError(
+            f"this search needs faiss, and it is not installed ({error}): "
+            "pip install 'recbole-margo[faiss]', or do without (`item_neighbor_search: exact`)"
+        ) from error

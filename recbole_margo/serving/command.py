@@ -16,15 +16,18 @@ from tqdm import tqdm
 
 from recbole_margo.command_line import command_parser
 from recbole_margo.errors import ConfigError, DataError, import_optional
+from recbole_margo.graph.neighbor_search import NeighborSearch, import_faiss
+from recbole_margo.report.rendering import terminal_text
 from recbole_margo.report.table import clean
 from recbole_margo.serving.bundle import open_bundle, write_bundle
 from recbole_margo.serving.output import COLUMNS, check_format, rows, writing
 from recbole_margo.serving.recommender import Recommendations, Recommender
+from recbole_margo.serving.vectors import FORMATS, write_vectors
 from recbole_margo.store.reading import require_regular_file
 
 # Users whose lists are held at once.
 USERS_AT_ONCE = 4096
-PRINTED_USERS, EXPLAINED = 20, 5
+PRINTED_USERS, EXPLAINED, COMPARED = 20, 5, 20
 BUNDLE = """\
 Write what serving needs of a trained model into a folder of plain tables: it opens with NumPy
 alone, without the dataset, RecBole or torch.
@@ -42,6 +45,19 @@ Answer requests over HTTP from a bundle, and show its recommendations and catalo
 Listens on this machine alone unless --host names another address, which needs --token_file.
 SIGHUP opens the bundle again, without losing a request. Needs pip install '.[serve]'.
 """
+VECTORS = """\
+Write the user and item vectors of a trained model, whose inner products are its scores, for a
+database such as pgvector or an index of another system; and indices of faiss with their recall
+against the exact lists of real users.
+
+examples:
+  recbole-margo vectors --bundle shop --output_dir vectors
+  recbole-margo vectors --run RUN --output_dir vectors --format npy --index faiss --nprobe 32
+"""
+INDICES = {
+    "faiss": ("faiss-flat", "faiss-hnsw", "faiss-ivf"),
+    **{name: (name,) for name in ("faiss-flat", "faiss-hnsw", "faiss-ivf")},
+}
 EXPLAIN = "Split the score of an item for a user into parts that add up to it."
 
 
@@ -210,6 +226,48 @@ def serve(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     address = ServiceAddress(options.host, options.port)
     serve(options.bundle, address, options.token_file, not options.quiet)
+    return 0
+
+
+def vectors(arguments: Sequence[str] | None = None) -> int:
+    """Run `recbole-margo vectors` and return its exit status.
+
+    Raises:
+        RecBoleMargoError: the model cannot be read, or faiss is not installed.
+        DataError: there is something at the output's place, or it cannot be written.
+    """
+    parser = command_parser("vectors", VECTORS)
+    _add_source(parser)
+    add = parser.add_argument
+    add("--output_dir", type=Path, required=True, metavar="DIR", help="folder of what is written")
+    add("--format", choices=FORMATS, default="parquet", help="of the vectors (parquet)")
+    add("--index", choices=INDICES, help="an index; faiss makes all three, to be compared")
+    add("--top", type=int, metavar="N", help="length of the lists that are compared (20)")
+    add("--ef_search", type=int, metavar="N", help="of faiss-hnsw: candidates of a search (64)")
+    add("--nprobe", type=int, metavar="N", help="of faiss-ivf: lists that are searched (16)")
+    options = parser.parse_args(arguments)
+    given = {"faiss-hnsw": ("ef_search",), "faiss-ivf": ("nprobe",)}
+    methods = INDICES[options.index] if options.index else ()
+    searches = []
+    for method in methods:
+        named = {name: vars(options)[name] for name in given.get(method, ())}
+        chosen = {name: value for name, value in named.items() if value is not None}
+        searches.append(NeighborSearch.from_setting({"method": method, **chosen}, "--index"))
+    for method, names in given.items():
+        for name in names:
+            if vars(options)[name] is not None and method not in methods:
+                raise ConfigError(f"--{name}: expected it with --index {method}, found no such")
+    if searches:
+        import_faiss()
+    recommender = _load(options)
+    top = options.top
+    if top is None:
+        top = min(COMPARED, len(recommender.bundle.item_ids))
+    recommender.check_n(top)
+    document = write_vectors(recommender.bundle, options.output_dir, options.format, searches, top)
+    sys.stdout.write(f"{document.title}: {options.output_dir}\n")
+    if searches:
+        sys.stdout.write(f"\n{terminal_text(document.sections)}\n")
     return 0
 
 

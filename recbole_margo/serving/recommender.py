@@ -109,7 +109,7 @@ class Recommender:
             UnknownIdError: a user or an item is not known.
             ConfigError: `n` is not between 1 and the number of items, or there are no users.
         """
-        self._check_n(n)
+        self.check_n(n)
         candidates = self._candidates(allow, deny)
         if (users is None) == (history is None):
             raise ConfigError("expected either `users` or `history`, found both or neither")
@@ -201,7 +201,7 @@ class Recommender:
             UnknownIdError: the item is not known.
             ConfigError: the score has no such part, or `n` is out of range.
         """
-        self._check_n(n)
+        self.check_n(n)
         columns = slice(None)
         if modality is not None:
             blocks = {block.name: block for block in self.bundle.facts.blocks}
@@ -216,7 +216,7 @@ class Recommender:
         cosines = table @ (table[row] / lengths[row]) / lengths
         others = np.ones(len(cosines), bool)
         others[row] = False
-        rows, values = _largest(cosines, others, n)
+        rows, values = largest(cosines, others, n)
         return self._ranked(rows, values)
 
     def explain(self, user: str, item: str) -> Explanation:
@@ -248,7 +248,8 @@ class Recommender:
         _refuse_unknown("user", [user], self._user_rows)
         return self._user_rows[user]
 
-    def _check_n(self, n: int) -> None:
+    def check_n(self, n: int) -> None:
+        """Raise a `ConfigError` unless a list can have `n` items."""
         items = len(self.bundle.item_ids)
         if type(n) is not int or not 1 <= n <= items:
             raise ConfigError(f"n must be a whole number from 1 to {items}, found {n!r:.40}")
@@ -279,14 +280,14 @@ class Recommender:
         for scores, known in zip(users @ self.bundle.items.T, seen, strict=True):
             allowed = candidates.copy()
             allowed[known] = False
-            rows, best = _largest(scores, allowed, n)
+            rows, best = largest(scores, allowed, n)
             tops.append(rows)
             values.append(best)
         return tops, values
 
     def _popular(self, candidates: NDArray[np.bool_], n: int) -> tuple[RankedItem, ...]:
         counts = np.bincount(self.bundle.seen_items, minlength=len(candidates))
-        return self._ranked(*_largest(counts.astype(np.float32), candidates, n))
+        return self._ranked(*largest(counts.astype(np.float32), candidates, n))
 
     def _ranked(
         self, rows: NDArray[np.intp], scores: NDArray[np.float32]
@@ -298,7 +299,7 @@ class Recommender:
         )
 
 
-def _largest(
+def largest(
     scores: NDArray[np.float32], allowed: NDArray[np.bool_], n: int
 ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
     """Return rows and values of the n largest allowed scores; of equal ones the lower row first."""

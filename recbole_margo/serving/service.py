@@ -57,7 +57,8 @@ def create_app(
     metrics = RequestMetrics()
     app.add_middleware(Guard, current=current, limits=allowed, token=token, metrics=metrics)
     _add_errors(app)
-    _add_answers(app, allowed)
+    _add_lists(app, allowed)
+    _add_facts(app, allowed)
     _add_pages(app)
 
     @app.get("/metrics", response_class=PlainTextResponse)
@@ -88,7 +89,7 @@ async def catalogue_of(request: Request) -> Catalogue:
 Current = Annotated[Catalogue, Depends(catalogue_of)]
 
 
-def _add_answers(app: FastAPI, allowed: ServiceLimits) -> None:
+def _add_lists(app: FastAPI, allowed: ServiceLimits) -> None:
     batches = anyio.CapacityLimiter(BATCHES_AT_ONCE)
 
     @app.post("/recommend")
@@ -130,6 +131,8 @@ def _add_answers(app: FastAPI, allowed: ServiceLimits) -> None:
         found = catalogue.recommender.similar_items(item, n, modality)
         return JSONResponse({"item": item, "items": [vars(one) for one in found]})
 
+
+def _add_facts(app: FastAPI, allowed: ServiceLimits) -> None:
     @app.get("/explain")
     async def explain(catalogue: Current, user: str, item: str) -> JSONResponse:
         """Return the parts of a score, which add up to it."""

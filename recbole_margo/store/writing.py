@@ -53,6 +53,34 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder that becomes `folder` when the block succeeds.
+
+    Args:
+        folder: a path at which there is nothing, or an empty folder.
+
+    Raises:
+        DataError: there is something, or it cannot be written.
+    """
+    if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
+        raise DataError(
+            f"{folder}: expected a path at which there is nothing yet, found something: name "
+            "another --output_dir"
+        )
+    with disk_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = temporary_sibling(folder)
+        temporary.mkdir()
+        try:
+            yield temporary
+            if folder.is_dir():
+                folder.rmdir()
+            os.replace(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
 def temporary_sibling(path: Path) -> Path:
     """Return an unused path beside another one, whose name says which process it belongs to."""
     owner = f"{_machine()}-{os.getpid()}-{secrets.token_hex(4)}"
