@@ -64,9 +64,6 @@ def read_reviews(path: Path) -> ReviewInteractions:
     Args:
         path: JSON lines of any edition; or ratings as csv, with the header of 2023 or without one
             (2014: user, item, rating, time; 2018: item, user, rating, time). Plain or gzip.
-
-    Returns:
-        The interactions, in the order of the file.
     """
     with reading(path) as stream:
         if is_array(stream.peek(64)[:64]):  # type: ignore[attr-defined]

@@ -208,12 +208,7 @@ def _read_interactions(folder: Path, name: str) -> pd.DataFrame:
 
 
 def _numbers(tokens: Iterable[str], known: Collection[str]) -> dict[str, int]:
-    """Return the number of each token, in the order of the numbers.
-
-    Args:
-        tokens: what occurs in interactions, in order of first appearance.
-        known: what else may have a number, where that closes the gaps between tokens.
-    """
+    """Return the number of each token, in the order of the numbers."""
     tokens = list(tokens)
     if all(NUMBER.fullmatch(token) for token in tokens):
         count = max(map(int, tokens)) + 1

@@ -243,7 +243,6 @@ def add_options(
         defaults: an object of the class whose values are the defaults; None: the class's own.
         target: a group of the parser; None: the parser itself.
         other_flags: field -> another name of its option.
-        prefix: of the names under which the values are kept.
     """
     hints = get_type_hints(kind)
     groups: dict[str, Any] = {}

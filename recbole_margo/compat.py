@@ -52,11 +52,7 @@ READERS_OF_CHECKPOINTS = (
 
 
 def prepare_imports(mends: Sequence[Mend]) -> None:
-    """Make `import recbole` and its submodules work; imports neither torch nor RecBole.
-
-    Args:
-        mends: of names that lead to what stands above this module.
-    """
+    """Make `import recbole` and its submodules work; imports neither torch nor RecBole."""
     global _MENDS
     _MENDS += tuple(mend for mend in mends if mend not in _MENDS)
     _restore_numpy_names()

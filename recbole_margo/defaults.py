@@ -164,9 +164,6 @@ SEPARATORS = ("field_separator", "seq_separator")
 def read_dataset_yaml(path: Path) -> dict[str, Any]:
     """Read the YAML file in the folder of a dataset.
 
-    Returns:
-        Values by key, all of which describe data.
-
     Raises:
         ConfigError: as of `read_yaml`; or a key does not describe data, or a value would reach out
             of the dataset's folder.

@@ -62,7 +62,6 @@ def import_optional(module: str, package: str, purpose: str, extra: str | None =
     """Import a module that need not be installed.
 
     Args:
-        package: the name under which pip knows it.
         purpose: what it is needed for, for the message.
         extra: the extra of this package that brings it, if there is one.
 

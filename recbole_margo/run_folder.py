@@ -45,7 +45,6 @@ class StageResult:
         best_epoch: epoch (from 0) with the best validation score; -1 if none is known.
         best_score: best unrounded validation score; none without validation.
         waited: validations since the best one; this and the next but one only of our trainer.
-        figures: what the model reported of its last epoch, by name.
         valid: unrounded validation metrics of the best epoch.
         test: unrounded test metrics of the best epoch.
     """
@@ -81,9 +80,7 @@ class RunResult:
         modalities: those whose features the model used; none if it uses none.
         stages: its stages in their order, of which the last is the result.
         last_stage_is_best: whether no earlier stage is better on validation, where that is known.
-        config: the whole config, as it was trained with.
         feature_checksums: SHA-256 by feature file.
-        parameters: how many trainable parameters the model has.
         peak_memory_bytes: by `host` and `cuda`.
         processes: how many trained it together; none in a record of an early version.
         split: fingerprint of the interactions; none in a record of an early version.

@@ -20,7 +20,6 @@ class Verb:
     Attributes:
         target: `module:function`, which takes the words after the verb and returns a status.
         many_runs: it takes --workers, and trains no model in several processes.
-        takes_program: the function takes what the help calls it too.
     """
 
     target: str

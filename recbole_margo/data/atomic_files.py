@@ -20,9 +20,6 @@ def atomic_files(config: Any, source: str) -> list[Path]:
 def columns_of(config: Any, source: str) -> list[str] | None:
     """Return the names of the columns that all files of a source have, in their order.
 
-    Args:
-        config: the config, which says where the files are and what separates columns.
-
     Returns:
         The names; none where a file is not there.
 
@@ -74,9 +71,6 @@ def check_rows(config: Any) -> None:
 
     pandas takes surplus fields of the first row for the names of rows, so that every value moves
     into the column beside its own, and drops those of later rows; neither says a word.
-
-    Args:
-        config: the config, which says where the files are and what separates columns.
 
     Raises:
         DatasetError: names the file, the line, and how many fields it has and should have, or says

@@ -103,7 +103,6 @@ class ReducedFeatures:
 
     Attributes:
         matrix: U_k S_k [I, k] float32; rows that were zero are zero.
-        explained: the share of the squared norm that it keeps.
     """
 
     matrix: NDArray[np.float32]

@@ -42,9 +42,6 @@ PATTERNS = len(AROUND) + 2
 def decode_image(content: bytes) -> Image.Image:
     """Decode an image: upright, its first frame, RGB, transparency on white.
 
-    Returns:
-        The image in mode RGB.
-
     Raises:
         UnreadableContentError: the bytes are no whole image of `FORMATS`, or stand for more than
             `LARGEST_PIXELS` pixels or `LARGEST_BYTES` of memory (a decompression bomb).

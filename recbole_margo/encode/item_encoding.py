@@ -104,7 +104,6 @@ class ItemEncodings:
     Attributes:
         vectors: item token -> vector [D].
         unreadable: item token -> why it has none.
-        reused: how many vectors were in the cache.
     """
 
     vectors: dict[str, NDArray[np.float32]] = field(default_factory=dict)
@@ -134,9 +133,6 @@ def encode_items(
 
     Args:
         contents: item token -> text or file.
-
-    Returns:
-        The vectors of all items that can be read.
     """
     result = ItemEncodings()
     batch: list[_Loaded] = []

@@ -172,9 +172,6 @@ class RankCorrelation:
             one: values [N].
             other: values of the same rows [N].
 
-        Returns:
-            The correlation with the percentile interval of the bootstrap.
-
         Source: Spearman 1904; Efron and Tibshirani, An Introduction to the Bootstrap, 1993.
         """
         x, y = np.asarray(one, np.float64), np.asarray(other, np.float64)

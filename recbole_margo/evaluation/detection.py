@@ -100,11 +100,7 @@ def auc_estimate(draws: Sequence[Detection], reference: Sequence[Detection] = ()
 
 
 def precision_estimate(draws: Sequence[Detection]) -> Estimate:
-    """Return the average precision over draws.
-
-    Args:
-        draws: measurements of one score on independent draws.
-    """
+    """Return the average precision over draws."""
     return _estimate(draws, (), "average_precision", 1)
 
 

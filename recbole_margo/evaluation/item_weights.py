@@ -86,7 +86,6 @@ class ItemWeights:
 
         Args:
             path: the file; its ending chooses PNG, SVG or PDF.
-            title: title of the figure.
         """
         count = len(self.modalities)
         figure = Figure(figsize=(1.0 + 3.2 * count, 3.4))

@@ -166,11 +166,7 @@ def _hooked(owner: Any, name: str, hook: Callable[..., None]) -> Iterator[None]:
 
 
 class _Recording:
-    """A record of an evaluation: its batches and the metrics' values by user.
-
-    Args:
-        largest: how many items are ranked, the largest K of the metrics.
-    """
+    """A record of an evaluation: its batches and the metrics' values by user."""
 
     def __init__(self, largest: int) -> None:
         self.largest = largest

@@ -98,9 +98,6 @@ def compare_paired(
 def holm(p_values: Sequence[float]) -> list[float]:
     """Correct p-values for being several, by Holm's step-down method.
 
-    Args:
-        p_values: of the tests of one family, in any order.
-
     Returns:
         The adjusted p-values in the same order, at most 1; rejecting those below a level keeps the
         probability of any false rejection below that level.

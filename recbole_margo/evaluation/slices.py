@@ -60,9 +60,6 @@ def make_slices(
 def slice_recall(results: PerUserMetrics, part: Slice, k: int) -> NDArray[np.float64]:
     """Return Recall@k over the positives of a slice alone, as if a user had no others.
 
-    Args:
-        results: the evaluation, with the positives of which the slice was made.
-
     Returns:
         The recall of the users that have positives in the slice, in the order of `results.users`
         [n].

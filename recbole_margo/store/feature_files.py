@@ -85,9 +85,6 @@ def write_matrix(
     """Write the two files of one modality and leave the manifest alone.
 
     Args and errors are those of `write_features`.
-
-    Returns:
-        The entry to put into the manifest.
     """
     kept = _checked_rows(modality, matrix, tokens, source)
     with disk_errors(folder):

@@ -49,7 +49,6 @@ class Experiment:
 
     Attributes:
         config: our `Config`.
-        loaders: RecBole's loaders of training, validation and test.
     """
 
     config: Any

@@ -132,7 +132,6 @@ class DelimitedTable(TableFile):
             encoding: None takes UTF-8, or UTF-16 after its byte order mark.
             header: whether the first line names the columns; None says so when no field of it is a
                 number. Columns without names are called 1, 2, ...
-            quotes: whether a field may stand in quotes.
         """
         self.path = path
         self._comments, self._short, self._first_short = 0, 0, ""

@@ -49,7 +49,6 @@ def preamble_of(text: str, separator: str | None, is_whole: bool) -> tuple[int, 
 
     Args:
         separator: what the user named, or None.
-        is_whole: whether the text is the whole file.
     """
     named = SEPARATOR_LINE.match(text)
     if named:
