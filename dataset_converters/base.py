@@ -12,14 +12,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pandas as pd
 import yaml
 
 from recbole_margo.command_line import add_options, from_options, option
 from recbole_margo.errors import DataError
-from recbole_margo.store.dataset_files import read_splits
+from recbole_margo.store.dataset_files import SPLITS, read_splits
 from recbole_margo.store.manifest import FeatureManifest
 from recbole_margo.store.writing import LOCK, disk_errors, remove_abandoned, temporary_sibling
 
@@ -196,7 +196,7 @@ class Converter(ABC):
         ):
             return self.build(Path(folder))
 
-    def write_config(self, folder: Path, values: dict[str, Any]) -> None:
+    def write_config(self, folder: Path, values: dict[str, object]) -> None:
         """Write `<name>.yaml`, which makes `--dataset=<name>` enough to train."""
         text = yaml.safe_dump(values, sort_keys=False, default_flow_style=None)
         (folder / f"{self.name}.yaml").write_text(text, encoding="utf-8")
@@ -241,6 +241,20 @@ def _contains(folder: Path, part: Path) -> bool:
     """Tell whether every file of `part` is in `folder` with the same content."""
     names = [path.name for path in part.iterdir() if path.name != LOCK]
     return len(filecmp.cmpfiles(folder, part, names, shallow=False)[0]) == len(names)
+
+
+def dataset_config(modalities: list[str], **more: int) -> dict[str, object]:
+    """Return the protocol of the published tables, and what more a source says of training."""
+    return {
+        "benchmark_filename": list(SPLITS),
+        "load_col": {"inter": ["user_id", "item_id"]},
+        "modalities": modalities or None,
+        "feature_normalization": "none",
+        "metrics": ["Recall", "NDCG"],
+        "topk": [10, 20],
+        "valid_metric": "Recall@20",
+        **more,
+    }
 
 
 def convert(kind: type[Converter], parsed: argparse.Namespace) -> int:

@@ -9,14 +9,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from dataset_converters.base import ConversionReport, Converter
+from dataset_converters.base import ConversionReport, Converter, dataset_config
 from dataset_converters.interactions import RawInteractions, value_notes
 from dataset_converters.item_inputs import ItemInputs, NamesByItem, find_images, read_keyed_matrix
 from dataset_converters.preparation import Preparation
 from recbole_margo.command_line import group
 from recbole_margo.errors import DataError
 from recbole_margo.store.dataset_files import (
-    SPLITS,
     text_features,
     write_images,
     write_item_table,
@@ -80,7 +79,7 @@ class InteractionConverter(Converter):
         modalities += self._write_ready_features(folder, items, notes)
         if texts is not None:
             modalities += self._write_texts(folder, items, texts, notes)
-        self.write_config(folder, _dataset_config(modalities))
+        self.write_config(folder, dataset_config(modalities))
         if not modalities:
             notes.append("no features yet: give --features, or encode texts or images")
         return ConversionReport.of(folder, self.name, rows_read, notes, dropped)
@@ -125,19 +124,6 @@ class InteractionConverter(Converter):
         source = f"TF-IDF and SVD of {', '.join(texts.columns)}"
         write_features(folder, self.name, "text", matrix, list(joined), source)
         return ["text"]
-
-
-def _dataset_config(modalities: list[str]) -> dict[str, object]:
-    """Return the protocol of the published tables; how long to train is left to the defaults."""
-    return {
-        "benchmark_filename": list(SPLITS),
-        "load_col": {"inter": ["user_id", "item_id"]},
-        "modalities": modalities or None,
-        "feature_normalization": "none",
-        "metrics": ["Recall", "NDCG"],
-        "topk": [10, 20],
-        "valid_metric": "Recall@20",
-    }
 
 
 def only_file(files: Sequence[Path], what: str, flag: str, source: Path) -> Path | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dataset_converters.base import ConversionReport, Converter
+from dataset_converters.base import ConversionReport, Converter, dataset_config
 from dataset_converters.downloads import URLS, mmrec_files
 from dataset_converters.interactions import value_notes
 from recbole_margo.command_line import option
@@ -77,6 +77,8 @@ def _refuse_zero_bytes(path: Path) -> None:
 
 LOCK_FILE = "downloads.lock.json"
 DEFAULT_FEATURES = {"image": "image_feat.npy", "text": "text_feat.npy"}
+# Under these settings the published tables on MMRec's data sets were made.
+TRAINING = {"epochs": 1000, "stopping_step": 20, "train_batch_size": 2048}
 REQUIRED = {"userID": "user_id", "itemID": "item_id", "x_label": "x_label"}
 OPTIONAL = {"rating": "rating", "timestamp": "timestamp"}
 
@@ -146,7 +148,7 @@ class MMRecConverter(Converter):
             tokens = [str(item) for item in range(item_count)]
             source = f"{self.source.resolve().name}/{file_name}"
             write_features(folder, self.name, modality, matrix, tokens, source)
-        self.write_config(folder, dataset_config(list(self._features)))
+        self.write_config(folder, dataset_config(list(self._features), **TRAINING))
         notes = [*self._notes(), *value_notes(interactions)]
         unused = item_count - interactions["item_id"].nunique()
         if unused:
@@ -157,22 +159,6 @@ class MMRecConverter(Converter):
         found = {path.name for path in self.source.glob("*_feat.npy")}
         others = sorted(found.difference(self._features.values()))
         return [f"{name} is not among the features; name it with --feature" for name in others]
-
-
-def dataset_config(modalities: list[str]) -> dict[str, object]:
-    """Return the settings under which the published tables on MMRec's data sets were made."""
-    return {
-        "benchmark_filename": list(SPLITS),
-        "load_col": {"inter": ["user_id", "item_id"]},
-        "modalities": modalities,
-        "feature_normalization": "none",
-        "metrics": ["Recall", "NDCG"],
-        "topk": [10, 20],
-        "valid_metric": "Recall@20",
-        "epochs": 1000,
-        "stopping_step": 20,
-        "train_batch_size": 2048,
-    }
 
 
 def read_interactions(path: Path) -> pd.DataFrame:

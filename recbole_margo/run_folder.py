@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -28,17 +28,10 @@ REQUIRED = {
     "test": dict,
 }
 
-RECORD_ORDER = (
-    *("format", "status", "model", "dataset", "eval_protocol", "seed", "device", "valid_metric"),
-    *("modalities", "stages", "last_stage_is_best", "valid", "test", "hyperparameters", "config"),
-    *("feature_checksums", "parameters", "seconds", "peak_memory_bytes", "versions"),
-    *("processes", "split"),
-)
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StageResult:
-    """The result of one stage of training.
+    """The result of one stage of training; its fields are in the order of `result.json`.
 
     Args:
         name: name of the stage; `training` for RecBole's own models.
@@ -53,26 +46,21 @@ class StageResult:
     epochs: int
     best_epoch: int
     best_score: float | None
-    seconds: float
-    valid: Mapping[str, float]
-    test: Mapping[str, float]
     waited: int | None = None
+    seconds: float
     finished: bool | None = None
     figures: Mapping[str, float] | None = None
+    valid: Mapping[str, float]
+    test: Mapping[str, float]
 
     def as_plain(self) -> dict[str, Any]:
-        """Return the fields in the order of `result.json`, without those that are not known."""
-        names = ("name", "epochs", "best_epoch", "best_score", "waited", "seconds", "finished")
-        plain = {name: getattr(self, name) for name in (*names, "figures", "valid", "test")}
-        optional = ("waited", "finished", "figures")
-        return {
-            key: value for key, value in plain.items() if key not in optional or value is not None
-        }
+        """Return the fields, without those that are not known."""
+        return _without_unknown(self, ("waited", "finished", "figures"))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunResult:
-    """The result record of a finished run, `result.json`.
+    """The result record of a finished run, `result.json`; its fields are in the order of the file.
 
     Args:
         eval_protocol: `recbole` or `mmrec`.
@@ -86,19 +74,21 @@ class RunResult:
         split: fingerprint of the interactions; none in a record of an early version.
     """
 
+    format: int = RECORD_FORMAT
+    status: str = FINISHED
     model: str
     dataset: str
     eval_protocol: str
     seed: int
+    device: str = "cpu"
     valid_metric: str
+    modalities: list[str] | None = None
     stages: tuple[StageResult, ...]
+    last_stage_is_best: bool | None = None
     valid: Mapping[str, float]
     test: Mapping[str, float]
-    config: Mapping[str, Any]
-    device: str = "cpu"
-    modalities: list[str] | None = None
-    last_stage_is_best: bool | None = None
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any]
     feature_checksums: Mapping[str, Any] = field(default_factory=dict)
     parameters: int | None = None
     seconds: float | None = None
@@ -106,18 +96,11 @@ class RunResult:
     versions: Mapping[str, str] = field(default_factory=dict)
     processes: int | None = None
     split: str | None = None
-    format: int = RECORD_FORMAT
-
-    status = FINISHED
 
     def as_plain(self) -> dict[str, Any]:
-        """Return the fields in the order of `result.json`."""
-        plain = {name: getattr(self, name) for name in RECORD_ORDER}
-        plain["stages"] = [stage.as_plain() for stage in self.stages]
-        unknown = ("parameters", "seconds", "processes", "split")
-        return {
-            key: value for key, value in plain.items() if key not in unknown or value is not None
-        }
+        """Return the fields, without those that are not known."""
+        plain = _without_unknown(self, ("parameters", "seconds", "processes", "split"))
+        return {**plain, "stages": [stage.as_plain() for stage in self.stages]}
 
     @classmethod
     def from_plain(cls, plain: Any, path: Path) -> RunResult:
@@ -168,6 +151,12 @@ class FailedRun:
 
 
 RunOutcome = RunResult | FailedRun
+
+
+def _without_unknown(record: Any, names: Container[str]) -> dict[str, Any]:
+    """Return the fields of a record in their order, those that are named only where known."""
+    values = {each.name: getattr(record, each.name) for each in fields(record)}
+    return {key: value for key, value in values.items() if key not in names or value is not None}
 
 
 def _known(kind: type[Any], plain: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,8 +9,8 @@ import recbole
 import yaml
 from recbole.utils.argument_list import dataset_arguments
 
-from dataset_converters.interaction_converter import _dataset_config
-from dataset_converters.mmrec import dataset_config
+from dataset_converters.base import dataset_config
+from dataset_converters.mmrec import TRAINING
 from recbole_margo.cli import main
 from recbole_margo.config import Config
 from recbole_margo.defaults import DATASET_KEYS, properties_folder, read_dataset_yaml
@@ -30,7 +30,11 @@ def test_what_ships_and_what_converters_write_may_be_said(tmp_path: Path) -> Non
     assert {path.name for path in files} >= set(DESCRIBING)
     for path in files:
         assert read_dataset_yaml(path), path
-    for values in (_dataset_config(["image"]), _dataset_config([]), dataset_config(["text"])):
+    for values in (
+        dataset_config(["image"]),
+        dataset_config([]),
+        dataset_config(["text"], **TRAINING),
+    ):
         (tmp_path / "written.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
         assert read_dataset_yaml(tmp_path / "written.yaml") == values
     assert set(dataset_arguments) <= DATASET_KEYS

@@ -185,10 +185,6 @@ class VisionEncoder(Encoder):
     def __init__(self, name: str, device: str | None = None) -> None:
         """Load the model and its image processor.
 
-        Args:
-            name: name on the Hugging Face hub, or folder.
-            device: of torch; None takes a GPU where there is one.
-
         Raises:
             ConfigError: the model cannot be loaded, is no vision model, or lacks weights.
             DataError: transformers is not installed.
@@ -277,10 +273,6 @@ class SoundEncoder(Encoder):
 
     def __init__(self, name: str, device: str | None = None) -> None:
         """Load the model and its feature extractor.
-
-        Args:
-            name: name on the Hugging Face hub, or folder.
-            device: of torch; None takes a GPU where there is one.
 
         Raises:
             ConfigError: the model cannot be loaded, or is no audio model.

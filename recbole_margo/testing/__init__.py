@@ -47,23 +47,11 @@ __all__ = [
 ]
 
 _CONTRACT = "recbole_margo.testing.contract"
-_EXPERIMENTS = "recbole_margo.testing.experiments"
-_WORLDS = "recbole_margo.testing.worlds"
+_WORLDS = ("MISSING", "MODALITY_NAMES", "NAME", "SPLITS", "World", "block_world", "random_world")
 _MODULES = {
-    "MISSING": _WORLDS,
-    "MODALITY_NAMES": _WORLDS,
-    "NAME": _WORLDS,
-    "SETTINGS": _EXPERIMENTS,
-    "SMALL": _EXPERIMENTS,
-    "SPLITS": _WORLDS,
-    "Experiment": _EXPERIMENTS,
+    **dict.fromkeys(__all__, "recbole_margo.testing.experiments"),
+    **dict.fromkeys(_WORLDS, "recbole_margo.testing.worlds"),
     "ModelContract": _CONTRACT,
-    "World": _WORLDS,
-    "block_world": _WORLDS,
-    "make_config": _EXPERIMENTS,
-    "prepare": _EXPERIMENTS,
-    "random_world": _WORLDS,
-    "small_settings": _EXPERIMENTS,
 }
 
 
