@@ -39,8 +39,9 @@ class ItemEvidence:
     """Whether the rows of one modality belong to their items, as far as users can tell.
 
     Attributes:
-        scores: content score and neighbor agreement, each by its standard deviation, summed [I]:
-            the order in which rows are suspicious, from the lowest.
+        scores: the mean of content score and neighbor agreement, the latter brought to the
+            deviation of the former [I]: the order in which rows are suspicious, from the lowest.
+            About 0 for a row that has nothing to do with its item.
         content: the content score, which is calibrated item by item.
         agreement: the neighbor agreement [I].
         q_values: of the content score's p-values by Benjamini and Hochberg [I]; 1 where nothing is
@@ -64,7 +65,7 @@ def item_evidence(
 ) -> ItemEvidence:
     """Weigh the rows of one modality against the interactions, without any recommender.
 
-    The plain sum of two standardised scores is not behind the better of the two by more than .01
+    The mean of two scores of equal deviation is not behind the better by more than .01
     of ROC-AUC on the data it was measured on (docs/reliability.md): a regression sees what many
     items have in common, the direct comparison what few have.
 
@@ -78,9 +79,12 @@ def item_evidence(
     content = content_score(features, present, targets, seed)
     agreement = neighbor_agreement(interactions, features, present)
     scores = np.zeros(len(targets))
-    for part in (content.scores, agreement):
-        deviation = part[content.known].std() if content.known.any() else 0.0
-        scores += part / deviation if deviation > 0 else 0.0
+    if content.known.any():
+        of_content, of_agreement = (
+            part[content.known].std() for part in (content.scores, agreement)
+        )
+        ratio = of_content / of_agreement if of_agreement > 0 else 0.0
+        scores[content.known] = (content.scores + ratio * agreement)[content.known] / 2
     q_values = np.ones(len(targets))
     p_values = content.p_values[content.known]
     if len(p_values):

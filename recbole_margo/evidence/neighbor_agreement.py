@@ -141,7 +141,7 @@ def _columns_of_norm_one(interactions: sp.csr_matrix) -> sp.csr_matrix:
 
 
 def _weight_sums(columns: sp.csr_matrix) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return sum and concentration, the sum of squares by its square, of each item's weights [n]."""
+    """Return the sum of each item's weights, and its sum of squares by that squared [n]."""
     transposed, count = sp.csr_matrix(columns.T), columns.shape[1]
     total, squares = np.zeros(count), np.zeros(count)
     for block in _blocks(count, count):

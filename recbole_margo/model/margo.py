@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_margo.errors import CheckpointError, ConfigError
-from recbole_margo.evidence.held_out_scores import HeldOutScores
+from recbole_margo.evidence.item_reliability import ItemReliability
 from recbole_margo.model.backbone import BACKBONES
 from recbole_margo.model.base import MultimodalRecommender, StepCapture
 from recbole_margo.model.dragon import DRAGONParameters
@@ -64,13 +64,13 @@ class MARGOParameters(DRAGONParameters):
     two_stage: bool = hyperparameter("false is the ablation w/o two-stage")
     stop_gradient: bool = hyperparameter("false is the ablation w/o nograd")
     evidence: str = hyperparameter(
-        "what Eq. 5 compares: scores of the backbone that is trained, or of regressions that never "
-        "saw the item",
+        "what supervises the weights: scores of the backbone that is trained, or the evidence of "
+        "regressions that never saw the item",
         choices=EVIDENCE,
         paper="trained",
     )
     evidence_temperature: float = hyperparameter(
-        "divisor of the standardised differences of held-out evidence", low=1e-3
+        "divisor of the scores of held-out evidence", low=1e-3
     )
 
 
@@ -114,9 +114,12 @@ class MARGO(MultimodalRecommender):
           uniform weights.
         - The backbone is exchangeable (`backbone`), its departures are listed in its own class.
         - Natural logarithm in the ranking loss; DRAGON's public code takes log2.
-        - `evidence: held_out` takes d^m of Eq. 5 from `HeldOutScores` instead of the scores of the
-          backbone, which has learned bad rows by heart (docs/reliability.md). The confidence stays
-          that of the weighted scores, and is 0 for a pair with an item of which nothing is known.
+        - `evidence: held_out` supervises the weights of an item with its own reliability vector
+          (`ItemReliability`) in place of the triplet's: the backbone, from whose scores Eq. 5-6
+          take it, has learned bad rows by heart (docs/reliability.md), and a triplet says as much
+          of the other item. L_cal is then :math:`\tfrac{c}{2} [KL(z_i \| w_i) + KL(z_j \| w_j)]`,
+          without the part of an item of which nothing is known; the confidence stays that of the
+          weighted scores. The gradients may conflict.
     """
 
     parameters_class = MARGOParameters
@@ -157,9 +160,9 @@ class MARGO(MultimodalRecommender):
             torch.empty(self.n_items, len(self.modalities)), requires_grad=parameters.item_weights
         )
         self._draw_weight_logits()
-        self.held_out: HeldOutScores | None = None
+        self.held_out: ItemReliability | None = None
         if parameters.evidence == "held_out" and RELIABILITY_STAGE in self.training_stages:
-            self.held_out = HeldOutScores(
+            self.held_out = ItemReliability(
                 self.interactions,
                 self.features,
                 self.modality_mask,
@@ -268,14 +271,13 @@ class MARGO(MultimodalRecommender):
                 plain = bpr_loss(positive_scores.sum(dim=-1), negative_scores.sum(dim=-1))
                 return plain, penalty
             ranking, calibration = self._weighted_losses(
-                user, positive, negative, positive_scores, negative_scores
+                positive, negative, positive_scores, negative_scores
             )
             penalty = penalty + self.hyperparameters.beta * mean_square(self.weight_logits)
             return ranking, self.hyperparameters.alpha * calibration, penalty
 
     def _weighted_losses(
         self,
-        user: Tensor,
         positive: Tensor,
         negative: Tensor,
         positive_scores: Tensor,
@@ -292,17 +294,13 @@ class MARGO(MultimodalRecommender):
         negative_log_weights = log_modality_weights(
             select_rows(self.weight_logits, negative), negative_mask
         )
-        usable, differences = positive_mask & negative_mask, None
-        if self.held_out is not None:
-            usable = usable & self.held_out.usable(positive, negative).unsqueeze(-1)
-            differences = self.held_out.differences(user, positive, negative)
         ranking, calibration, trust = self.weighted_losses(
             positive_log_weights,
             negative_log_weights,
             positive_scores,
             negative_scores,
-            usable,
-            differences,
+            positive_mask & negative_mask,
+            self.held_out_evidence(positive, negative),
         )
         self._statistics.add(trust)
         return ranking, calibration
@@ -314,7 +312,7 @@ class MARGO(MultimodalRecommender):
         positive_scores: Tensor,
         negative_scores: Tensor,
         usable: Tensor,
-        differences: Tensor | None = None,
+        held_out: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return L_rec (Eq. 4 with Eq. 3's scores) and L_cal (Eq. 5-8) as functions of the weights.
 
@@ -324,21 +322,36 @@ class MARGO(MultimodalRecommender):
             positive_scores: r_ui^m [B, M].
             negative_scores: r_uj^m [B, M].
             usable: which modalities both items have [B, M], bool.
-            differences: d^m of Eq. 5 [B, M]; none: those of the scores.
+            held_out: what `held_out_evidence` returns.
 
         Returns:
             L_rec and L_cal, two scalars without their factors, and the confidence c [B].
         """
         positive_score = (positive_log_weights.exp() * positive_scores).sum(dim=-1)
         negative_score = (negative_log_weights.exp() * negative_scores).sum(dim=-1)
-        if differences is None:
-            differences = positive_scores - negative_scores
-        vector, reliable = reliability_vector(differences, usable)
+        if held_out is None:
+            vector, reliable = reliability_vector(positive_scores - negative_scores, usable)
+            logs = positive_log_weights, negative_log_weights
+        else:
+            # Each of the two items against its own weights: twice as many comparisons.
+            vector, reliable = held_out[0].flatten(0, 1), held_out[1].any(dim=0)
+            logs = (torch.cat([positive_log_weights, negative_log_weights]),) * 2
         trust = confidence(positive_score, negative_score, reliable, self.hyperparameters.tau)
         if self.hyperparameters.stop_gradient:
             vector, trust = vector.detach(), trust.detach()
-        calibration = calibration_loss(vector, trust, positive_log_weights, negative_log_weights)
+        counts = trust if held_out is None else (trust * held_out[1]).flatten()
+        calibration = calibration_loss(vector, counts, *logs)
         return bpr_loss(positive_score, negative_score), calibration, trust
+
+    def held_out_evidence(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return the items' own reliability vectors [2, B, M] and which are known [2, B].
+
+        None where the weights are supervised by the trained backbone.
+        """
+        if self.held_out is None:
+            return None
+        vectors, known = self.held_out(torch.stack([positive, negative]))
+        return vectors, known
 
     def scoring_tables(self) -> tuple[Tensor, Tensor]:
         """Return users [U, M * d] and weighted items [I, M * d]; stage 1 scores by the sum."""

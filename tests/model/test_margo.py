@@ -363,32 +363,45 @@ def test_statistics_of_an_epoch(tmp_path):
 
 @pytest.mark.parametrize("missing", ["nothing missing", "some items miss one"])
 @pytest.mark.parametrize("modalities", [1, 2, 3])
-def test_held_out_evidence_takes_the_place_of_the_scores_in_equation_5(
-    tmp_path, modalities, missing
-):
+def test_held_out_evidence_supervises_the_weights_of_both_items(tmp_path, modalities, missing):
     world, experiment = build(tmp_path, modalities, missing, evidence="held_out")
     triplets = experiment.random_triplets(150)
-    terms = experiment.model.calculate_loss(experiment.batch(triplets))
+    ranking, calibration, _ = experiment.losses(experiment.batch(triplets))
     evidence, mask = experiment.model.held_out, dense_inputs(experiment, world).mask
-    ids = [torch.tensor(column) for column in zip(*triplets, strict=True)]
-    differences = evidence.differences(*ids).numpy()
-    usable = evidence.usable(*ids[1:]).numpy()
+    vectors, known = evidence.vectors.double().numpy(), evidence.known.numpy()
     users, items = dense_tables(experiment, world)
     logits = experiment.parameters()["weight_logits"]
-    targets = []
-    for (user, i, j), d, known in zip(triplets, differences, usable, strict=True):
-        z = dense.reliability(d, mask[i] & mask[j] & known)
-        positive, negative = (
-            float(
-                dense.item_weights(logits[k], mask[k])
-                @ dense.modality_scores(users[user], items[k])
-            )
-            for k in (i, j)
+    expected, some_teach = 0.0, False
+    for user, i, j in triplets:
+        weights = [dense.item_weights(logits[k], mask[k]) for k in (i, j)]
+        r_i, r_j = (
+            float(w @ dense.modality_scores(users[user], items[k]))
+            for w, k in zip(weights, (i, j), strict=True)
         )
-        targets.append((z, dense.confidence(positive, negative, z, SETTINGS["tau"])))
-    expected, _ = dense_terms(experiment, world, triplets, targets=targets)
-    assert [term.item() for term in terms] == pytest.approx(expected, rel=2e-5, abs=1e-6)
-    assert any(c > 0 for _, c in targets)
+        c = np.tanh(max(r_i - r_j, 0) / SETTINGS["tau"])
+        for k, w in zip((i, j), weights, strict=True):
+            has = mask[k] & known[k]
+            z = vectors[k][has]
+            expected += c * (z * np.log(z / w[has])).sum() / 2 / len(triplets)
+            some_teach |= bool(c > 0 and known[k])
+    assert some_teach
+    assert calibration.item() == pytest.approx(SETTINGS["alpha"] * expected, rel=2e-5, abs=1e-6)
+    trained = dense_terms(experiment, world, triplets)[0]
+    assert ranking.item() == pytest.approx(trained[0], rel=2e-5)
+
+
+def test_an_item_of_which_nothing_is_known_is_not_calibrated(tmp_path):
+    _, experiment = build(tmp_path, evidence="held_out")
+    model, triplets = experiment.model, experiment.random_triplets(150)
+    nothing = torch.zeros(model.n_items, dtype=torch.bool)
+    nothing[1::2] = True
+    model.held_out.known[nothing] = False
+    losses = experiment.losses(experiment.batch(triplets))
+    (gradient,) = torch.autograd.grad(losses[1], model.weight_logits)
+    assert (gradient[nothing] == 0).all()
+    assert (gradient[~nothing] != 0).any()
+    model.held_out.known[:] = False
+    assert experiment.losses(experiment.batch(triplets))[1].item() == 0
 
 
 def test_held_out_evidence_adds_no_parameter_and_leaves_checkpoints_as_they_are(tmp_path):

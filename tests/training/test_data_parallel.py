@@ -21,6 +21,7 @@ VARIANTS = [
     ("VBPR", {"penalty": "squared"}),
     ("VBPR", {"penalty": "frobenius"}),
     ("MARGO", {"backbone": "LightGCN"}),
+    ("MARGO", {"evidence": "held_out"}),
     ("LATTICE", {"graph_refresh": "batch"}),
     ("GRCN", {"routing": "paper"}),
 ]

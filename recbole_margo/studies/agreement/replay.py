@@ -151,6 +151,7 @@ def _gradients(
             positive_scores.double(),
             negative_scores.double(),
             present[0] & present[1],
+            model.held_out_evidence(*items),
         )
         (by_ranking,) = torch.autograd.grad(ranking, log_weights, retain_graph=True)
         (by_calibration,) = torch.autograd.grad(calibration, log_weights)

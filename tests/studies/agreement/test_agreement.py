@@ -30,6 +30,7 @@ def a_model(logits: Any, mask: Any, stop_gradient: bool = True, tau: float = TAU
         hyperparameters=SimpleNamespace(tau=tau, stop_gradient=stop_gradient),
     )
     model.weighted_losses = MARGO.weighted_losses.__get__(model)
+    model.held_out_evidence = lambda positive, negative: None
     return model
 
 
@@ -138,9 +139,13 @@ def test_the_product_of_a_triplet_has_the_closed_form_of_the_paper(batch):
         assert (gradients[t, 0] * gradients[t, 1]).sum() == pytest.approx(expected, abs=1e-12)
 
 
-@pytest.mark.parametrize("stop_gradient", [True, False])
-def test_what_is_measured_on_the_logits_is_the_gradient_of_training(tmp_path, stop_gradient):
-    experiment = prepare(WORLD.write(tmp_path), "MARGO", stop_gradient=stop_gradient, alpha=2.0)
+@pytest.mark.parametrize(
+    "settings",
+    [{"stop_gradient": True}, {"stop_gradient": False}, {"evidence": "held_out"}],
+    ids=str,
+)
+def test_what_is_measured_on_the_logits_is_the_gradient_of_training(tmp_path, settings):
+    experiment = prepare(WORLD.write(tmp_path), "MARGO", alpha=2.0, **settings)
     experiment.randomize()
     model = experiment.model
     model.begin_stage("stage2")
