@@ -4,28 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import scipy.sparse as sp
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from recbole_margo.evidence.item_evidence import item_evidence
+from recbole_margo.evidence.item_evidence import ItemEvidence, item_evidence
 from recbole_margo.evidence.item_targets import item_targets
 
 
 class ItemReliability(nn.Module):
     r"""The modality reliability vector of each item, fixed before any training.
 
-    .. math:: z_i = \mathrm{softmax}_m(e_i^m / \theta)
+    .. math:: z_i = \mathrm{softmax}_m(e_i^m / \theta), \qquad
+        e_i^m = \mu_m (s_i^m - \mu_m / 2), \qquad \mu_m = \max(\mathrm{mean}_i s_i^m, 0)
 
-    over the modalities that the item has, with the score :math:`e_i^m` of `item_evidence` and a
-    temperature :math:`\theta`: :math:`1 / \theta` is the shift of a score by which rows that fit
-    differ from random ones in a likelihood ratio.
+    over the modalities that the item has, with the score s of `item_evidence`: e is the log
+    likelihood ratio of a score that is shifted as the modality's are on average against one around
+    0, both of deviation 1. So scores count less in a modality where they say less, and not at all
+    where no row has anything to do with its item; there e is 0, neither for nor against.
 
     Args:
         interactions: binary training interactions R [U, I].
         features: raw features, per modality [I, D_m].
         mask: which items have which modality [I, M], bool.
-        temperature: theta > 0.
+        temperature: theta > 0; the larger, the closer the vectors are to uniform.
 
     Attributes:
         vectors: z [I, M]; uniform over what the item has where nothing is known.
@@ -45,19 +49,28 @@ class ItemReliability(nn.Module):
     ) -> None:
         super().__init__()
         mask, targets = mask.cpu(), item_targets(interactions)
-        scores, known = torch.zeros(mask.shape), torch.zeros_like(mask)
+        evidence, known = torch.zeros(mask.shape), torch.zeros_like(mask)
         for m, matrix in enumerate(features):
             rows = matrix.detach().float().cpu().numpy()
             found = item_evidence(interactions, rows, mask[:, m].numpy(), targets)
-            scores[:, m] = torch.from_numpy(found.scores)
             known[:, m] = torch.from_numpy(found.content.known)
+            evidence[:, m] = torch.from_numpy(_log_likelihood_ratios(found))
         complete = mask.any(dim=1) & (known | ~mask).all(dim=1)
-        scores[~complete] = 0.0
+        evidence[~complete] = 0.0
         anything = mask | ~mask.any(dim=1, keepdim=True)
-        vectors = torch.softmax((scores / temperature).masked_fill(~anything, -torch.inf), dim=1)
+        vectors = torch.softmax((evidence / temperature).masked_fill(~anything, -torch.inf), dim=1)
         self.register_buffer("vectors", vectors, persistent=False)
         self.register_buffer("known", complete, persistent=False)
 
     def forward(self, items: Tensor) -> tuple[Tensor, Tensor]:
         """Return z [..., M] and whether it is known [...] of items by id [...]."""
         return self.vectors[items], self.known[items]
+
+
+def _log_likelihood_ratios(found: ItemEvidence) -> NDArray[np.float64]:
+    """Return e of one modality [I], 0 where nothing is known."""
+    known, ratios = found.content.known, np.zeros(len(found.scores))
+    if known.any():
+        shift = max(found.scores[known].mean(), 0.0)
+        ratios[known] = shift * (found.scores[known] - shift / 2)
+    return ratios

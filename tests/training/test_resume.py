@@ -154,10 +154,11 @@ def test_margo_interrupted_in_stage_2(root, tmp_path, whole_run, interruptions):
     [
         {"weight_learning_rate": 0.1},
         {"learner": "adagrad"},
+        {"evidence": "held_out"},
     ],
     ids=str,
 )
-def test_other_optimisers_interrupted_within_an_epoch(root, tmp_path, settings):
+def test_other_settings_interrupted_within_an_epoch(root, tmp_path, settings):
     settings = {"epochs": 2, **settings}
     expected = uninterrupted(root, tmp_path / "whole", "MARGO", **settings)
     found = interrupted(root, tmp_path / "parts", "MARGO", at_batch(BATCHES + 2), **settings)
