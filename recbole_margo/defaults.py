@@ -148,8 +148,8 @@ MODALITIES = (
     "modalities feature_normalization feature_reduction feature_precision item_neighbor_search"
 )
 EVALUATION = (
-    "eval_args eval_protocol split_seed repeatable metrics topk valid_metric valid_metric_bigger "
-    "metric_decimal_place"
+    "eval_args eval_protocol split_seed cold_items repeatable metrics topk valid_metric "
+    "valid_metric_bigger metric_decimal_place"
 )
 SIZES_OF_TRAINING = "epochs stopping_step eval_step train_batch_size eval_batch_size"
 DATASET_KEYS = frozenset(

@@ -22,6 +22,7 @@ from recbole_margo.data.protocol import (
     load_and_split,
     split_fingerprint,
 )
+from recbole_margo.evaluation.cold_items import evaluate_cold_items
 from recbole_margo.evaluation.item_weights import ItemWeights
 from recbole_margo.evaluation.per_user import PerUserMetrics, evaluate_per_user
 from recbole_margo.model.base import MultimodalRecommender
@@ -242,10 +243,21 @@ def _tested(
         versions=versions(),
         processes=processes.count,
         split=config[SPLIT_FINGERPRINT],
+        cold=_cold(config, loaders, model),
     )
     _write_weights(model, loaders[0]._dataset, result, files)
     files.write_result(result)
     return result
+
+
+def _cold(config: Config, loaders: tuple[Any, Any, Any], model: Any) -> dict[str, Any] | None:
+    """Return the metrics over the cold items in plain form, of the model as it was tested."""
+    if config["cold_items"] is None:
+        return None
+    if hasattr(model, "eval"):
+        model.eval()
+    found = evaluate_cold_items(config, loaders, model)
+    return found.as_plain() if found is not None else None
 
 
 def _trainer(config: Config, model: Any, processes: Processes) -> Any:

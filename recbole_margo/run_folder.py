@@ -72,6 +72,8 @@ class RunResult:
         peak_memory_bytes: by `host` and `cuda`.
         processes: how many trained it together; none in a record of an early version.
         split: fingerprint of the interactions; none in a record of an early version.
+        cold: metrics over items that no model was trained with, see `evaluation.cold_items`; none
+            without `cold_items`.
     """
 
     format: int = RECORD_FORMAT
@@ -96,10 +98,11 @@ class RunResult:
     versions: Mapping[str, str] = field(default_factory=dict)
     processes: int | None = None
     split: str | None = None
+    cold: Mapping[str, Any] | None = None
 
     def as_plain(self) -> dict[str, Any]:
         """Return the fields, without those that are not known."""
-        plain = _without_unknown(self, ("parameters", "seconds", "processes", "split"))
+        plain = _without_unknown(self, ("parameters", "seconds", "processes", "split", "cold"))
         return {**plain, "stages": [stage.as_plain() for stage in self.stages]}
 
     @classmethod

@@ -56,17 +56,34 @@ def normalize_features(matrix: Tensor, present: Tensor, normalization: str) -> N
     if normalization == "l2":
         RowNorms.of(matrix).divide_(matrix)
     elif normalization == "standard":
-        # Missing rows are zero, so that sums over all rows are sums over the items that have it.
-        # Sums are in float64, a block at a time: the whole matrix in float64 would be the largest
-        # thing in memory.
-        count = int(present.sum())
-        blocks = torch.split(matrix, 1024)
-        mean = torch.stack([block.double().sum(dim=0) for block in blocks]).sum(dim=0) / count
-        matrix -= mean.to(matrix.dtype)
+        mean, deviation = column_statistics(matrix, present)
+        matrix -= mean
         matrix[~present] = 0.0
-        squares = torch.stack([block.double().square().sum(dim=0) for block in blocks]).sum(dim=0)
-        deviation = (squares / count).sqrt().to(matrix.dtype)
-        matrix /= torch.where(deviation > 0, deviation, 1.0)
+        matrix /= deviation
+
+
+def column_statistics(matrix: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean and the deviation of each column over the items that have a row.
+
+    Args:
+        matrix: [I, D] float32, zero where the item misses the modality.
+        present: [I] bool.
+
+    Returns:
+        Two vectors [D] float32; 1 for the deviation of a constant column.
+    """
+    # Missing rows are zero, so that sums over all rows are sums over the items that have it.
+    # Sums are in float64, a block at a time: the whole matrix in float64 would be the largest
+    # thing in memory.
+    count = int(present.sum())
+    blocks = list(zip(torch.split(matrix, 1024), torch.split(present, 1024), strict=True))
+    total = torch.stack([block.double().sum(dim=0) for block, _ in blocks]).sum(dim=0)
+    mean = (total / count).to(matrix.dtype)
+    squares = torch.stack(
+        [((block - mean) * has.unsqueeze(1)).double().square().sum(dim=0) for block, has in blocks]
+    ).sum(dim=0)
+    deviation = (squares / count).sqrt().to(matrix.dtype)
+    return mean, torch.where(deviation > 0, deviation, 1.0)
 
 
 FEATURE_TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

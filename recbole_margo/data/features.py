@@ -19,6 +19,7 @@ from recbole_margo.data.corruption import FeatureCorruption
 from recbole_margo.data.feature_transforms import (
     NORMALIZATIONS,
     check_modality_names,
+    column_statistics,
     feature_type,
     nearest_hint,
     normalize_features,
@@ -110,6 +111,47 @@ def load_item_features(config: Any, dataset: Any) -> ItemFeatures:
     return ItemFeatures(modalities, tuple(matrices), mask, checksums, corrupted)
 
 
+@dataclass(frozen=True)
+class FeatureStatistics:
+    """What a row of one modality goes through before a model takes it.
+
+    Attributes:
+        width: its columns.
+        normalization: one of `NORMALIZATIONS`.
+        mean: of each column, over the items of the dataset [D]; of `standard` alone.
+        deviation: likewise, 1 where a column is constant.
+    """
+
+    width: int
+    normalization: str
+    mean: NDArray[np.float32] | None = None
+    deviation: NDArray[np.float32] | None = None
+
+
+def feature_statistics(config: Any, dataset: Any) -> tuple[FeatureStatistics, ...]:
+    """Return what `load_item_features` does to the rows of each modality [M].
+
+    Args:
+        config: as in `load_item_features`.
+        dataset: as there.
+    """
+    folder, manifest = _manifest(config)
+    modalities = _chosen_modalities(config["modalities"], manifest, folder)
+    normalizations = _normalizations(config["feature_normalization"], modalities, manifest)
+    items, found = [str(token) for token in dataset.field2id_token[dataset.iid_field]], []
+    for modality in modalities:
+        entry, normalization = manifest.modalities[modality], normalizations[modality]
+        mean = deviation = None
+        if normalization == "standard":
+            stored, tokens = read_modality(folder, entry)
+            rows = _rows_by_item(items, tokens, folder / entry.file, config["dataset"])
+            matrix, present = _gather(stored, rows, items, folder / entry.file)
+            center, spread = column_statistics(matrix, present)
+            mean, deviation = center.numpy(), spread.numpy()
+        found.append(FeatureStatistics(entry.dim, normalization, mean, deviation))
+    return tuple(found)
+
+
 def read_manifest(folder: Path, dataset_name: str) -> FeatureManifest:
     """Read the manifest of a dataset's features.
 
@@ -135,6 +177,34 @@ def read_modality(folder: Path, entry: FeatureEntry) -> tuple[NDArray[Any], list
         return read_stored_features(folder, entry)
     except DataError as error:
         raise FeatureError(str(error)) from error
+
+
+def raw_features(
+    config: Any, modalities: Sequence[str], tokens: Sequence[str]
+) -> tuple[list[NDArray[np.float32]], NDArray[np.bool_]]:
+    """Return features as they are stored, of items that a dataset need not have.
+
+    Args:
+        config: as in `load_item_features`.
+        modalities: whose features [M].
+        tokens: raw ids of items [B].
+
+    Returns:
+        A matrix [B, D_m] per modality, zeros where an item misses it, and who has which [B, M].
+
+    Raises:
+        FeatureError: the files do not exist, are damaged, or are of other modalities.
+    """
+    folder, manifest = _manifest(config)
+    matrices = []
+    for modality in _chosen_modalities(modalities, manifest, folder):
+        stored, known = read_modality(folder, manifest.modalities[modality])
+        place = {token: row for row, token in enumerate(known)}
+        rows = np.array([place.get(token, -1) for token in tokens])
+        matrix = np.zeros((len(tokens), stored.shape[1]), np.float32)
+        matrix[rows >= 0] = stored[rows[rows >= 0]]
+        matrices.append(matrix)
+    return matrices, np.stack([matrix.any(axis=1) for matrix in matrices], axis=1)
 
 
 def check_features(config: Any) -> None:

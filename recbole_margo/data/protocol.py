@@ -16,6 +16,7 @@ from recbole.sampler import Sampler
 from recbole.utils import EvaluatorType, init_seed
 
 from recbole_margo.data.atomic_files import check_id_columns, check_rows
+from recbole_margo.data.cold_items import keep_items_cold
 from recbole_margo.data.evaluation_lists import keep_candidates, use_compact_lists
 from recbole_margo.errors import (
     ConfigError,
@@ -110,6 +111,8 @@ def _errors_of_recbole(config: Any, action: str, remedy: str) -> Iterator[None]:
 def load_and_split(config: Any) -> tuple[Any, tuple[Any, Any, Any]]:
     """Load a dataset and split it as `split_seed` says; without one the config's `seed` decides.
 
+    Items that `cold_items` keeps out of training leave the dataset before the split.
+
     Args:
         config: the config, which names the model in `model_class`.
 
@@ -121,6 +124,7 @@ def load_and_split(config: Any) -> tuple[Any, tuple[Any, Any, Any]]:
     """
     init_seed(split_seed(config), config["reproducibility"])
     dataset = load_dataset(config)
+    keep_items_cold(config, dataset, split_seed(config))
     return dataset, prepare_loaders(config, dataset, config.model_class)
 
 

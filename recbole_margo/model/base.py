@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any, ClassVar
 
@@ -20,6 +20,7 @@ from recbole_margo.graph.bipartite import interaction_matrix
 from recbole_margo.graph.neighbor_search import NeighborSearch
 from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import Parameters
+from recbole_margo.nn.content_path import ContentPath
 from recbole_margo.nn.losses import bpr_loss, embedding_penalty
 from recbole_margo.nn.propagation import select_rows
 from recbole_margo.resources import multiplies_in_bfloat16
@@ -190,6 +191,17 @@ class MultimodalRecommender(GeneralRecommender):  # type: ignore[misc]
         embedding (`id`), or of everything (`score`).
         """
         return (("score", self.scoring_tables()[1].shape[1]),)
+
+    def content_path(self, raw: Sequence[Tensor]) -> ContentPath | None:
+        """Return how an item's row of the item table follows from its contents alone.
+
+        Args:
+            raw: the features before any training, one [I, D_m] per modality.
+
+        Returns:
+            None where the contents do not enter the scores.
+        """
+        return None
 
     @classmethod
     def stages_of(cls, parameters: Any) -> tuple[str, ...]:

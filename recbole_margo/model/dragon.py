@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from recbole_margo.model.backbone import DragonBackbone
 from recbole_margo.model.base import MultimodalRecommender, StepCapture
 from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import MultimodalParameters, hyperparameter
+from recbole_margo.nn.content_path import ContentPath
 from recbole_margo.nn.fusion import modality_scores
 from recbole_margo.nn.losses import bpr_loss, mean_square
 
@@ -128,6 +130,13 @@ class DRAGON(MultimodalRecommender):
         scale = self.hyperparameters.score_scale
         ranking = bpr_loss(scale * positive, scale * negative)
         return ranking, self.hyperparameters.reg_weight * penalty
+
+    def content_path(self, raw: Sequence[Tensor]) -> ContentPath:
+        """Return how an item's row follows from its contents; see `MultimodalRecommender`."""
+        path: ContentPath = self.backbone.content_path(
+            self.features, raw, self.modalities, self.modality_mask
+        )
+        return path
 
     def scoring_tables(self) -> tuple[Tensor, Tensor]:
         """Return users [U, M * d] and items [I, M * d]."""

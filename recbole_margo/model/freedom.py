@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from recbole_margo.graph.sparse import SparseMatrix
 from recbole_margo.model.base import MultimodalRecommender, StepCapture
 from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import MultimodalParameters, hyperparameter
+from recbole_margo.nn.content_path import ContentPath, direction_tables, spread_tables
 from recbole_margo.nn.losses import bpr_loss
 from recbole_margo.nn.projection import linear_projection, xavier_table
 from recbole_margo.nn.propagation import light_gcn, power, select_rows
@@ -159,6 +161,20 @@ class FREEDOM(MultimodalRecommender):
             for m, (good, bad) in enumerate(zip(of_positives, of_negatives, strict=True))
         ]
         return ranking, self.hyperparameters.reg_weight * torch.stack(single).sum()
+
+    def content_path(self, raw: Sequence[Tensor]) -> ContentPath:
+        """Return how an item's row follows from its contents; see `MultimodalRecommender`."""
+        parameters = self.hyperparameters
+        numbers = {
+            name: getattr(parameters, name) for name in ("item_neighbors", "item_graph_layers")
+        }
+        shares = modality_shares(parameters.item_graph_weights, self.modalities)
+        tables = {
+            "shares": np.array(shares),
+            **direction_tables(raw, self.modality_mask),
+            **spread_tables(self.item_graph, self.item_embedding, parameters.item_graph_layers),
+        }
+        return ContentPath("freedom", self.modalities, numbers, tables)
 
     def scoring_tables(self) -> tuple[Tensor, Tensor]:
         """Return users [U, d] and items [I, d] over all interactions."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from recbole_margo.graph.sparse_pattern import SparsePattern
 from recbole_margo.model.base import MultimodalRecommender, StepCapture
 from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import MultimodalParameters, hyperparameter
+from recbole_margo.nn.content_path import ContentPath, layer_tables
 from recbole_margo.nn.losses import bpr_loss, mean_square
 from recbole_margo.nn.projection import linear_projection, xavier_table
 from recbole_margo.nn.propagation import select_rows, sum_of_layers
@@ -168,6 +170,13 @@ class GRCN(MultimodalRecommender):
         for table in (self.user_embedding, *self.user_preference):
             penalty = penalty + mean_square(select_rows(table, user))
         return ranking, self.hyperparameters.reg_weight * penalty
+
+    def content_path(self, raw: Sequence[Tensor]) -> ContentPath:
+        """Return how an item's row follows from its contents; see `MultimodalRecommender`."""
+        tables: dict[str, Any] = {}
+        for m, projection in enumerate(self.projections):
+            tables |= layer_tables("output", projection, m)
+        return ContentPath("grcn", self.modalities, tables=tables)
 
     def scoring_tables(self) -> tuple[Tensor, Tensor]:
         """Return users [U, (1 + M) * d] and items [I, (1 + M) * d]."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from recbole_margo.graph.sparse import SparseMatrix
 from recbole_margo.model.base import MultimodalRecommender, StepCapture
 from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import MultimodalParameters, hyperparameter
+from recbole_margo.nn.content_path import ContentPath, array, direction_tables, spread_tables
 from recbole_margo.nn.latent_item_graphs import REFRESHES, LatentItemGraphs, MixedItemGraph
 from recbole_margo.nn.projection import xavier_table
 from recbole_margo.nn.propagation import light_gcn, power
@@ -144,6 +146,24 @@ class LATTICE(MultimodalRecommender):
         (item_graph,) = self.item_graphs.for_training(self.build_item_graph)
         ranking, penalty = self.ranking_and_penalty(interaction, *self.embeddings(item_graph))
         return ranking, self.hyperparameters.reg_weight * penalty
+
+    def content_path(self, raw: Sequence[Tensor]) -> ContentPath:
+        """Return how an item's row follows from its contents; see `MultimodalRecommender`."""
+        parameters, graphs = self.hyperparameters, self.build_item_graph()
+        numbers = {
+            name: getattr(parameters, name)
+            for name in ("item_neighbors", "item_graph_layers", "fixed_graph_share")
+        }
+        tables = {
+            **direction_tables(raw, self.modality_mask),
+            **self.item_graphs.content_tables(
+                self.project_features(self.item_graphs.projections), self.modality_mask
+            ),
+            "modality_weights": array(torch.softmax(self.modality_logits, dim=0)),
+            "learned_degrees": array(graphs[0].learned_degrees)[1:],
+            **spread_tables(graphs[0], self.item_embedding, parameters.item_graph_layers),
+        }
+        return ContentPath("lattice", self.modalities, numbers, tables)
 
     def scoring_tables(self) -> tuple[Tensor, Tensor]:
         """Return users [U, d] and items [I, d]; the item graph is built anew."""

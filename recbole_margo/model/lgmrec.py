@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -16,6 +16,7 @@ from recbole_margo.graph.sparse import SparseMatrix
 from recbole_margo.model.base import MultimodalRecommender, StepCapture
 from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import MultimodalParameters, hyperparameter
+from recbole_margo.nn.content_path import ContentPath, array
 from recbole_margo.nn.contrastive import info_nce
 from recbole_margo.nn.losses import PENALTIES
 from recbole_margo.nn.projection import feature_product, xavier_table
@@ -228,6 +229,26 @@ class LGMRec(MultimodalRecommender):
             )
             total = total + torch.where(counted[nodes], losses, 0.0).sum()
         return total
+
+    def content_path(self, raw: Sequence[Tensor]) -> ContentPath:
+        """Return how an item's row follows from its contents; see `MultimodalRecommender`."""
+        parameters = self.hyperparameters
+        names = ("assignment_temperature", "modality_layers", "global_weight")
+        ids = torch.cat([self.user_embedding, self.item_embedding])
+        local = mean_of_layers(self.interaction_graph, ids, parameters.interaction_layers)
+        logits = self.project_features([_product_with(table) for table in self.hyperedges])
+        tables = {}
+        for m, of_modality in enumerate(logits):
+            tables[f"hyperedges_{m}"] = array(self.hyperedges[m])
+            tables[f"projections_{m}"] = array(self.projections[m])
+            items = local[self.n_users :]
+            assignment = self._assignment(of_modality, False) * self.modality_mask[:, m : m + 1]
+            for _ in range(parameters.hypergraph_layers):
+                edges = assignment.T @ items
+                items = assignment @ edges
+            tables[f"edges_{m}"] = array(edges)
+        numbers = {name: getattr(parameters, name) for name in names}
+        return ContentPath("lgmrec", self.modalities, numbers, tables)
 
     def scoring_tables(self) -> tuple[Tensor, Tensor]:
         """Return users [U, d] and items [I, d]."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -17,6 +17,7 @@ from recbole_margo.model.dragon import DRAGONParameters
 from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import hyperparameter
 from recbole_margo.model.reliability_statistics import ReliabilityStatistics
+from recbole_margo.nn.content_path import ContentPath
 from recbole_margo.nn.fusion import log_modality_weights, modality_scores
 from recbole_margo.nn.losses import (
     bpr_loss,
@@ -352,6 +353,13 @@ class MARGO(MultimodalRecommender):
             return None
         vectors, known = self.held_out(torch.stack([positive, negative]))
         return vectors, known
+
+    def content_path(self, raw: Sequence[Tensor]) -> ContentPath:
+        """Return how an item's row follows from its contents; see `MultimodalRecommender`."""
+        path: ContentPath = self.backbone.content_path(
+            self.features, raw, self.modalities, self.modality_mask
+        )
+        return path
 
     def scoring_tables(self) -> tuple[Tensor, Tensor]:
         """Return users [U, M * d] and weighted items [I, M * d]; stage 1 scores by the sum."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,13 @@ from recbole_margo.graph.sparse import SparseMatrix
 from recbole_margo.model.base import MultimodalRecommender, StepCapture
 from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import MultimodalParameters, hyperparameter
+from recbole_margo.nn.content_path import (
+    ContentPath,
+    array,
+    degrees,
+    direction_tables,
+    spread_tables,
+)
 from recbole_margo.nn.contrastive import info_nce
 from recbole_margo.nn.fusion import ModalityAttention
 from recbole_margo.nn.projection import linear_projection, xavier_table
@@ -110,12 +118,17 @@ class MGCN(MultimodalRecommender):
     def contents(self) -> Tensor:
         """Return the purified and spread contents of all nodes, users first [U + I, M, d]."""
         nodes = []
-        for m, projected in enumerate(self.project_features(self.projections)):
-            present = self.modality_mask[:, m : m + 1]
-            items = self.item_embedding * self.purifiers[m](projected) * present
+        for m, items in enumerate(self._purified()):
             items = power(self.item_graphs[m], items, self.hyperparameters.item_graph_layers)
             nodes.append(torch.cat([self.users_of_items(items), items]))
         return torch.stack(nodes, dim=1)
+
+    def _purified(self) -> list[Tensor]:
+        """Return the ids as each modality's contents let them through, M times [I, d]."""
+        return [
+            self.item_embedding * self.purifiers[m](projected) * self.modality_mask[:, m : m + 1]
+            for m, projected in enumerate(self.project_features(self.projections))
+        ]
 
     def behaviour_and_side(self) -> tuple[Tensor, Tensor]:
         """Return C and H [U + I, d], users first."""
@@ -153,6 +166,21 @@ class MGCN(MultimodalRecommender):
             self.hyperparameters.contrastive_weight * contrast,
             self.hyperparameters.reg_weight * penalty,
         )
+
+    def content_path(self, raw: Sequence[Tensor]) -> ContentPath:
+        """Return how an item's row follows from its contents; see `MultimodalRecommender`."""
+        parameters = self.hyperparameters
+        numbers = {
+            name: getattr(parameters, name) for name in ("item_neighbors", "item_graph_layers")
+        }
+        tables = {**direction_tables(raw, self.modality_mask), **self.attention.tables()}
+        for m, items in enumerate(self._purified()):
+            graph = self.item_graphs[m]
+            tables |= spread_tables(graph, items, parameters.item_graph_layers, m=m)
+            tables[f"degrees_{m}"] = degrees(graph)
+            gate: Any = self.preferences[m]
+            tables[f"preference_bias_{m}"] = array(gate[0].bias)
+        return ContentPath("mgcn", self.modalities, numbers, tables)
 
     def scoring_tables(self) -> tuple[Tensor, Tensor]:
         """Return users [U, d] and items [I, d]."""

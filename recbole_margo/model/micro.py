@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from recbole_margo.model.base import MultimodalRecommender, StepCapture
 from recbole_margo.model.lattice import LATTICEParameters
 from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import hyperparameter
+from recbole_margo.nn.content_path import ContentPath, array, direction_tables, spread_tables
 from recbole_margo.nn.contrastive import log_sum_exp_of_products
 from recbole_margo.nn.fusion import ModalityAttention
 from recbole_margo.nn.latent_item_graphs import LatentItemGraphs, MixedItemGraph
@@ -174,6 +176,26 @@ class MICRO(MultimodalRecommender):
             losses = torch.logaddexp(with_fused, with_own) - agreement
             total = total + mean_over(losses, present[anchors])
         return total
+
+    def content_path(self, raw: Sequence[Tensor]) -> ContentPath:
+        """Return how an item's row follows from its contents; see `MultimodalRecommender`."""
+        parameters, graphs = self.hyperparameters, self.build_item_graphs()
+        numbers = {
+            name: getattr(parameters, name)
+            for name in ("item_neighbors", "item_graph_layers", "fixed_graph_share")
+        }
+        tables = {
+            **direction_tables(raw, self.modality_mask),
+            **self.item_graphs.content_tables(
+                self.project_features(self.item_graphs.projections), self.modality_mask
+            ),
+            **self.attention.tables(),
+        }
+        for m, graph in enumerate(graphs):
+            tables[f"learned_degrees_{m}"] = array(graph.learned_degrees)[1:]
+            layers = parameters.item_graph_layers
+            tables |= spread_tables(graph, self.item_embedding, layers, m=m)
+        return ContentPath("micro", self.modalities, numbers, tables)
 
     def scoring_tables(self) -> tuple[Tensor, Tensor]:
         """Return users [U, d] and items [I, d]; the item graphs are built anew."""

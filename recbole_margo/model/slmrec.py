@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from recbole_margo.graph.sparse import SparseMatrix
 from recbole_margo.model.base import MultimodalRecommender, StepCapture
 from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import MultimodalParameters, hyperparameter
+from recbole_margo.nn.content_path import ContentPath, layer_tables
 from recbole_margo.nn.contrastive import info_nce, log_sum_exp_of_products
 from recbole_margo.nn.losses import mean_over
 from recbole_margo.nn.projection import linear_projection, xavier_table
@@ -148,6 +150,14 @@ class SLMRec(MultimodalRecommender):
         anchors = anchors / self.hyperparameters.ssl_temperature
         agreement = (anchors * targets).sum(dim=1)
         return mean_over(log_sum_exp_of_products(anchors, targets, present) - agreement, present)
+
+    def content_path(self, raw: Sequence[Tensor]) -> ContentPath:
+        """Return how an item's row follows from its contents; see `MultimodalRecommender`."""
+        tables = layer_tables("fusion", self.item_fusion)
+        for m, projection in enumerate(self.projections):
+            tables |= layer_tables("output", projection, m)
+        layers = self.hyperparameters.interaction_layers
+        return ContentPath("slmrec", self.modalities, {"layers": layers}, tables)
 
     def scoring_tables(self) -> tuple[Tensor, Tensor]:
         """Return users [U, d] and items [I, d]."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from recbole_margo.model.base import MultimodalRecommender, StepCapture
 from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import MultimodalParameters, hyperparameter
+from recbole_margo.nn.content_path import ContentPath, layer_tables
 from recbole_margo.nn.losses import PENALTIES, bpr_loss, embedding_penalty
 from recbole_margo.nn.projection import linear_projection, xavier_table
 from recbole_margo.nn.propagation import select_rows
@@ -105,6 +107,10 @@ class VBPR(MultimodalRecommender):
         ranking = bpr_loss((users * positives).sum(dim=1), (users * negatives).sum(dim=1))
         penalty = embedding_penalty(self.hyperparameters.penalty, users, positives, negatives)
         return ranking, self.hyperparameters.reg_weight * penalty
+
+    def content_path(self, raw: Sequence[Tensor]) -> ContentPath:
+        """Return how an item's row follows from its contents; see `MultimodalRecommender`."""
+        return ContentPath("vbpr", self.modalities, tables=layer_tables("output", self.projection))
 
     def scoring_tables(self) -> tuple[Tensor, Tensor]:
         """Return users [U, 2d] and items [I, 2d]."""

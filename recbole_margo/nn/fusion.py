@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from recbole_margo.nn.content_path import array, layer_tables
 
 
 def modality_scores(users: Tensor, items: Tensor) -> Tensor:
@@ -75,3 +80,8 @@ class ModalityAttention(nn.Module):
         nothing = ~usable.any(dim=1, keepdim=True)
         weights = torch.softmax(logits.masked_fill(~(usable | nothing), -torch.inf), dim=1)
         return weights.masked_fill(~usable, 0.0)
+
+    def tables(self) -> dict[str, NDArray[Any]]:
+        """Return the layers as arrays by name, for `ContentPath`."""
+        hidden, _, query = self.query
+        return {**layer_tables("attention", hidden), "attention_query": array(query.weight).ravel()}

@@ -14,6 +14,7 @@ from recbole_margo.graph.item_knn import nearest_neighbors, similarity_knn_graph
 from recbole_margo.graph.neighbor_search import EXACT, NeighborSearch
 from recbole_margo.graph.sparse import SparseMatrix
 from recbole_margo.graph.sparse_pattern import SparsePattern
+from recbole_margo.nn.content_path import degrees, direction_tables, layer_tables
 from recbole_margo.nn.projection import linear_projection
 
 
@@ -37,6 +38,7 @@ class MixedItemGraph:
     ) -> None:
         self.learned, self.fixed, self.fixed_share = list(learned), list(fixed), fixed_share
         total = torch.stack([pattern.row_sums(values) for pattern, values in learned]).sum(dim=0)
+        self.learned_degrees = total  # the diagonal of D [I]
         # As in `similarity_knn_graph`: a row without a positive sum has no normalisation.
         self._scale = torch.where(total > 0, total.clamp(min=1e-12).rsqrt(), 0.0).unsqueeze(1)
 
@@ -160,6 +162,19 @@ class LatentItemGraphs(nn.Module):
         if self.refresh == "epoch":
             self._kept = [graph.detached() for graph in graphs]
         return graphs
+
+    def content_tables(self, projected: Sequence[Tensor], mask: Tensor) -> dict[str, Any]:
+        """Return what `ContentPath` needs of the projections and of the fixed graphs.
+
+        Args:
+            projected: projected features [I, d] per modality.
+            mask: presence mask [I, M], bool.
+        """
+        tables: dict[str, Any] = direction_tables(projected, mask, "projected")
+        for m, (layer, graph) in enumerate(zip(self.projections, self._fixed(), strict=True)):
+            tables |= layer_tables("projection", layer, m)
+            tables[f"degrees_{m}"] = degrees(graph)
+        return tables
 
     def _learned(
         self, projected: Sequence[Tensor], mask: Tensor, m: int

@@ -14,6 +14,7 @@ from recbole_margo.errors import BundleError, CheckpointError
 from recbole_margo.evidence.item_evidence import item_evidence
 from recbole_margo.evidence.item_targets import item_targets
 from recbole_margo.model.base import MultimodalRecommender
+from recbole_margo.model.content import content_of
 from recbole_margo.serving.bundle import Block, Bundle, BundleFacts, ModalityReliability
 from recbole_margo.serving.fold_in import fold_in_map
 from recbole_margo.serving.thumbnails import thumbnails_of
@@ -83,6 +84,7 @@ def _bundle(run: TrainedRun, model: Any, evidence: bool, images: Path | None) ->
         seen_items=seen.indices.astype(np.int32),
         fold_in=fold_in_map(users, items, history),
         reliability=_reliability(model, evidence) if weighs else None,
+        content=content_of(run.config, dataset, model),
         thumbnails=thumbnails_of(contents.images, item_ids, _image_folders(run.config, images)),
     )
 
@@ -116,6 +118,7 @@ def _reliability(model: Any, evidence: bool) -> ModalityReliability:
     mask = model.modality_mask.cpu().numpy()
     scores = np.full(mask.shape, np.nan, np.float32)
     q_values = scores.copy()
+    fitting = np.full((mask.shape[1], 3), np.nan, np.float32)
     if evidence:
         interactions = model.interactions
         targets = item_targets(interactions)
@@ -124,5 +127,7 @@ def _reliability(model: Any, evidence: bool) -> ModalityReliability:
             found = item_evidence(interactions, features, mask[:, m], targets)
             known = found.content.known
             scores[known, m], q_values[known, m] = found.scores[known], found.q_values[known]
+            if known.any():
+                fitting[m] = found.fitting.estimate, found.fitting.low, found.fitting.high
     weights = model.item_weights().cpu().numpy()
-    return ModalityReliability(weights[1:], mask[1:], scores[1:], q_values[1:])
+    return ModalityReliability(weights[1:], mask[1:], scores[1:], q_values[1:], fitting)

@@ -19,7 +19,7 @@ from recbole_margo.errors import ConfigError, DataError, import_optional
 from recbole_margo.graph.neighbor_search import NeighborSearch, import_faiss
 from recbole_margo.report.rendering import terminal_text
 from recbole_margo.report.table import clean
-from recbole_margo.serving.bundle import open_bundle, write_bundle
+from recbole_margo.serving.bundle_files import open_bundle, write_bundle
 from recbole_margo.serving.output import COLUMNS, check_format, rows, writing
 from recbole_margo.serving.recommender import Recommendations, Recommender
 from recbole_margo.serving.vectors import FORMATS, write_vectors

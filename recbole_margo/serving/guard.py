@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from recbole_margo.errors import BundleError
-from recbole_margo.serving.bundle import open_bundle
+from recbole_margo.serving.bundle_files import open_bundle
 from recbole_margo.serving.catalogue import Catalogue
 from recbole_margo.serving.recommender import Recommender
 

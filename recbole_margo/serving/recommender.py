@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recbole_margo.errors import ConfigError, UnknownIdError
-from recbole_margo.serving.bundle import MANIFEST, Bundle, open_bundle
+from recbole_margo.serving.bundle import Bundle
+from recbole_margo.serving.bundle_files import MANIFEST, open_bundle, write_bundle
 from recbole_margo.serving.explanation import Explanation, explain_score
 from recbole_margo.serving.fold_in import fold_in_users
+
+if TYPE_CHECKING:
+    from recbole_margo.serving.new_items import NewFeatures
 
 # Scores that are computed at once; bounds the memory.
 CELLS = 2**22
@@ -230,6 +234,41 @@ class Recommender:
             UnknownIdError: the user or the item is not known.
         """
         return explain_score(self.bundle, self.user_row(user), self.item_row(item))
+
+    def add_items(
+        self, features: NewFeatures | str | Path, titles: Mapping[str, str] | None = None
+    ) -> Recommender:
+        """Return a recommender that knows new items too; this one stays as it is.
+
+        A new item is recommended, scored, compared and explained as any other. See
+        `recbole_margo.serving.new_items` for what its row is.
+
+        Args:
+            features: raw features by item and modality, `{"b7": {"image": row}}`; or a folder in
+                the project's feature format.
+            titles: titles by item.
+
+        Raises:
+            BundleError: the contents do not enter the model's scores, or the bundle is too old.
+            FeatureError: a row has the wrong columns, a modality is unknown, an item has none.
+            ConfigError: an item is there already.
+        """
+        # Needs SciPy, which nothing else here does.
+        from recbole_margo.serving.new_items import read_new_features, with_new_items
+
+        rows = read_new_features(Path(features)) if isinstance(features, str | Path) else features
+        return Recommender(with_new_items(self.bundle, rows, titles))
+
+    def save(self, folder: str | Path) -> None:
+        """Write the bundle into a folder, whole or not at all.
+
+        Args:
+            folder: a path at which there is nothing, or an empty folder.
+
+        Raises:
+            BundleError: there is something already.
+        """
+        write_bundle(self.bundle, Path(folder))
 
     def item_row(self, item: str) -> int:
         """Return the row of an item.

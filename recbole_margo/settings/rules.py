@@ -64,6 +64,12 @@ def number(low: float = 0.0, *, above: bool = False) -> Rule:
     return check
 
 
+def share(key: str, value: Any) -> None:
+    """Let numbers between 0 and 1, neither of them, pass."""
+    if type(value) is not float or not 0 < value < 1:
+        refuse(key, "a share above 0 and below 1, such as 0.1", value)
+
+
 def choice(*allowed: Any, ignore_case: bool = False) -> Rule:
     """Return the rule of values that can be counted."""
 

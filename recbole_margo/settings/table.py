@@ -20,6 +20,7 @@ from recbole_margo.settings.rules import (
     one_or_list,
     optional,
     refuse,
+    share,
     text,
     value_interval,
 )
@@ -83,6 +84,7 @@ RULES: dict[str, Rule] = {
     "worker": integer(0),
     "seed": SEED,
     "split_seed": optional(SEED),
+    "cold_items": optional(share),
     "state": choice(*LEVELS, ignore_case=True),
     "data_path": text,
     "checkpoint_dir": text,

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from made_up_bundle import HOSTILE, made_up_bundle
 
-from recbole_margo.serving.bundle import write_bundle
+from recbole_margo.serving.bundle_files import write_bundle
 
 for library in ("fastapi", "uvicorn", "prometheus_client", "playwright"):
     pytest.importorskip(library, reason=f"{library} is not installed")

@@ -18,7 +18,7 @@ from recbole_margo import Recommender
 from recbole_margo.errors import BundleError, CheckpointError, ConfigError, UnknownIdError
 from recbole_margo.registry import multimodal_models
 from recbole_margo.run import run_recbole_margo
-from recbole_margo.serving.bundle import MANIFEST, open_bundle, write_bundle
+from recbole_margo.serving.bundle_files import MANIFEST, open_bundle, write_bundle
 from recbole_margo.serving.bundling import bundle_of_run
 from recbole_margo.serving.fold_in import RIDGE, fold_in_map
 from recbole_margo.store.dataset_files import write_images
@@ -236,7 +236,8 @@ def test_a_damaged_or_foreign_bundle_is_refused(root: Path, tmp_path: Path) -> N
         write_bundle(bundle, folder)
     manifest = json.loads((folder / MANIFEST).read_text())
     for changed, message in (
-        ({"format": 2}, "expected format 1, found 2"),
+        ({"format": 3}, "expected format 2 or an older one, found 3"),
+        ({"content": {"kind": "x"}}, "damaged"),
         ({"blocks": 3}, "damaged"),
         ({"blocks": manifest["blocks"][:1]}, "do not fit"),
         ({"files": {}}, "tokens.json"),

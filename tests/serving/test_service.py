@@ -23,7 +23,8 @@ import pytest
 from made_up_bundle import HOSTILE, made_up_bundle
 
 from recbole_margo.cli import main
-from recbole_margo.serving.bundle import Block, open_bundle, write_bundle
+from recbole_margo.serving.bundle import Block
+from recbole_margo.serving.bundle_files import open_bundle, write_bundle
 from recbole_margo.serving.recommender import Recommender
 
 for library in ("fastapi", "uvicorn", "prometheus_client", "httpx"):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_margo.graph.neighbor_search import EXACT, NeighborSearch
+from recbole_margo.nn.content_path import ContentPath
 from recbole_margo.nn.losses import mean_square
 from recbole_margo.nn.propagation import select_rows
 
@@ -67,6 +68,23 @@ class LateFusionBackbone(nn.Module):
 
         Returns:
             Users [U, M, d] and items [I, M, d], or [B, M, d] and [C, M, d] of those wanted.
+        """
+        raise NotImplementedError
+
+    def content_path(
+        self,
+        features: Sequence[Tensor],
+        raw: Sequence[Tensor],
+        modalities: Sequence[str],
+        mask: Tensor,
+    ) -> ContentPath:
+        """Return how an item's row of all modalities [M * d] follows from its contents.
+
+        Args:
+            features: one matrix [I, D_m] per modality, as they are now.
+            raw: the same before any training.
+            modalities: names of the modalities.
+            mask: presence mask [I, M], bool.
         """
         raise NotImplementedError
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,12 @@ from recbole_margo.graph.neighbor_search import EXACT, NeighborSearch
 from recbole_margo.graph.sparse import SparseMatrix
 from recbole_margo.graph.user_cooccurrence import softmax_rows, strongest_cooccurrences
 from recbole_margo.model.backbone.base import LateFusionBackbone
+from recbole_margo.nn.content_path import (
+    ContentPath,
+    direction_tables,
+    layer_tables,
+    spread_tables,
+)
 from recbole_margo.nn.projection import mlp_projection
 from recbole_margo.nn.propagation import power, select_rows
 
@@ -63,6 +70,8 @@ class DragonBackbone(LateFusionBackbone):
             for matrix in features
         )
         self.item_graph_layers = parameters.item_graph_layers
+        self.item_neighbors = parameters.item_neighbors
+        self.item_graph_shares = modality_shares(parameters.item_graph_weights, modalities)
         self.interaction_graph = InteractionGraph(interactions)
         co_users = strongest_cooccurrences(interactions, parameters.user_neighbors, mask.device)
         # I + C: one product gives a user and the co-users together.
@@ -73,7 +82,7 @@ class DragonBackbone(LateFusionBackbone):
                     binary_knn_graph(matrix, mask[:, m], parameters.item_neighbors, search)
                     for m, matrix in enumerate(features)
                 ],
-                modality_shares(parameters.item_graph_weights, modalities),
+                self.item_graph_shares,
                 mask,
             )
         )
@@ -95,12 +104,8 @@ class DragonBackbone(LateFusionBackbone):
         item_neighbors = self.item_graph if items is None else self.item_graph.chosen(items)
         user_parts, item_parts = [], []
         for group in groups:
-            projected = [self.projections[m](features[m]) * mask[:, m : m + 1] for m in group]
-            tables = [self.user_preference[m] for m in group]
             all_users, all_items = self.interaction_graph.sum_of_layers(
-                normalized_rows(_side_by_side(tables)).flatten(1),
-                normalized_rows(_side_by_side(projected).to(tables[0].dtype)).flatten(1),
-                LAYERS_ON_INTERACTIONS,
+                *self._first_layer(features, mask, group), LAYERS_ON_INTERACTIONS
             )
             if user_weights is not None:
                 weights = user_weights[:, group[0] : group[-1] + 1]
@@ -111,6 +116,45 @@ class DragonBackbone(LateFusionBackbone):
                 _apart(select_rows(all_items, items) + item_neighbors(smoothed), group)
             )
         return _joined(user_parts), _joined(item_parts)
+
+    def _first_layer(
+        self, features: Sequence[Tensor], mask: Tensor, group: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """Return X [U, M * d] and [I, M * d] of a group of M modalities."""
+        projected = [self.projections[m](features[m]) * mask[:, m : m + 1] for m in group]
+        tables = [self.user_preference[m] for m in group]
+        return (
+            normalized_rows(_side_by_side(tables)).flatten(1),
+            normalized_rows(_side_by_side(projected).to(tables[0].dtype)).flatten(1),
+        )
+
+    def content_path(
+        self,
+        features: Sequence[Tensor],
+        raw: Sequence[Tensor],
+        modalities: Sequence[str],
+        mask: Tensor,
+    ) -> ContentPath:
+        """Return how an item's row follows from its contents; see `LateFusionBackbone`."""
+        everything = range(len(modalities))
+        _, items = self.interaction_graph.sum_of_layers(
+            *self._first_layer(features, mask, everything), LAYERS_ON_INTERACTIONS
+        )
+        tables = {
+            "shares": np.array(self.item_graph_shares),
+            **direction_tables(raw, mask),
+            **spread_tables(self.item_graph, items, self.item_graph_layers),
+        }
+        for m, projection in enumerate(self.projections):
+            layers: Any = projection
+            hidden, activation, output = layers
+            tables |= layer_tables("hidden", hidden, m) | layer_tables("output", output, m)
+        numbers = {
+            "item_neighbors": self.item_neighbors,
+            "item_graph_layers": self.item_graph_layers,
+            "slope": activation.negative_slope,
+        }
+        return ContentPath("dragon", tuple(modalities), numbers, tables)
 
 
 def _side_by_side(tables: Sequence[Tensor]) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from recbole_margo.graph.bipartite import InteractionGraph
 from recbole_margo.graph.neighbor_search import EXACT, NeighborSearch
 from recbole_margo.model.backbone.base import LateFusionBackbone
+from recbole_margo.nn.content_path import ContentPath, layer_tables
 from recbole_margo.nn.projection import linear_projection
 from recbole_margo.nn.propagation import select_rows
 
@@ -64,6 +65,19 @@ class LightGCNBackbone(LateFusionBackbone):
         if user_weights is not None:
             user_embeddings = user_embeddings * select_rows(user_weights, users).unsqueeze(-1)
         return user_embeddings, self._by_modality(select_rows(all_items, items))
+
+    def content_path(
+        self,
+        features: Sequence[Tensor],
+        raw: Sequence[Tensor],
+        modalities: Sequence[str],
+        mask: Tensor,
+    ) -> ContentPath:
+        """Return how an item's row follows from its contents; see `LateFusionBackbone`."""
+        tables: dict[str, Any] = {}
+        for m, projection in enumerate(self.projections):
+            tables |= layer_tables("output", projection, m)
+        return ContentPath("lightgcn", tuple(modalities), {"layers": self.layers}, tables)
 
     def _by_modality(self, total: Tensor) -> Tensor:
         """Take the sums over the layers [N, M * d] apart into their means [N, M, d]."""

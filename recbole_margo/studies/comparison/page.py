@@ -23,6 +23,7 @@ from recbole_margo.report import (
 )
 from recbole_margo.report.table import table_text
 from recbole_margo.store.plain import as_plain
+from recbole_margo.studies.comparison.cold import cold_tables
 from recbole_margo.studies.comparison.figures import (
     differences_figure,
     metrics_figure,
@@ -112,6 +113,7 @@ def comparison_document(compared: Comparison) -> Document:
             *failure_section(compared.failures()),
             Section(None, (results_table(compared), of_metrics)),
             Section("Tests", (*tests[:1], of_differences, *tests[1:])),
+            Section("Cold items", tuple(cold_tables(compared.cold))),
             Section("Slices", (*slices[:1], of_slices, *slices[1:])),
             Section(None, (runs_table(compared), settings_table(compared))),
         ),

@@ -8,6 +8,7 @@ from typing import Any
 
 from recbole_margo.errors import RecBoleMargoError
 from recbole_margo.report import clean
+from recbole_margo.studies.comparison.cold import ColdComparison
 from recbole_margo.studies.wording import EvaluatedParts, how_evaluated, shown_settings
 
 ALPHA = 0.05
@@ -106,6 +107,7 @@ class Comparison:
     models: tuple[ComparedModel, ...]
     tests: Mapping[str, tuple[UserTest, ...]] = field(default_factory=dict)
     slices: tuple[Slice, ...] = ()
+    cold: ColdComparison | None = None
 
     @property
     def parts(self) -> EvaluatedParts:

@@ -13,6 +13,7 @@ from recbole_margo.evaluation.per_user import PerUserMetrics
 from recbole_margo.evaluation.significance import compare_paired, holm
 from recbole_margo.evaluation.slices import make_slices, slice_recall
 from recbole_margo.run_folder import RunFolder
+from recbole_margo.studies.comparison.cold import compare_cold_items
 from recbole_margo.studies.comparison.result import ComparedModel, Comparison, Slice, UserTest
 from recbole_margo.studies.runs.entry import Entry
 from recbole_margo.studies.runs.trained_run import dataset_facts
@@ -58,6 +59,7 @@ def summarize(
         models=tuple(_model(entry, records[entry.label], metrics) for entry in entries),
         tests={metric: _tests(per_user, plan["reference"], metric) for metric in metrics},
         slices=tuple(_slices(per_user, finished)),
+        cold=compare_cold_items(records),
     )
 
 

@@ -1,0 +1,325 @@
+"""Bundles on disk: written whole or not at all, checked when they are opened."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recbole_margo.errors import BundleError
+from recbole_margo.nn.content_path import KINDS, ContentPath
+from recbole_margo.nn.new_items import Content
+from recbole_margo.serving.bundle import (
+    Block,
+    Bundle,
+    BundleFacts,
+    ModalityReliability,
+    Thumbnails,
+    UserParts,
+)
+from recbole_margo.store.feature_files import file_sha256
+from recbole_margo.store.reading import require_regular_file
+from recbole_margo.store.writing import disk_errors, temporary_sibling
+
+FORMAT, FORMATS = 2, (1, 2)
+MANIFEST, TOKENS, CONTENT = "bundle.json", "tokens.json", "content_"
+# The largest manifest that is read.
+MANIFEST_BYTES = 2**20
+REBUILD = "make it again with `recbole-margo bundle --run=RUN --output_dir=DIR`"
+
+
+def write_bundle(bundle: Bundle, folder: Path) -> None:
+    """Write a bundle into a folder, whole or not at all.
+
+    Args:
+        bundle: the bundle.
+        folder: a path at which there is nothing, or an empty folder.
+
+    Raises:
+        BundleError: there is something already.
+        DataError: it cannot be written.
+    """
+    if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
+        raise BundleError(
+            f"{folder}: expected a path at which there is nothing yet, found something: name "
+            "another --output_dir; a bundle that is in use is replaced by a new folder, not changed"
+        )
+    with disk_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = temporary_sibling(folder)
+        temporary.mkdir()
+        try:
+            for name, array in {**bundle.arrays(), **_content_arrays(bundle)}.items():
+                np.save(temporary / f"{name}.npy", array, allow_pickle=False)
+            tokens = {"users": bundle.user_ids, "items": bundle.item_ids, "titles": bundle.titles}
+            (temporary / TOKENS).write_text(
+                json.dumps(tokens, ensure_ascii=False), encoding="utf-8"
+            )
+            files = {
+                path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+                for path in sorted(temporary.iterdir())
+            }
+            manifest = {"format": FORMAT, **asdict(bundle.facts), "files": files}
+            if bundle.content is not None:
+                manifest["content"] = _plain_content(bundle.content)
+            (temporary / MANIFEST).write_text(
+                json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+            )
+            if folder.is_dir():
+                folder.rmdir()
+            os.replace(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def open_bundle(folder: str | Path) -> Bundle:
+    """Open a bundle; its tables stay on disk and are read where they are asked for.
+
+    Args:
+        folder: what `write_bundle` wrote.
+
+    Raises:
+        BundleError: there is none, it is damaged, or a newer version made it.
+    """
+    root = Path(folder)
+    manifest = _manifest(root)
+    try:
+        files, content = manifest.pop("files"), manifest.pop("content", None)
+        manifest["blocks"] = tuple(Block(**block) for block in manifest["blocks"])
+        manifest["modalities"] = tuple(manifest["modalities"])
+        facts = BundleFacts(**manifest)
+        described = {str(name): (int(of["bytes"]), str(of["sha256"])) for name, of in files.items()}
+        of_items = _content(content, _LazyTables(root, described)) if content else None
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise BundleError(f"{root / MANIFEST} is damaged ({error}): {REBUILD}") from error
+    tokens = _tokens(root, described)
+    arrays = {
+        name.removesuffix(".npy"): _array(root, name, described)
+        for name in described
+        if name.endswith(".npy") and not name.startswith(CONTENT)
+    }
+    try:
+        reliability = None
+        if facts.modalities:
+            reliability = ModalityReliability(
+                arrays.pop("modality_weights"),
+                arrays.pop("modality_present"),
+                arrays.pop("modality_scores"),
+                arrays.pop("modality_q_values"),
+                arrays.pop("modality_fitting", None),
+            )
+        thumbnails = None
+        if "thumbnails" in arrays:
+            thumbnails = Thumbnails(arrays.pop("thumbnails"), arrays.pop("thumbnail_starts"))
+        history = None
+        if any(name.startswith("history_") for name in arrays):
+            history = UserParts(
+                **{f.name: arrays.pop(f"history_{f.name}") for f in fields(UserParts)}
+            )
+        named = ("users", "items", "seen_starts", "seen_items", "fold_in")
+        if sorted(arrays) != sorted(named):
+            raise LookupError(", ".join(sorted({*arrays} ^ {*named})))
+        users, items, starts, seen, fold_in = (arrays[name] for name in named)
+        bundle = Bundle(
+            facts,
+            *tokens,
+            users,
+            items,
+            starts,
+            seen,
+            fold_in,
+            reliability=reliability,
+            thumbnails=thumbnails,
+            history=history,
+            content=of_items,
+        )
+    except (LookupError, TypeError) as error:
+        raise BundleError(f"{root}: a table is missing or unknown ({error}): {REBUILD}") from error
+    _check_shapes(root, bundle)
+    return bundle
+
+
+class _LazyTables(Mapping[str, NDArray[Any]]):
+    """The tables of the contents, each checked and mapped when it is asked for."""
+
+    def __init__(self, root: Path, described: Mapping[str, tuple[int, str]]) -> None:
+        self._root, self._described = root, described
+        self._opened: dict[str, NDArray[Any]] = {}
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        if name not in self:
+            raise KeyError(name)
+        if name not in self._opened:
+            self._opened[name] = _array(self._root, f"{CONTENT}{name}.npy", self._described)
+        return self._opened[name]
+
+    def __contains__(self, name: object) -> bool:
+        return f"{CONTENT}{name}.npy" in self._described
+
+    def __iter__(self) -> Iterator[str]:
+        files = (name for name in self._described if name.startswith(CONTENT))
+        return (name.removeprefix(CONTENT).removesuffix(".npy") for name in files)
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+
+def _content_arrays(bundle: Bundle) -> dict[str, NDArray[Any]]:
+    tables = bundle.content.path.tables if bundle.content else {}
+    return {f"{CONTENT}{name}": table for name, table in tables.items()}
+
+
+def _plain_content(content: Content) -> dict[str, Any]:
+    path = content.path
+    return {
+        "kind": path.kind,
+        "modalities": path.modalities,
+        "numbers": dict(path.numbers),
+        "widths": content.widths,
+        "normalizations": content.normalizations,
+    }
+
+
+def _content(plain: Mapping[str, Any], tables: Mapping[str, NDArray[Any]]) -> Content:
+    modalities, widths, normalizations = (
+        tuple(plain[name]) for name in ("modalities", "widths", "normalizations")
+    )
+    numbers = {str(name): float(value) for name, value in plain["numbers"].items()}
+    if plain["kind"] not in KINDS or not len(modalities) == len(widths) == len(normalizations):
+        raise ValueError("`content` is of no known kind, or its parts do not fit each other")
+    path = ContentPath(plain["kind"], modalities, numbers, tables)
+    return Content(path, widths, normalizations)
+
+
+def _manifest(root: Path) -> dict[str, Any]:
+    path = root / MANIFEST
+    if not path.is_file():
+        raise BundleError(
+            f"{root}: expected a bundle with {MANIFEST}, found none: make one with "
+            "`recbole-margo bundle --run=RUN --output_dir=DIR`"
+        )
+    require_regular_file(path)
+    try:
+        if path.stat().st_size > MANIFEST_BYTES:
+            raise ValueError(f"it has more than {MANIFEST_BYTES:,} bytes")
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        version = manifest.pop("format")
+    except (OSError, ValueError, LookupError, AttributeError, RecursionError) as error:
+        raise BundleError(f"{path} is damaged ({error}): {REBUILD}") from error
+    if version not in FORMATS:
+        raise BundleError(
+            f"{path}: expected format {FORMAT} or an older one, found {version!r:.40}: a bundle of "
+            f"a newer version needs that version of recbole-margo, or {REBUILD}"
+        )
+    return dict(manifest)
+
+
+def _checked(root: Path, name: str, described: Mapping[str, tuple[int, str]]) -> Path:
+    """Return the path of a file that is the one described in the manifest."""
+    if name not in described or Path(name).name != name:
+        raise BundleError(f"{root / MANIFEST}: expected an entry for {name!r:.80}: {REBUILD}")
+    path = root / name
+    size, checksum = described[name]
+    if not path.is_file():
+        raise BundleError(f"{path}: expected a table of the bundle, found none: {REBUILD}")
+    require_regular_file(path)
+    found = path.stat().st_size
+    if found != size:
+        raise BundleError(f"{path}: expected {size:,} bytes, found {found:,}: {REBUILD}")
+    if file_sha256(path) != checksum:
+        raise BundleError(f"{path}: its SHA-256 is not that of the manifest: {REBUILD}")
+    return path
+
+
+def _tokens(
+    root: Path, described: Mapping[str, tuple[int, str]]
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    path = _checked(root, TOKENS, described)
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        users, items, titles = (tuple(stored[name]) for name in ("users", "items", "titles"))
+        if not all(isinstance(text, str) for text in (*users, *items, *titles)):
+            raise ValueError("an id or a title is no text")
+        if len(set(users)) < len(users) or len(set(items)) < len(items):
+            raise ValueError("an id stands twice")
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise BundleError(f"{path} is damaged ({error}): {REBUILD}") from error
+    return users, items, titles
+
+
+def _array(root: Path, name: str, described: Mapping[str, tuple[int, str]]) -> NDArray[Any]:
+    path = _checked(root, name, described)
+    if described[name][0] == 0:
+        raise BundleError(f"{path} is empty: {REBUILD}")
+    try:
+        # An array without elements cannot be mapped.
+        # A plain array over the map, because each slice of a memmap costs microseconds.
+        array: NDArray[Any] = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except ValueError:
+        try:
+            array = np.load(path, allow_pickle=False)
+        except (ValueError, OSError, EOFError, MemoryError) as error:
+            raise BundleError(f"{path} is no NumPy table ({error}): {REBUILD}") from error
+    return array
+
+
+def _check_shapes(root: Path, bundle: Bundle) -> None:
+    users, items, width = len(bundle.user_ids), len(bundle.item_ids), bundle.items.shape[-1]
+    modalities = len(bundle.facts.modalities)
+    expected: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
+        "users": ((users, width), np.float32),
+        "items": ((items, width), np.float32),
+        "seen_starts": ((users + 1,), np.int64),
+        "seen_items": ((len(bundle.seen_items),), np.int32),
+        "fold_in": ((width, width), np.float32),
+        "modality_weights": ((items, modalities), np.float32),
+        "modality_present": ((items, modalities), np.bool_),
+        "modality_scores": ((items, modalities), np.float32),
+        "modality_q_values": ((items, modalities), np.float32),
+        "modality_fitting": ((modalities, 3), np.float32),
+    }
+    if bundle.history is not None:
+        edges, parts = len(bundle.history.items), bundle.history.weights.shape[-1]
+        expected |= {
+            "history_own": ((users, width), np.float32),
+            "history_sources": ((len(bundle.history.sources), width), np.float32),
+            "history_starts": ((users + 1,), np.int64),
+            "history_items": ((edges,), np.int32),
+            "history_weights": ((edges, parts), np.float32),
+        }
+    if bundle.thumbnails is not None and not bundle.thumbnails.fit(items):
+        raise BundleError(f"{root}: its thumbnails do not fit its items: {REBUILD}")
+    for name, array in replace(bundle, thumbnails=None).arrays().items():
+        shape, kind = expected[name]
+        if array.shape != shape or array.dtype != kind:
+            raise BundleError(
+                f"{root / name}.npy: expected {np.dtype(kind)} {shape}, found {array.dtype} "
+                f"{array.shape}: {REBUILD}"
+            )
+    whole = _points_inside(bundle.seen_starts, bundle.seen_items, items)
+    parts = bundle.history
+    if parts is not None:
+        whole &= _points_inside(parts.starts, parts.items, len(parts.sources))
+        whole &= parts.weights.shape[1] in (1, len(bundle.facts.blocks))
+        whole &= len(parts.sources) <= items
+    ends = [0, *(block.stop for block in bundle.facts.blocks)]
+    begins = [*(block.start for block in bundle.facts.blocks), width]
+    if not whole or ends != begins:
+        raise BundleError(f"{root}: its tables do not fit each other: {REBUILD}")
+    if len(bundle.titles) != items:
+        raise BundleError(f"{root / TOKENS} does not fit the tables: {REBUILD}")
+
+
+def _points_inside(starts: NDArray[Any], rows: NDArray[Any], count: int) -> bool:
+    """Return whether lists of rows, one after the other, are in order and inside a table."""
+    starts = np.asarray(starts)
+    ordered = len(starts) > 0 and starts[0] == 0 and bool((np.diff(starts) >= 0).all())
+    inside = len(rows) == 0 or (int(rows.min()) >= 0 and int(rows.max()) < count)
+    return bool(ordered and starts[-1] == len(rows) and inside)

@@ -1,0 +1,167 @@
+"""Cold items in a comparison: what each model and the baselines reach, and the table of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from recbole_margo.config import Config
+from recbole_margo.evaluation.cold_items import CONTENTS, MEAN_ITEM, NOTHING, cold_baselines
+from recbole_margo.report import Cell, Table, clean
+from recbole_margo.run import load_split
+from recbole_margo.studies.wording import metric_name, number
+
+Values = Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColdRow:
+    """What one model or baseline reaches, means over seeds.
+
+    Attributes:
+        label: its name.
+        scored_by: what its scores of cold items come from.
+        warm: metrics of the usual test.
+        among_cold: of cold items, ranked alone.
+        among_all: of cold items, ranked with all that the user does not know.
+        is_baseline: whether it needs no training.
+    """
+
+    label: str
+    scored_by: str
+    warm: Values
+    among_cold: Values
+    among_all: Values
+    is_baseline: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColdComparison:
+    """The cold items of a comparison.
+
+    Attributes:
+        items: how many items were kept out of training.
+        users: users who have trained and cold items.
+        interactions: of these users with these items.
+        metrics: names of the metrics.
+        rows: models, then baselines.
+    """
+
+    items: int
+    users: int
+    interactions: int
+    metrics: tuple[str, ...]
+    rows: tuple[ColdRow, ...]
+
+
+def compare_cold_items(
+    records: Mapping[str, Mapping[int, Mapping[str, Any]]],
+) -> ColdComparison | None:
+    """Return what came out over cold items, none where no items were kept out.
+
+    Args:
+        records: result record by label and seed.
+    """
+    done = {
+        label: [record for record in of_seeds.values() if record.get("cold")]
+        for label, of_seeds in records.items()
+    }
+    done = {label: found for label, found in done.items() if found}
+    if not done:
+        return None
+    first = next(iter(done.values()))[0]
+    config = Config.from_plain(first["config"])
+    baselines = cold_baselines(config, load_split(config))
+    metrics = tuple(next(iter(baselines.values())).among_cold)
+    rows = [_row(label, found, metrics) for label, found in done.items()]
+    rows += [
+        ColdRow(
+            label=label,
+            scored_by=found.scored_by,
+            warm=found.warm,
+            among_cold=found.among_cold,
+            among_all=found.among_all,
+            is_baseline=True,
+        )
+        for label, found in baselines.items()
+    ]
+    cold = first["cold"]
+    return ColdComparison(
+        items=cold["items"],
+        users=cold["users"],
+        interactions=cold["interactions"],
+        metrics=metrics,
+        rows=tuple(rows),
+    )
+
+
+def _row(label: str, records: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> ColdRow:
+    def mean(part: Sequence[Values]) -> dict[str, float]:
+        return {
+            name: float(np.mean([values[name] for values in part]))
+            for name in metrics
+            if all(name in values for values in part)
+        }
+
+    return ColdRow(
+        label=label,
+        scored_by=records[0]["cold"]["scored_by"],
+        warm=mean([record["test"] for record in records]),
+        among_cold=mean([record["cold"]["among_cold"] for record in records]),
+        among_all=mean([record["cold"]["among_all"] for record in records]),
+    )
+
+
+def cold_tables(compared: ColdComparison | None) -> list[Table]:
+    """Return one table of each metric: a row per model, warm and cold.
+
+    Args:
+        compared: what came out, if items were kept out.
+    """
+    if compared is None:
+        return []
+    parts = ("warm", "among_cold", "among_all")
+    tables = []
+    for place, metric in enumerate(compared.metrics):
+        shown = [
+            [number(getattr(row, part).get(metric)) for part in parts] for row in compared.rows
+        ]
+        best = [
+            number(max((getattr(row, part).get(metric, -1) for row in compared.rows), default=None))
+            for part in parts
+        ]
+        rows = tuple(
+            (
+                Cell(clean(row.label)),
+                *(Cell(text, text == best[column]) for column, text in enumerate(texts)),
+                Cell(row.scored_by),
+            )
+            for row, texts in zip(compared.rows, shown, strict=True)
+        )
+        headers = ("model", "warm", "cold among cold", "cold among all", "cold items scored by")
+        notes = tuple(_notes(compared)) if place == 0 else ()
+        title = f"{metric_name(metric)} on warm and cold items"
+        tables.append(Table(title, headers, rows, notes))
+    return tables
+
+
+def _notes(compared: ColdComparison) -> Iterator[str]:
+    yield (
+        f"{compared.items:,} items were kept out of training with all their interactions; "
+        f"{compared.interactions:,} of these, of {compared.users:,} users, are the cold test. Warm: "
+        "the usual test. Among cold: cold items alone are ranked. Among all: with all items that "
+        "the user has not interacted with. Best in bold."
+    )
+    found = {row.scored_by for row in compared.rows}
+    if CONTENTS in found:
+        yield "contents: an item without interactions, as the model itself computes its row."
+    if MEAN_ITEM in found:
+        yield (
+            f"{MEAN_ITEM}: contents do not enter the scores, and every cold item has the mean row "
+            "of the trained ones, in random order."
+        )
+    if NOTHING in found:
+        yield f"{NOTHING}: the model has no tables that an item could be added to."
