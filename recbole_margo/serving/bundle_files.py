@@ -106,23 +106,7 @@ def open_bundle(folder: str | Path) -> Bundle:
         if name.endswith(".npy") and not name.startswith(CONTENT)
     }
     try:
-        reliability = None
-        if facts.modalities:
-            reliability = ModalityReliability(
-                arrays.pop("modality_weights"),
-                arrays.pop("modality_present"),
-                arrays.pop("modality_scores"),
-                arrays.pop("modality_q_values"),
-                arrays.pop("modality_fitting", None),
-            )
-        thumbnails = None
-        if "thumbnails" in arrays:
-            thumbnails = Thumbnails(arrays.pop("thumbnails"), arrays.pop("thumbnail_starts"))
-        history = None
-        if any(name.startswith("history_") for name in arrays):
-            history = UserParts(
-                **{f.name: arrays.pop(f"history_{f.name}") for f in fields(UserParts)}
-            )
+        reliability, thumbnails, history = _optional_tables(arrays, facts)
         named = ("users", "items", "seen_starts", "seen_items", "fold_in")
         if sorted(arrays) != sorted(named):
             raise LookupError(", ".join(sorted({*arrays} ^ {*named})))
@@ -144,6 +128,24 @@ def open_bundle(folder: str | Path) -> Bundle:
         raise BundleError(f"{root}: a table is missing or unknown ({error}): {REBUILD}") from error
     _check_shapes(root, bundle)
     return bundle
+
+
+def _optional_tables(
+    arrays: dict[str, NDArray[Any]], facts: BundleFacts
+) -> tuple[ModalityReliability | None, Thumbnails | None, UserParts | None]:
+    """Take what only some bundles have out of the tables by name."""
+    reliability = thumbnails = history = None
+    names: tuple[str, ...]
+    if facts.modalities:
+        names = ("weights", "present", "scores", "q_values")
+        tables = {name: arrays.pop(f"modality_{name}") for name in names}
+        reliability = ModalityReliability(**tables, fitting=arrays.pop("modality_fitting", None))
+    if "thumbnails" in arrays:
+        thumbnails = Thumbnails(arrays.pop("thumbnails"), arrays.pop("thumbnail_starts"))
+    if any(name.startswith("history_") for name in arrays):
+        names = tuple(field.name for field in fields(UserParts))
+        history = UserParts(**{name: arrays.pop(f"history_{name}") for name in names})
+    return reliability, thumbnails, history
 
 
 class _LazyTables(Mapping[str, NDArray[Any]]):

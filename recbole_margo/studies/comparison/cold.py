@@ -126,12 +126,11 @@ def cold_tables(compared: ColdComparison | None) -> list[Table]:
     parts = ("warm", "among_cold", "among_all")
     tables = []
     for place, metric in enumerate(compared.metrics):
-        shown = [
-            [number(getattr(row, part).get(metric)) for part in parts] for row in compared.rows
-        ]
+        values = [[getattr(row, part).get(metric) for part in parts] for row in compared.rows]
+        shown = [[number(value) for value in row] for row in values]
         best = [
-            number(max((getattr(row, part).get(metric, -1) for row in compared.rows), default=None))
-            for part in parts
+            number(max((value for value in column if value is not None), default=None))
+            for column in zip(*values, strict=True)
         ]
         rows = tuple(
             (
@@ -151,9 +150,9 @@ def cold_tables(compared: ColdComparison | None) -> list[Table]:
 def _notes(compared: ColdComparison) -> Iterator[str]:
     yield (
         f"{compared.items:,} items were kept out of training with all their interactions; "
-        f"{compared.interactions:,} of these, of {compared.users:,} users, are the cold test. Warm: "
-        "the usual test. Among cold: cold items alone are ranked. Among all: with all items that "
-        "the user has not interacted with. Best in bold."
+        f"{compared.interactions:,} of these, of {compared.users:,} users, are the cold test. "
+        "Warm: the usual test. Among cold: cold items alone are ranked. Among all: with all items "
+        "that the user has not interacted with. Best in bold."
     )
     found = {row.scored_by for row in compared.rows}
     if CONTENTS in found:
