@@ -75,6 +75,11 @@ def command_parser(verb: str, description: str, epilog: str | None = None) -> Co
     )
 
 
+def listed_names(text: str) -> list[str]:
+    """Return the names of `text,image`, or of `[text, image]` as `train` takes them."""
+    return [name.strip() for name in text.strip().strip("[]").split(",") if name.strip()]
+
+
 def run_command(command: Callable[[], int]) -> int:
     """Run a verb and return the exit status of the process.
 

@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from recbole_margo.evidence.item_evidence import FittingShare
+from recbole_margo.studies.audit.audit import AuditResult
 from recbole_margo.studies.audit.catalogue import CatalogueAudit
 from recbole_margo.studies.audit.item_contents import ItemContents
 from recbole_margo.studies.audit.learned_weights import LearnedWeights
-from recbole_margo.studies.audit.result import AuditResult, AuditSettings
+from recbole_margo.studies.audit.result import AuditSettings, LearnedAudit
+from recbole_margo.studies.audit.row_evidence import RowEvidence
 
 
 def made_audit(
@@ -52,8 +55,49 @@ def made_weights(
     return replace(LearnedWeights("MARGO", 1, "items", names, array, there), **changes)
 
 
-def made_result(catalogue: CatalogueAudit | None = None, **changes: Any) -> AuditResult:
-    """Return the result of an audit; by default of four items, a suspect and a trusted one."""
+def made_rows(
+    p_values: Sequence[Sequence[float]], users: Sequence[int], fitting: float = 0.9
+) -> RowEvidence:
+    """Return the evidence of rows of image and text with these p-values."""
+    chances = np.array(p_values)
+    known = np.isfinite(chances)
+    share = FittingShare(fitting, fitting - 0.05, min(fitting + 0.05, 1.0), 20)
+    return RowEvidence(
+        items=np.array([f"i{n}" for n in range(len(chances))]),
+        modalities=("image", "text"),
+        present=known,
+        users=np.array(users),
+        scores=-chances,
+        content=1 - 2 * chances,
+        p_values=chances,
+        q_values=chances,
+        unrelated=chances,
+        fitting=(share, share),
+    )
+
+
+def made_audit_result(learned: LearnedAudit | None = None, **changes: Any) -> AuditResult:
+    """Return the result of an audit of four items, with what a model learned or without."""
+    chances = [[0.9, 0.1], [0.1, 0.2], [0.2, 0.1], [0.1, 0.7]]
+    rows = made_rows(chances, [10, 20, 30, 2])
+    if learned is not None:
+        of_model = learned.catalogue
+        count = len(of_model.items)
+        rows = made_rows((chances * count)[:count], of_model.pairs.tolist())
+        rows = replace(rows, items=of_model.items, present=of_model.present)
+    values: dict[str, Any] = {
+        "dataset": "made up",
+        "settings": AuditSettings(items=2, min_pairs=1),
+        "rows": rows,
+        "contents": learned.contents if learned else ItemContents(),
+        "learned": learned,
+        **changes,
+    }
+    return AuditResult(**values)
+
+
+def made_result(catalogue: CatalogueAudit | None = None, **changes: Any) -> LearnedAudit:
+    """Return what a model learned; by default of four items, a suspect and a trusted one."""
     if catalogue is None:
         catalogue = made_audit([0.1, 0.4, 0.5, 0.9], [0.05, 0.2, 0.4, 0.05], [10, 20, 30, 2])
     values: dict[str, Any] = {
@@ -67,4 +111,4 @@ def made_result(catalogue: CatalogueAudit | None = None, **changes: Any) -> Audi
         "contents": ItemContents(),
         **changes,
     }
-    return AuditResult(**values)
+    return LearnedAudit(**values)

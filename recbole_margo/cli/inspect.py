@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from recbole_margo.command_line import command_parser, run_command
-from recbole_margo.store.writing import replacing
+from recbole_margo.command_line import command_parser, listed_names, run_command
 
 DESCRIPTION = """\
 Show what is in a dataset: interactions, degrees, cold items; of every modality coverage, norms,
 rank and duplicates; and whether its rows belong to its items. For the last, users get the items
-whose content is nearest to that of their training items, and Recall@20 on the validation split is
-compared with the same after shuffling the rows. Rows of other items score as if shuffled.
+whose content is nearest to that of their training items, and hits among what they took later are
+compared with the same after permuting the rows. There are three verdicts: fits, weak but real, and
+no sign that they belong. `recbole-margo audit` goes on to single items.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Inspect a dataset; print, and write JSON and a figure.
+    """Inspect a dataset; print, and write a page, JSON and a figure.
 
     Args:
         arguments: the words after `inspect`; None takes those of the process.
 
     Returns:
-        0; 1 with `--strict` when a modality does not seem to belong to the items; 2 on bad input;
-        more in `run_command`.
+        0; 1 with `--strict` when there is no sign that a modality's rows belong to their items;
+        2 on bad input; more in `run_command`.
     """
     return run_command(lambda: _inspect(arguments))
 
@@ -37,8 +36,10 @@ def _inspect(arguments: Sequence[str] | None) -> int:
     # Imported here, because torch and RecBole take seconds that --help need not wait for.
     from recbole_margo.config import Config
     from recbole_margo.inspection.dataset_inspection import DatasetInspection
-    from recbole_margo.inspection.figures import draw_dataset
+    from recbole_margo.inspection.report import banner, inspection_document, write_inspection
+    from recbole_margo.inspection.verdict import Verdict
     from recbole_margo.output_folder import make_output_folder
+    from recbole_margo.report import terminal_text
 
     settings = {
         "data_path": str(options.data_path),
@@ -50,19 +51,13 @@ def _inspect(arguments: Sequence[str] | None) -> int:
     make_output_folder(output, "--output_dir")
     config = Config("BPR", options.dataset, options.config_files.split(), settings)
     inspection = DatasetInspection.of(config)
-    with replacing(output / "inspection.json") as temporary:
-        content = json.dumps(inspection.to_json(), indent=2, ensure_ascii=False)
-        temporary.write_text(f"{content}\n", encoding="utf-8")
-    with replacing(output / "inspection.png") as temporary:
-        draw_dataset(temporary, inspection.figure)
-    sys.stdout.write(f"{inspection}\n\n")
-    for warning in inspection.warnings:
-        sys.stdout.write(f"warning: {warning}\n")
-    sys.stdout.write(f"written to {output}: inspection.json, inspection.png\n")
-    if inspection.misaligned:
-        line = f"rows and items do not belong together: {', '.join(inspection.misaligned)}"
-        sys.stderr.write(f"\n{'!' * (len(line) + 6)}\n!! {line} !!\n{'!' * (len(line) + 6)}\n")
-    return int(options.strict and bool(inspection.misaligned))
+    write_inspection(output, inspection)
+    document = inspection_document(inspection)
+    facts = "\n".join(f"{name}: {value}" for name, value in document.facts)
+    sys.stdout.write(f"{document.title}\n{facts}\n\n{terminal_text(document.sections)}\n\n")
+    sys.stdout.write(f"Report: {output / 'inspection.html'}\n")
+    sys.stderr.write(banner(inspection))
+    return int(options.strict and bool(inspection.with_verdict(Verdict.NO_SIGN)))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -78,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--modalities",
-        type=lambda text: text.split(","),
+        type=listed_names,
         metavar="A,B",
         help="modalities to inspect (all that the dataset has)",
     )
@@ -91,6 +86,6 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--strict",
         action="store_true",
-        help="exit with 1 when rows and items do not seem to belong together",
+        help="exit with 1 when there is no sign that rows belong to their items",
     )
     return parser

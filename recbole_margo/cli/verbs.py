@@ -51,6 +51,10 @@ VERBS = {
     "inspect": Verb(
         "recbole_margo.cli.inspect:main", "look whether a dataset's features fit its items"
     ),
+    "audit": Verb(
+        "recbole_margo.studies.audit.command:audit",
+        "list the items whose texts, images, ... do not fit who uses them; needs no model",
+    ),
     "sweep": Verb(
         "recbole_margo.studies.sweep.command:sweep",
         "draw a model's quality over the values of its hyper-parameters",

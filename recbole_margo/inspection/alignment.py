@@ -12,21 +12,106 @@ from torch import Tensor
 from tqdm import tqdm
 
 from recbole_margo.graph.item_knn import nearest_neighbors
+from recbole_margo.inspection.verdict import Verdict
 
 CUTOFF = 20
 NEIGHBORS = 20
 SHUFFLES = 10
 SHIFTS = (-1, 1)
 SAMPLED_USERS = 5_000
-# How many times the noise of shuffled rows, real rows must be above their mean.
+PERMUTATIONS = 999
+# Permuted rows are as good as the rows as they are with this probability at most.
+SIGNIFICANT = 0.01
+# From so many times what permuted rows give on, rows fit; below, what they say is weak.
+CLEAR_LIFT = 2.0
+# How many times the noise of shuffled rows, shifted rows must be above the rows as they are.
 CLEARLY = 4.0
+# Pairs of items are looked up in a dense table of at most 64 MB, else in a sparse one, for whose
+# users at most so many pairs are counted.
+DENSE_CELLS, MOST_PAIRS = 1 << 24, 1 << 24
 # A block of scores takes at most 64 MB.
 BLOCK_CELLS = 1 << 24
 
 
 @dataclass(frozen=True)
+class NeighborTest:
+    r"""A permutation test: are later items of a user content neighbours of earlier ones?
+
+    .. math:: \frac{1}{|U|} \sum_u \frac{1}{|W_u| |I_u|} \sum_{i \in W_u} \sum_{j \in I_u}
+        [j \in N_{20}(i)]
+
+    with the training items I_u of a user and the validation and test items W_u that are not among
+    them. It is a sum over pairs of items, so that a permutation of the rows costs no ranking.
+
+    Attributes:
+        rate: of the rows as they are.
+        expected: mean over the permutations of the rows.
+        deviation: standard deviation over them.
+        p_value: probability that permuted rows are as good; at least 1 / (permutations + 1).
+    """
+
+    rate: float
+    expected: float
+    deviation: float
+    p_value: float
+
+    @property
+    def lift(self) -> float:
+        """The effect size: how many times the rate of permuted rows that of the real ones is."""
+        return self.rate / self.expected if self.expected > 0 else 1.0
+
+    @classmethod
+    def of(
+        cls,
+        graph: sp.csr_matrix,
+        order: NDArray[np.intp],
+        seen: sp.csr_matrix,
+        later: sp.csr_matrix,
+    ) -> NeighborTest:
+        """Permute the rows of the items.
+
+        Args:
+            graph: row i has the neighbours of item i [I, I], none itself.
+            order: [n] the items that have the modality.
+            seen: 1 for every training interaction [U, I].
+            later: 1 for every validation and test interaction [U, I].
+        """
+        pairs = _pair_weights(seen, sp.csr_matrix(later - later.multiply(seen)))
+        items, neighbors = graph.nonzero()
+        owner = np.arange(graph.shape[0])
+
+        def rate_of(rows: NDArray[np.intp]) -> float:
+            owner[order] = rows
+            return float(pairs[owner[items], owner[neighbors]].sum())
+
+        rate = rate_of(order)
+        random = np.random.default_rng(0)
+        permuted = np.array([rate_of(random.permutation(order)) for _ in range(PERMUTATIONS)])
+        # Sums in another order differ by rounding.
+        as_good = int((permuted >= rate * (1 - 1e-6)).sum())
+        return cls(
+            rate,
+            float(permuted.mean()),
+            float(permuted.std(ddof=1)),
+            (1 + as_good) / (1 + PERMUTATIONS),
+        )
+
+
+def _pair_weights(seen: sp.csr_matrix, later: sp.csr_matrix) -> NDArray[np.float32] | sp.csr_matrix:
+    """Return what each pair of a later and an earlier item adds to the rate [I, I]."""
+    later.eliminate_zeros()
+    sizes = np.diff(later.indptr).astype(np.int64) * np.diff(seen.indptr)
+    users = np.random.default_rng(0).permutation(np.flatnonzero(sizes))
+    users = np.sort(users[: max(1, np.searchsorted(np.cumsum(sizes[users]), MOST_PAIRS))])
+    weights = sp.diags(1.0 / np.maximum(sizes[users], 1) / max(len(users), 1))
+    pairs = sp.csr_matrix(later[users].T @ weights @ seen[users])
+    pairs.sort_indices()
+    return pairs.toarray() if np.prod(pairs.shape, dtype=float) <= DENSE_CELLS else pairs
+
+
+@dataclass(frozen=True)
 class Alignment:
-    """Content-kNN Recall@20 on the validation split, with the rows as they are and otherwise.
+    """Content-kNN Recall@20 of what users did after training, with the rows as they are and not.
 
     Shuffled rows show what chance gives. Items with neighbouring rows are often alike, so that rows
     that are off by one can still beat chance; then a shift by one beats the rows as they are.
@@ -35,13 +120,15 @@ class Alignment:
         recall: with the rows as they are.
         shuffled: with the rows of the items permuted, once a seed.
         shifted: number of rows -> with every row given to the item so many rows later.
-        users: users with a validation interaction, `SAMPLED_USERS` of them at most.
+        users: users with a validation or test interaction, `SAMPLED_USERS` of them at most.
+        neighbors: the test that decides.
     """
 
     recall: float
     shuffled: list[float]
     shifted: dict[int, float]
     users: int
+    neighbors: NeighborTest
 
     @property
     def shuffled_mean(self) -> float:
@@ -72,9 +159,11 @@ class Alignment:
         return shift if clearly_better else None
 
     @property
-    def is_aligned(self) -> bool:
-        """Whether the real rows are clearly better than chance, and no shift is better yet."""
-        return self.strength >= CLEARLY and self.better_shift is None
+    def verdict(self) -> Verdict:
+        """What is to be said of the modality."""
+        if self.neighbors.p_value > SIGNIFICANT or self.better_shift is not None:
+            return Verdict.NO_SIGN
+        return Verdict.FITS if self.neighbors.lift >= CLEAR_LIFT else Verdict.WEAK
 
     @classmethod
     def measure(
@@ -82,7 +171,7 @@ class Alignment:
         features: Tensor,
         order: NDArray[np.intp],
         train: sp.csr_matrix,
-        valid: sp.csr_matrix,
+        later: sp.csr_matrix,
         label: str | None = None,
     ) -> Alignment | None:
         r"""Recommend by content alone and count the hits.
@@ -95,18 +184,18 @@ class Alignment:
             features: [I, D], rows of missing items zero.
             order: [n] the items that have the modality, in the order of the file's rows.
             train: training interactions [U, I].
-            valid: validation interactions [U, I].
+            later: validation and test interactions [U, I].
             label: text of a progress bar on a terminal.
 
         Returns:
-            The measurement, or None when there are no validation interactions.
+            The measurement, or None when there are no validation or test interactions.
         """
-        users = np.flatnonzero(np.diff(valid.indptr))
+        users = np.flatnonzero(np.diff(later.indptr))
         if not len(users):
             return None
         if len(users) > SAMPLED_USERS:
             users = np.sort(np.random.default_rng(0).choice(users, SAMPLED_USERS, replace=False))
-        seen, wanted = _binary(train)[users], _binary(valid)[users]
+        seen, wanted = _binary(train)[users], _binary(later)[users]
         present = torch.zeros(len(features), dtype=torch.bool)
         present[torch.from_numpy(order)] = True
         graph = nearest_neighbors(features, present, NEIGHBORS + 1)
@@ -129,6 +218,7 @@ class Alignment:
                 shuffled=[recall_of(generator.permutation(order)) for generator in generators],
                 shifted={shift: recall_of(np.roll(order, shift)) for shift in SHIFTS},
                 users=len(users),
+                neighbors=NeighborTest.of(graph, order, seen, wanted),
             )
 
 

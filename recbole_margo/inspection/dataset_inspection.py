@@ -1,4 +1,4 @@
-"""The result of an inspection: numbers, warnings, text, JSON and a figure."""
+"""The result of an inspection: numbers, verdicts, warnings and their plain form."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from recbole.utils import init_seed
-from tabulate import tabulate
 
 from recbole_margo.data.features import ItemFeatures, feature_folder, load_item_features
 from recbole_margo.data.protocol import load_dataset, prepare_loaders
+from recbole_margo.inspection.alignment import Alignment
 from recbole_margo.inspection.figures import DatasetFigure
 from recbole_margo.inspection.statistics import (
     NEAR_COSINE,
@@ -23,6 +23,7 @@ from recbole_margo.inspection.statistics import (
     degrees,
     row_norms,
 )
+from recbole_margo.inspection.verdict import Verdict
 from recbole_margo.store.manifest import FeatureManifest
 
 LOW_COVERAGE = 0.5
@@ -71,7 +72,12 @@ class DatasetInspection:
             for modality, matrix in zip(features.modalities, features.matrices, strict=True):
                 order = orders[modality]
                 modalities[modality] = ModalityStatistics.of(
-                    matrix, order, tokens, splits["train"], splits["valid"], f"testing {modality}"
+                    matrix,
+                    order,
+                    tokens,
+                    splits["train"],
+                    splits["valid"] + splits["test"],
+                    f"testing {modality}",
                 )
                 norms[modality] = row_norms(matrix[torch.from_numpy(order)])
         user_degrees, item_degrees = degrees(splits["train"])
@@ -90,18 +96,33 @@ class DatasetInspection:
         return cls(config["dataset"], InteractionStatistics.of(splits), modalities, figure)
 
     @property
-    def misaligned(self) -> list[str]:
-        """Modalities whose rows are not clearly better than shuffled ones."""
-        return [
-            name
-            for name, found in self.modalities.items()
-            if found.alignment and not found.alignment.is_aligned
-        ]
+    def alignments(self) -> dict[str, Alignment]:
+        """The measurements of the modalities that users' later interactions say something of."""
+        found = {name: one.alignment for name, one in self.modalities.items()}
+        return {name: one for name, one in found.items() if one is not None}
+
+    @property
+    def verdicts(self) -> dict[str, Verdict]:
+        """Modality -> what is to be said of it."""
+        return {name: one.verdict for name, one in self.alignments.items()}
+
+    def with_verdict(self, verdict: Verdict) -> list[str]:
+        """Return the modalities of which this is said."""
+        return [name for name, found in self.verdicts.items() if found is verdict]
+
+    @property
+    def next_step(self) -> str:
+        """How to go on from whole modalities to single items."""
+        return (
+            f"Which items' rows do not fit: recbole-margo audit --dataset={self.dataset} (seconds, "
+            "without a model)"
+        )
 
     @property
     def warnings(self) -> list[str]:
         """What the user should look into."""
-        found = [self._misalignment(name) for name in self.misaligned]
+        found = [self._misalignment(name) for name in self.with_verdict(Verdict.NO_SIGN)]
+        found += [self._weakness(name) for name in self.with_verdict(Verdict.WEAK)]
         if not self.modalities:
             found.append("there are no features; multimodal models need some (docs/encode.md)")
         for name, modality in self.modalities.items():
@@ -121,9 +142,9 @@ class DatasetInspection:
         return found
 
     def _misalignment(self, modality: str) -> str:
-        found = self.modalities[modality].alignment
+        found = self.alignments[modality]
         tokens = f"{self.dataset}.{modality}.tokens"
-        if found is not None and found.better_shift is not None:
+        if found.better_shift is not None:
             return (
                 f"ALIGNMENT: the rows of {modality!r} seem to be off by one: Recall@20 of kNN is "
                 f"{found.recall:.4f}, but {found.shifted[found.better_shift]:.4f} when every row "
@@ -131,10 +152,16 @@ class DatasetInspection:
                 "first row lost or added?"
             )
         return (
-            f"ALIGNMENT: the rows of {modality!r} and the items do not seem to belong together: "
-            "kNN by its features finds no more of what users like than with shuffled rows. Check "
-            f"the order of the rows against {tokens}. (Or its content says nothing about what "
-            "users like; then it does not help a model either.)"
+            f"ALIGNMENT: no sign that the rows of {modality!r} belong to their items: permuted "
+            f"rows do as well. Check the order of the rows against {tokens}. (Or its content says "
+            "nothing about what users like; then it does not help a model either.)"
+        )
+
+    def _weakness(self, modality: str) -> str:
+        found = self.alignments[modality].neighbors
+        return (
+            f"the rows of {modality!r} belong to their items but say little about what users like: "
+            f"{found.lift:.2f} times what permuted rows say (p = {found.p_value:.3f})"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -148,7 +175,10 @@ class DatasetInspection:
                     "shuffled_deviation": found.alignment.shuffled_deviation,
                     "strength": found.alignment.strength,
                     "better_shift": found.alignment.better_shift,
-                    "is_aligned": found.alignment.is_aligned,
+                    "p_value": found.alignment.neighbors.p_value,
+                    "effect": found.alignment.neighbors.lift,
+                    "verdict": found.alignment.verdict.value,
+                    "is_aligned": found.alignment.verdict is not Verdict.NO_SIGN,
                 }
         return {
             "format": 1,
@@ -157,68 +187,6 @@ class DatasetInspection:
             "modalities": modalities,
             "warnings": self.warnings,
         }
-
-    def __str__(self) -> str:
-        """Return the numbers as text for a terminal."""
-        return "\n\n".join(
-            part for part in (self._interactions(), self._modalities(), self._alignment()) if part
-        )
-
-    def _interactions(self) -> str:
-        found = self.interactions
-        total = sum(found.interactions.values())
-        splits = " / ".join(f"{count:,}" for count in found.interactions.values())
-        names = list(found.user_degrees)
-        table = tabulate(
-            [
-                ["of a user", *(f"{found.user_degrees[name]:.4g}" for name in names)],
-                ["of an item", *(f"{found.item_degrees[name]:.4g}" for name in names)],
-            ],
-            headers=["training interactions", *names],
-            disable_numparse=True,
-            colalign=["left"] + ["right"] * len(names),
-        )
-        return (
-            f"{self.dataset}: {found.users:,} users, {found.items:,} items, {total:,} interactions "
-            f"({splits} train / valid / test), density {found.density:.4%}\n"
-            f"without a training interaction (cold): {found.cold_items:,} items, "
-            f"{found.cold_users:,} users\n\n{table}"
-        )
-
-    def _modalities(self) -> str:
-        rows = [
-            [
-                name,
-                f"{found.items:,}",
-                f"{found.coverage:.1%}",
-                f"{found.interaction_coverage:.1%}",
-                f"{found.dimension:,}",
-                f"{found.rank:,} of {min(found.rank_rows, found.dimension):,}",
-                f"{found.principal_dimension:,}",
-                f"{found.norms['median']:.3g} ({found.norms['10%']:.3g}-{found.norms['90%']:.3g})",
-                f"{found.duplicates.exact_items:,}",
-                f"{found.duplicates.near_items:,}",
-            ]
-            for name, found in self.modalities.items()
-        ]
-        headers = "modality,items,coverage,of training,columns,rank,90% variance"
-        headers += ",norm (10%-90%),duplicates,near duplicates"
-        return tabulate(rows, headers=headers.split(","), disable_numparse=True) if rows else ""
-
-    def _alignment(self) -> str:
-        rows = [
-            [
-                name,
-                f"{found.alignment.recall:.4f}",
-                f"{found.alignment.shuffled_mean:.4f} ± {found.alignment.shuffled_deviation:.4f}",
-                f"{found.alignment.strength:.1f}",
-                "belong together" if found.alignment.is_aligned else "NOT CLEARLY TOGETHER",
-            ]
-            for name, found in self.modalities.items()
-            if found.alignment
-        ]
-        headers = ["content kNN", "Recall@20", "shuffled rows", "above noise", "rows and items"]
-        return tabulate(rows, headers=headers, disable_numparse=True) if rows else ""
 
 
 def interaction_matrix(part: Any) -> sp.csr_matrix:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,13 +52,8 @@ class DatasetFigure:
         return self.user_degrees, self.item_degrees
 
 
-def draw_dataset(path: Path, content: DatasetFigure) -> None:
-    """Draw a dataset as PNG.
-
-    Args:
-        path: the file.
-        content: what it shows.
-    """
+def dataset_figure(content: DatasetFigure) -> Figure:
+    """Draw a dataset."""
     modalities = list(content.coverage)
     rows = 2 if modalities else 1
     heights = [3.4, max(3.4, 1.4 + 0.45 * len(modalities))][:rows]
@@ -75,7 +69,7 @@ def draw_dataset(path: Path, content: DatasetFigure) -> None:
         panel.spines[["top", "right"]].set_visible(False)
         panel.title.set_fontsize(10)
     figure.suptitle(content.title, fontsize=12)
-    figure.savefig(path, dpi=150, format="png")
+    return figure
 
 
 def _draw_degrees(panel: Axes, content: DatasetFigure) -> None:
@@ -130,7 +124,7 @@ def _draw_alignment(panel: Axes, content: DatasetFigure) -> None:
     panel.set_yticks(places, names)
     panel.set_ylim(len(places) - 0.4, -0.6)
     panel.set_xlim(0.0, 1.12 * panel.get_xlim()[1])
-    panel.set(title="Do rows belong to items?", xlabel="Recall@20 of content kNN, validation")
+    panel.set(title="Do rows belong to items?", xlabel="Recall@20 of content kNN")
     # Below the panel, where it never covers a point.
     panel.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2)
     panel.grid(axis="x", alpha=0.3)

@@ -186,7 +186,7 @@ class ModalityStatistics:
         order: NDArray[np.intp],
         tokens: NDArray[np.str_],
         train: sp.csr_matrix,
-        valid: sp.csr_matrix,
+        later: sp.csr_matrix,
         label: str | None = None,
     ) -> ModalityStatistics:
         """Measure one modality.
@@ -196,7 +196,7 @@ class ModalityStatistics:
             order: [n] the items that have the modality, in the order of the file's rows; n > 0.
             tokens: [I] item tokens.
             train: training interactions [U, I].
-            valid: validation interactions [U, I].
+            later: validation and test interactions [U, I].
             label: text of a progress bar on a terminal.
         """
         rows = features[torch.from_numpy(order)]
@@ -217,7 +217,7 @@ class ModalityStatistics:
             rank_rows=len(sample),
             principal_dimension=principal,
             duplicates=DuplicateItems.of(rows, tokens[order]),
-            alignment=Alignment.measure(features, order, train, valid, label),
+            alignment=Alignment.measure(features, order, train, later, label),
         )
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from recbole_margo.inspection.figures import DatasetFigure, draw_dataset
+from recbole_margo.inspection.figures import DatasetFigure, dataset_figure
+from recbole_margo.report.figures import draw
 
 
 @pytest.mark.parametrize("modalities", [0, 5])
@@ -24,8 +25,8 @@ def test_a_figure_is_drawn_whatever_the_number_of_modalities(
         recall={name: (0.2, [0.01, 0.02]) for name in names[:3]},
     )
     path = tmp_path / "figure"
-    draw_dataset(path, content)
-    with Image.open(path) as image:
+    assert draw(path, lambda: dataset_figure(content))
+    with Image.open(tmp_path / "figure.png") as image:
         assert image.format == "PNG"
         # A figure of some height holds something besides white.
         assert image.height > 400

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,13 @@ def test_rows_that_belong_to_the_items_pass(
     assert found["modalities"]["image"]["alignment"]["shuffled_mean"] < 0.3
     assert found["warnings"] == []
     assert (folder.parent / "result" / "inspection.png").read_bytes().startswith(b"\x89PNG")
-    assert "belong together" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert re.search(r"image +fits", said.out)
+    assert "recbole-margo audit --dataset=planted" in said.out
+    assert said.err == ""
+    assert {path.suffix for path in (folder.parent / "result").iterdir()} == {
+        *(".json", ".md", ".html", ".png", ".svg")
+    }
 
 
 def test_rows_of_other_items_are_called_out(
@@ -54,8 +61,10 @@ def test_rows_of_other_items_are_called_out(
     assert found["modalities"]["image"]["alignment"]["is_aligned"]
     assert not found["modalities"]["text"]["alignment"]["is_aligned"]
     said = capsys.readouterr()
-    assert "ALIGNMENT: the rows of 'text'" in said.out
-    assert "rows and items do not belong together: text !!" in said.err
+    assert "ALIGNMENT: no sign that the rows of 'text'" in said.out
+    assert "!! no sign that they belong: text !!" in said.err
+    assert found["modalities"]["text"]["alignment"]["verdict"] == "no sign that they belong"
+    assert found["modalities"]["text"]["alignment"]["p_value"] > 0.01
     assert inspect(folder, "--strict")[0] == 1
     assert inspect(folder, "--strict", "--modalities", "image")[0] == 0
 

@@ -5,12 +5,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import scipy.stats
 import torch
 
 from recbole_margo.inspection import alignment as alignment_module
 from recbole_margo.inspection import statistics
-from recbole_margo.inspection.alignment import CUTOFF, NEIGHBORS, Alignment, knn_recall
+from recbole_margo.inspection.alignment import (
+    CUTOFF,
+    NEIGHBORS,
+    Alignment,
+    NeighborTest,
+    knn_recall,
+)
 from recbole_margo.inspection.statistics import DuplicateItems, InteractionStatistics, ranks
+from recbole_margo.inspection.verdict import Verdict
 
 
 def random_interactions(generator: np.random.Generator, users: int, items: int, share: float):
@@ -86,11 +94,76 @@ def test_items_that_nobody_is_near_to_are_not_recommended() -> None:
     assert knn_recall(nothing, ones, ones) == 0.0
 
 
-def test_noise_is_never_zero() -> None:
-    nothing, shifts = [0.0] * 10, {-1: 0.0, 1: 0.0}
-    assert not Alignment(0.001, nothing, shifts, users=1000).is_aligned
-    assert Alignment(0.05, nothing, shifts, users=1000).is_aligned
-    assert Alignment(0.05, nothing, {-1: 0.2, 1: 0.0}, users=1000).better_shift == -1
+@pytest.mark.parametrize(
+    ("rate", "p_value", "shifted", "verdict"),
+    [
+        (0.04, 0.001, 0.0, Verdict.FITS),
+        (0.013, 0.001, 0.0, Verdict.WEAK),
+        (0.013, 0.02, 0.0, Verdict.NO_SIGN),
+        (0.04, 0.001, 0.2, Verdict.NO_SIGN),
+    ],
+)
+def test_the_three_verdicts(rate: float, p_value: float, shifted: float, verdict: Verdict) -> None:
+    neighbors = NeighborTest(rate, 0.01, 0.001, p_value)
+    found = Alignment(0.05, [0.0] * 10, {-1: shifted, 1: 0.0}, 1000, neighbors)
+    assert found.verdict is verdict
+    assert found.noise > 0
+    assert found.better_shift == (-1 if shifted else None)
+
+
+def world_of_neighbors() -> tuple[sp.csr_matrix, sp.csr_matrix, sp.csr_matrix]:
+    """Return a neighbour graph and the earlier and later interactions of 30 users [30, 12]."""
+    random = np.random.default_rng(4)
+    earlier = sp.csr_matrix((random.random((30, 12)) < 0.3).astype(np.float32))
+    later = sp.csr_matrix((random.random((30, 12)) < 0.2).astype(np.float32))
+    graph = (random.random((12, 12)) < 0.25) * random.random((12, 12)) * (1 - np.eye(12))
+    return sp.csr_matrix(graph), earlier, later
+
+
+@pytest.mark.parametrize("dense", [True, False])
+def test_the_rate_of_neighbors_by_hand(monkeypatch: pytest.MonkeyPatch, dense: bool) -> None:
+    graph, earlier, later = world_of_neighbors()
+    monkeypatch.setattr(alignment_module, "DENSE_CELLS", 144 if dense else 0)
+    found = NeighborTest.of(graph, np.arange(12), earlier, later)
+    near, shares = graph.toarray() > 0, []
+    for had, took in zip(earlier.toarray() > 0, later.toarray() > 0, strict=True):
+        new = np.flatnonzero(took & ~had)
+        if len(new) and had.any():
+            shares.append(np.mean([near[item, had].mean() for item in new]))
+    assert found.rate == pytest.approx(np.mean(shares), rel=1e-5)
+    # The mean over all permutations: how full the graph is off its diagonal.
+    assert found.expected == pytest.approx(near.sum() / (12 * 11), rel=0.02)
+
+
+def test_p_values_of_unrelated_rows_are_uniform() -> None:
+    random = np.random.default_rng(1)
+    earlier = sp.csr_matrix((random.random((60, 40)) < 0.2).astype(np.float32))
+    later = sp.csr_matrix((random.random((60, 40)) < 0.1).astype(np.float32))
+    p_values = []
+    for seed in range(40):
+        drawn = np.random.default_rng(seed).random((40, 40))
+        np.fill_diagonal(drawn, 0.0)
+        graph = sp.csr_matrix((drawn > 0.8).astype(np.float32))
+        p_values.append(NeighborTest.of(graph, np.arange(40), earlier, later).p_value)
+    assert scipy.stats.kstest(p_values, "uniform").pvalue > 0.01
+    assert min(p_values) >= 1 / 1000
+
+
+def test_a_weak_modality_that_is_right_is_told_from_a_wrong_one() -> None:
+    random = np.random.default_rng(7)
+    group = np.arange(400) % 8
+    liked = np.concatenate([np.eye(8)[group % 8].T * 0.12 + 0.02] * 40)
+    earlier, later = (
+        sp.csr_matrix((random.random(liked.shape) < liked).astype(np.int64)) for _ in range(2)
+    )
+    weak = np.eye(8)[group] * 0.9 + random.standard_normal((400, 8))
+    order, verdicts = np.arange(400), []
+    for rows in (order, random.permutation(400)):
+        features = torch.from_numpy(weak[rows].astype(np.float32))
+        found = Alignment.measure(features, order, earlier, later)
+        assert found is not None
+        verdicts.append(found.verdict)
+    assert verdicts == [Verdict.WEAK, Verdict.NO_SIGN]
 
 
 def test_counts_of_interactions_by_hand() -> None:
@@ -136,18 +209,18 @@ def test_real_features_belong_to_their_items(shared_data: Path) -> None:
     table = np.loadtxt(folder / "lfm2k.inter", skiprows=1, dtype=np.int64, delimiter="\t")
     features = torch.from_numpy(np.load(folder / "text_feat.npy").astype(np.float32))
     shape = (int(table[:, 0].max()) + 1, len(features))
-    train, valid = (
+    train, later = (
         sp.csr_matrix((np.ones(len(rows), np.int64), (rows[:, 0], rows[:, 1])), shape=shape)
-        for rows in (table[table[:, 3] == label] for label in (0, 1))
+        for rows in (table[(table[:, 3] > 0) == late] for late in (False, True))
     )
     order = np.arange(len(features))
-    found = Alignment.measure(features, order, train, valid)
+    found = Alignment.measure(features, order, train, later)
     assert found is not None
-    assert found.is_aligned
+    assert found.verdict is Verdict.FITS
     assert 0.25 < found.recall < 0.31
     assert 0.010 < found.shuffled_mean < 0.018
     # Neighbouring ids are alike in this data set: a shift of the rows by one still beats chance.
-    late = Alignment.measure(features.roll(1, dims=0), order, train, valid)
+    late = Alignment.measure(features.roll(1, dims=0), order, train, later)
     assert late is not None and late.strength > 4
-    assert late.better_shift == -1 and not late.is_aligned
+    assert late.better_shift == -1 and late.verdict is Verdict.NO_SIGN
     assert late.shifted[-1] == found.recall

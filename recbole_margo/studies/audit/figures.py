@@ -21,7 +21,7 @@ from recbole_margo.report.figures import (
 )
 from recbole_margo.report.table import clean
 from recbole_margo.studies.audit.catalogue import FloatArray
-from recbole_margo.studies.audit.result import AuditResult, WeightRelation
+from recbole_margo.studies.audit.result import LearnedAudit, WeightRelation
 
 BINS = 40
 # A marked mean of fewer items would be noise.
@@ -39,7 +39,7 @@ RANKED_BY = {
 }
 
 
-def weights_figure(result: AuditResult) -> Figure | None:
+def weights_figure(result: LearnedAudit) -> Figure | None:
     """Draw the distribution of each modality's weight, a row per model, on the same axes.
 
     The weights of all seeds of a model are drawn together.
@@ -98,7 +98,7 @@ def _draw_distribution(panel: Axes, values: FloatArray, index: int) -> None:
     panel.grid(axis="y")
 
 
-def relations_figure(result: AuditResult) -> Figure | None:
+def relations_figure(result: LearnedAudit) -> Figure | None:
     """Draw weights against other values of the items: a row per modality, a column per value.
 
     Returns:
@@ -166,7 +166,7 @@ def binned_means(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
     )
 
 
-def evidence_figure(result: AuditResult) -> Figure | None:
+def evidence_figure(result: LearnedAudit) -> Figure | None:
     """Draw each item's reliability against its number of training pairs, a panel per modality.
 
     Returns:
@@ -195,7 +195,7 @@ def evidence_figure(result: AuditResult) -> Figure | None:
     return figure
 
 
-def _draw_evidence(panel: Axes, result: AuditResult, index: int, known: NDArray[np.bool_]) -> None:
+def _draw_evidence(panel: Axes, result: LearnedAudit, index: int, known: NDArray[np.bool_]) -> None:
     pairs, ranking = result.catalogue.pairs, result.rankings[index]
     value, low, high = result.catalogue.reliability(index)
     panel.set_xscale("log")

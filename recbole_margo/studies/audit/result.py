@@ -1,4 +1,4 @@
-"""The typed result of an audit: weights, lists of items, what the weights go along with."""
+"""What trained models say: weights, lists of items, what the weights go along with."""
 
 from __future__ import annotations
 
@@ -133,8 +133,8 @@ class WeightRelation:
 
 
 @dataclass(frozen=True)
-class AuditResult:
-    """What an audit found.
+class LearnedAudit:
+    """What trained models say of a catalogue.
 
     Args:
         dataset: name of the dataset.
@@ -272,7 +272,7 @@ def audit_runs(
     audited: Sequence[TrainedRun],
     contents: ItemContents,
     settings: AuditSettings,
-) -> AuditResult:
+) -> LearnedAudit:
     """Audit the catalogue with the runs of one label, all seeds together.
 
     Weights are means over the seeds, and the evidence counts the triplets of all of them.
@@ -297,7 +297,7 @@ def audit_runs(
     norms = feature_norms(first.config, first.dataset)
     models = [run.load_model() for run in audited]
     how = (settings.negatives, settings.resamples, settings.seed)
-    return AuditResult(
+    return LearnedAudit(
         str(first.record["dataset"]),
         label,
         tuple(run.seed for run in audited),
@@ -309,7 +309,7 @@ def audit_runs(
     )
 
 
-class _AsOnDisk:
+class AsOnDisk:
     """A config under which features stay as they are on disk."""
 
     def __init__(self, config: Any) -> None:
@@ -330,7 +330,7 @@ def feature_norms(config: Any, dataset: Any) -> FloatArray:
     Returns:
         Lengths [N, M], PAD left out; NaN where an item misses the modality.
     """
-    features = load_item_features(_AsOnDisk(config), dataset)
+    features = load_item_features(AsOnDisk(config), dataset)
     lengths = [torch.linalg.vector_norm(matrix.double(), dim=1) for matrix in features.matrices]
     norms = torch.stack(lengths, dim=1).masked_fill(~features.mask, torch.nan)
     return norms[1:].numpy()

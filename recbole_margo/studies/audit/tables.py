@@ -1,45 +1,41 @@
-"""The tables of an audit, and the CSV of all items."""
+"""The tables of what trained models say of a catalogue."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
-from recbole_margo.report import NOTHING, Cell, Interval, Table, clean, csv_text, shorten
+from recbole_margo.report import NOTHING, Cell, Interval, Table, clean, shorten
 from recbole_margo.studies.audit.learned_weights import WeightStability, WeightStatistics
 from recbole_margo.studies.audit.result import (
-    AuditResult,
+    LearnedAudit,
     ListedItem,
     ModalityAudit,
     WeightRelation,
 )
 
 TITLE_SIGNS, TEXT_SIGNS = 40, 160
-CSV_COLUMNS = (
-    "item",
-    "title",
-    "modality",
-    "present",
-    "weight",
-    "weight_std",
-    "pairs",
-    "triplets",
-    "confidence",
-    "evidence",
-    "evidence_low",
-    "evidence_high",
-    "contradicted",
-    "contradicted_low",
-    "contradicted_high",
-    "feature_norm",
-    "suspect",
-    "least_reliable_rank",
-    "most_reliable_rank",
-)
 UNSURE = {
     "least": "Pale bars: not a suspect.",
     "most": "Pale bars: not surely more reliable and contradicted less often than the average.",
 }
+
+
+class NamedItem(Protocol):
+    """An item with a name and a text."""
+
+    @property
+    def item(self) -> str:
+        """Its token."""
+
+    @property
+    def title(self) -> str:
+        """Its title, empty if it has none."""
+
+    @property
+    def text(self) -> str:
+        """Its text, empty if it has none."""
 
 
 def weights_table(statistics: Sequence[WeightStatistics]) -> Table:
@@ -115,7 +111,7 @@ def stability_table(stability: Sequence[WeightStability]) -> Table:
     return Table("Do the seeds agree?", headers, rows, notes)
 
 
-def catalogue_table(result: AuditResult) -> Table:
+def catalogue_table(result: LearnedAudit) -> Table:
     """Return how many items of each modality are surely less or more reliable than the average."""
     rows = tuple(
         _cells(
@@ -195,7 +191,7 @@ def items_table(part: ModalityAudit, which: str, pictures: Mapping[str, str]) ->
     listed = part.least if which == "least" else part.most
     rows = tuple(
         (
-            _name(row, pictures.get(row.item, "")),
+            item_cell(row, pictures.get(row.item, "")),
             Cell(fixed(row.reliability)),
             _bar(row, part.average),
             Cell(
@@ -218,7 +214,7 @@ def items_table(part: ModalityAudit, which: str, pictures: Mapping[str, str]) ->
     return Table(title, headers, rows, notes, texts=("item",))
 
 
-def _name(row: ListedItem, picture: str) -> Cell:
+def item_cell(row: NamedItem, picture: str) -> Cell:
     """Return title, token and the beginning of the text; what says the same is said once."""
     # Texts of items mostly begin with their titles.
     extra = shorten(clean(row.text).removeprefix(clean(row.title)), TEXT_SIGNS)
@@ -229,55 +225,6 @@ def _name(row: ListedItem, picture: str) -> Cell:
 def _bar(row: ListedItem, average: float) -> Cell:
     drawing = Interval(row.low, row.high, row.reliability, average, faint=not row.sure)
     return Cell(interval(row.low, row.high, fixed), interval=drawing)
-
-
-def audit_csv(result: AuditResult) -> str:
-    """Return one row per item and modality; an unknown number is an empty cell."""
-    audit, titles = result.catalogue, result.contents.titles
-    ranks = [
-        [
-            {int(item): rank for rank, item in enumerate(order, start=1)}
-            for order in (ranking.least, ranking.most)
-        ]
-        for ranking in result.rankings
-    ]
-    rows = (
-        (
-            clean(token),
-            clean(titles.get(str(token), "")),
-            clean(modality),
-            int(audit.present[item, index]),
-            _number(audit.weights[item, index]),
-            _number(audit.weight_deviations[item, index]),
-            int(audit.pairs[item]),
-            int(audit.triplets[item]),
-            _number(audit.confidence[item]),
-            *(
-                _number(part[item, index])
-                for part in (
-                    audit.evidence,
-                    audit.evidence_low,
-                    audit.evidence_high,
-                    audit.contradicted,
-                    audit.contradicted_low,
-                    audit.contradicted_high,
-                    result.norms,
-                )
-            ),
-            int(result.rankings[index].suspect[item]),
-            ranks[index][0].get(item, ""),
-            ranks[index][1].get(item, ""),
-        )
-        for item, token in enumerate(audit.items)
-        for index, modality in enumerate(audit.modalities)
-    )
-    return csv_text(CSV_COLUMNS, rows)
-
-
-def _number(value: float) -> float | str:
-    # Deviations over seeds are of single precision, and written in full.
-    shown = f"{value:.6g}" if isinstance(value, float) else value
-    return shown if math.isfinite(value) else ""
 
 
 def known(value: float | None) -> bool:

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up_audit import made_audit, made_result
+from made_up_audit import made_audit, made_audit_result, made_result
 from PIL import Image
 
 from recbole_margo.errors import DataError
 from recbole_margo.evidence.pair_evidence import PairEvidence
 from recbole_margo.studies.audit.catalogue import CatalogueAudit
 from recbole_margo.studies.audit.item_contents import ItemContents
+from recbole_margo.studies.audit.item_csv import audit_csv
 from recbole_margo.studies.audit.result import AuditSettings, feature_norms
-from recbole_margo.studies.audit.tables import audit_csv
 from recbole_margo.testing import MISSING, Experiment, World, prepare, random_world
 
 RESAMPLES = 200
@@ -130,7 +130,7 @@ def test_the_lists_share_no_item_and_the_rows_hold_every_item(tmp_path: Path) ->
         assert least
         assert not least & most
         assert part.surely_below <= part.ranked
-    rows = list(csv.DictReader(io.StringIO(audit_csv(result), newline="")))
+    rows = list(csv.DictReader(io.StringIO(audit_csv(made_audit_result(result)), newline="")))
     assert len(rows) == 2 * len(audit.items)
     assert "[PAD]" not in {row["item"] for row in rows}
     ranks = sorted(int(r["least_reliable_rank"]) for r in rows if r["least_reliable_rank"])
@@ -166,7 +166,7 @@ def test_a_result_known_by_hand() -> None:
     entropy = -np.mean([w * np.log2(w) + (1 - w) * np.log2(1 - w) for w in (0.1, 0.4, 0.5, 0.9)])
     assert plain["models"][0]["entropy_bits"] == pytest.approx(entropy)
     assert plain["stability"] == []
-    rows = list(csv.DictReader(io.StringIO(audit_csv(result), newline="")))
+    rows = list(csv.DictReader(io.StringIO(audit_csv(made_audit_result(result)), newline="")))
     assert [row["suspect"] for row in rows if row["modality"] == "image"] == ["1", "0", "0", "0"]
     assert [row["least_reliable_rank"] for row in rows[::2]] == ["1", "2", "3", "4"]
     assert (rows[0]["evidence"], rows[0]["weight_std"], rows[0]["triplets"]) == ("0.1", "", "200")

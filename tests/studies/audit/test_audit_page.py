@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
 import numpy as np
 import pytest
-from made_up_audit import made_audit, made_result, made_weights
+from made_up_audit import made_audit, made_audit_result, made_result, made_rows, made_weights
 
 from recbole_margo.report import html_page
 from recbole_margo.report.figures import draw
@@ -21,18 +22,20 @@ from recbole_margo.studies.audit.figures import (
     weights_figure,
 )
 from recbole_margo.studies.audit.item_contents import ItemContents
+from recbole_margo.studies.audit.item_csv import audit_csv
 from recbole_margo.studies.audit.report import audit_document
-from recbole_margo.studies.audit.result import AuditResult, AuditSettings
-from recbole_margo.studies.audit.tables import audit_csv, least_reliable_table, weights_table
+from recbole_margo.studies.audit.result import AuditSettings, LearnedAudit
+from recbole_margo.studies.audit.row_tables import answers, short_table
+from recbole_margo.studies.audit.tables import least_reliable_table, weights_table
 
 EVIL = '<script>alert(1)</script>" onerror="x'
 
 
-def page_of(result: AuditResult, pictures: dict[str, str] | None = None) -> str:
-    return html_page(audit_document(result, pictures or {}))
+def page_of(result: LearnedAudit | None, pictures: dict[str, str] | None = None) -> str:
+    return html_page(audit_document(made_audit_result(result), pictures or {}))
 
 
-def named(token: str, title: str = "", text: str = "") -> AuditResult:
+def named(token: str, title: str = "", text: str = "") -> LearnedAudit:
     """Return a result whose first and only suspect has this token, title and text."""
     result = made_result(contents=ItemContents({token: title}, {token: text}))
     items = np.array([token, "i1", "i2", "i3"])
@@ -77,8 +80,8 @@ def test_items_have_a_picture_only_if_there_is_one() -> None:
     assert "<img" not in without
     assert "not a suspect" in without
     page = page_of(made_result(), {"i1": "data:image/jpeg;base64,AAAA"})
-    # In the list of the least reliable images and in that of the least reliable texts.
-    assert page.count("<img ") == 2
+    # As a text that does not fit, as the least reliable text and as a reliable image.
+    assert page.count("<img ") == 3
 
 
 def test_a_long_text_is_cut_and_a_text_equal_to_the_title_is_said_once() -> None:
@@ -86,8 +89,8 @@ def test_a_long_text_is_cut_and_a_text_equal_to_the_title_is_said_once() -> None
     assert "word…" in page
     assert "word " * 40 not in page
     once = page_of(named("i0", title="A film", text="A film"))
-    # As the least reliable image and as the most reliable text.
-    assert once.count("A film") == 2
+    # As an image that does not fit, as the least reliable image and as the most reliable text.
+    assert once.count("A film") == 3
 
 
 def test_the_table_of_all_items_has_empty_cells_and_no_formulas() -> None:
@@ -95,7 +98,8 @@ def test_the_table_of_all_items_has_empty_cells_and_no_formulas() -> None:
     weights = np.array([[np.nan, 1], [1 / 3, 2 / 3], [0.5, 0.5], [0.5, 0.5]])
     contents = ItemContents({"-1": "=cmd()", "i1": 'x"\ny'})
     catalogue = replace(result.catalogue, weights=weights)
-    text = audit_csv(replace(result, catalogue=catalogue, contents=contents))
+    learned = replace(result, catalogue=catalogue, contents=contents)
+    text = audit_csv(made_audit_result(learned))
     rows = list(csv.reader(io.StringIO(text)))
     assert rows[1][:5] == ["-1", "'=cmd()", "image", "1", ""]
     assert rows[3][:5] == ["i1", 'x" y', "image", "1", "0.333333"]
@@ -170,3 +174,60 @@ def test_histograms_share_axes_and_each_sums_to_100() -> None:
         assert sum(bar.get_height() for bar in panel.patches) == pytest.approx(100)
     assert "% of items" in figure.axes[0].get_ylabel()
     assert "users, 3 seeds" in figure.axes[2].get_ylabel()
+
+
+def test_the_page_answers_three_questions_in_order_and_folds_the_method() -> None:
+    page = page_of(None)
+    headings = re.findall(r"<h2>(.*?)</h2>", page)
+    assert headings == [
+        "Which modality is in trouble?",
+        "Which items to repair first?",
+        "What would repairing change?",
+    ]
+    before, _, folded = page.partition("<details>")
+    assert "without itself" in folded.partition("</details>")[0]
+    assert "without itself" not in before
+    assert "What was learned" in page_of(made_result())
+
+
+def test_lists_begin_with_the_row_that_fits_least() -> None:
+    result = made_audit_result()
+    image, text = result.modalities
+    assert [row.item for row in image.listed] == ["i0", "i2"]
+    assert [row.item for row in text.listed] == ["i3", "i1"]
+    # The mean of 1 - .9 and 1 - .2.
+    assert [row.false_alarms for row in image.listed] == pytest.approx([0.1, 0.45])
+    few = made_audit_result(settings=AuditSettings(items=2, min_pairs=10)).modalities[1]
+    # Of equal scores that of more users comes first.
+    assert [row.item for row in few.listed] == ["i1", "i2"]
+
+
+def test_what_repairing_changes_by_hand() -> None:
+    (image, _) = made_audit_result().modalities
+    fits, matching = np.array([0.1, 0.9, 0.8, 0.9]), np.array([0.1, 0.9, 0.8, 0.9])
+    best = fits @ matching / fits.sum()
+    assert image.matching == pytest.approx(matching.mean())
+    assert image.matching_fitting == pytest.approx(best)
+    repaired = [best, 0.9, max(0.8, best), 0.9]
+    assert image.matching_repaired == pytest.approx(np.mean(repaired))
+    assert image.unrelated == pytest.approx(1.3)
+    assert image.interactions == pytest.approx((9 + 2 + 6 + 0.2) / 62)
+
+
+@pytest.mark.parametrize(
+    ("fitting", "said"),
+    [(0.9, "fits: 90%"), (0.3, "weak but real: 30%"), (0.06, "no sign that its rows belong")],
+)
+def test_each_verdict_has_its_sentence(fitting: float, said: str) -> None:
+    result = made_audit_result(rows=made_rows([[0.5, 0.5]] * 4, [9] * 4, fitting))
+    assert all(said in sentence for sentence in answers(result))
+
+
+def test_hostile_titles_are_cut_and_harmless() -> None:
+    evil = "<script>\u202e" + "x" * 10_000
+    result = made_audit_result(contents=ItemContents({"i0": evil}, {"i0": evil}))
+    page = html_page(audit_document(result, {}))
+    assert "<script" not in page
+    assert "\u202e" not in page
+    assert len(page) < 30_000
+    assert len(short_table(result.modalities[0], 1).rows[0][1].text) == 40

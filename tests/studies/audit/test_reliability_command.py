@@ -15,7 +15,7 @@ from recbole_margo.cli import main
 from recbole_margo.run import run_recbole_margo
 from recbole_margo.testing import MISSING, NAME, SETTINGS, random_world, small_settings
 
-FILES = {"audit.html", "audit.md", "audit.csv", "reliability.json"}
+FILES = {"audit.html", "audit.md", "audit.csv", "audit.json", "reliability.json"}
 FIGURES = {
     f"{name}.{end}" for name in ("weights", "relations", "evidence") for end in ("png", "svg")
 }
@@ -72,9 +72,10 @@ def test_several_seeds_and_models_are_one_report(
     page = (tmp_path / "out/audit.html").read_text(encoding="utf-8")
     assert "&lt;b&gt;Film" in page
     assert "<b>Film" not in page
+    first = json.loads((tmp_path / "out/audit.json").read_text())["modalities"]
     assert page.count("data:image/jpeg;base64,") == sum(
         len(part["least"]) + len(part["most"]) for part in found["audit"]["modalities"]
-    )
+    ) + sum(len(part["listed"]) for part in first)
     assert not re.search(r"""(src|href)=["'](?!data:)""", page)
 
 
