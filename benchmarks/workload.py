@@ -78,6 +78,7 @@ class Workload:
             "epochs": 2,
             "eval_step": 2,
             "show_progress": False,
+            "graph_cache": False,
             "save_dataset": False,
             "log_wandb": False,
             **self.shape.settings,

@@ -15,6 +15,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 import recbole_margo  # noqa: F401  mends the libraries that RecBole's modules need
+from recbole_margo.graph import graph_cache
 
 SEED = 2024
 
@@ -49,3 +50,12 @@ def shared_data() -> Path:
 def double_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let what is computed in float32 be computed in float64, for finite differences."""
     monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+
+
+@pytest.fixture(autouse=True)
+def _graphs_are_kept_apart(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Keep the graphs that tests build away from the user's."""
+    folder = tmp_path_factory.getbasetemp() / "graphs"
+    monkeypatch.setattr(graph_cache, "default_folder", lambda: folder)

@@ -98,6 +98,7 @@ VERBS = {
         "corrupt some items' features and see what is lost, and whether the weights tell",
         many_runs=True,
     ),
+    "cache": Verb("recbole_margo.cli.cache:main", "list the graphs that are kept, or remove them"),
     "doctor": Verb(
         "recbole_margo.cli.doctor:main",
         "say what is installed, what it runs on, and whether RecBole trains",

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import scipy.sparse as sp
 from torch import Tensor
 
+from recbole_margo.data import row_norms
+from recbole_margo.graph import exact_knn
 from recbole_margo.graph.approximate_knn import approximate_neighbors
 from recbole_margo.graph.bipartite import scaled_on_both_sides
 from recbole_margo.graph.exact_knn import ItemDirections, exact_neighbors
+from recbole_margo.graph.graph_cache import products_on
 from recbole_margo.graph.neighbor_search import EXACT, NeighborSearch
 
 
@@ -27,7 +31,8 @@ def nearest_neighbors(
         features: the feature matrix [I, D].
         present: which items have the modality [I], bool.
         k: number of neighbours, the item itself among them; fewer if the catalogue has fewer.
-        search: how they are found; an approximate search may find fewer.
+        search: how they are found; an approximate search may find fewer. An exact one looks into
+            its cache first, if it has one.
 
     Returns:
         Cosine similarities [I, I], `min(k, number of items with features)` entries a row, sorted
@@ -36,6 +41,20 @@ def nearest_neighbors(
     Raises:
         ConfigError: if the search needs a library that is not installed.
     """
+    if search.cache is None or not search.is_exact:
+        return _found_neighbors(features, present, k, search)
+    return search.cache.get(
+        "item-neighbors",
+        f"{k} nearest of {features.shape[0]:,} items by {features.shape[1]:,} columns",
+        (features, present, k, products_on(features.device)),
+        (sys.modules[__name__], exact_knn, row_norms),
+        lambda: _found_neighbors(features, present, k, search),
+    )
+
+
+def _found_neighbors(
+    features: Tensor, present: Tensor, k: int, search: NeighborSearch
+) -> sp.csr_matrix:
     item_count = features.shape[0]
     directions = ItemDirections(features, present)
     k = min(k, len(directions))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import sqrt
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recbole_margo.errors import ConfigError
+from recbole_margo.graph.graph_cache import GraphCache
 
 # Method -> its parameters and their defaults; None: chosen by the number of items.
 METHODS: dict[str, dict[str, int | None]] = {
@@ -38,6 +39,7 @@ class NeighborSearch:
     Args:
         method: one of `METHODS`.
         parameters: values by name, all that the method has.
+        cache: where exact neighbours of raw features, and user graphs, are kept between trainings.
 
     Source: the names are those of faiss (Douze et al., "The Faiss library", 2024) and of HNSW
     (Malkov and Yashunin, TPAMI 2020).
@@ -45,6 +47,7 @@ class NeighborSearch:
 
     method: str
     parameters: tuple[tuple[str, int | None], ...] = ()
+    cache: GraphCache | None = field(default=None, compare=False)
 
     @classmethod
     def from_setting(cls, setting: Any, key: str = "item_neighbor_search") -> NeighborSearch:

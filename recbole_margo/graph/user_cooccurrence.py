@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 
+from recbole_margo.graph.graph_cache import GraphCache
 from recbole_margo.graph.sparse import csr_tensor
 
 IntArray = NDArray[np.integer[Any]]
@@ -26,7 +28,10 @@ SIZE_OF_SET = SIZE_OF_SET.astype(np.uint8)
 
 
 def strongest_cooccurrences(
-    interactions: sp.csr_matrix, k: int, device: torch.device | None = None
+    interactions: sp.csr_matrix,
+    k: int,
+    device: torch.device | None = None,
+    cache: GraphCache | None = None,
 ) -> sp.csr_matrix:
     """Return, for each user, the k users with whom most items are shared.
 
@@ -38,10 +43,20 @@ def strongest_cooccurrences(
         interactions: binary R [U, I].
         k: number of neighbours a user keeps at most.
         device: where they are counted; a GPU takes another way to the same graph.
+        cache: where the graph is looked for and kept.
 
     Returns:
         Counts [U, U], at most k entries a row, none on the diagonal.
     """
+    if cache is not None:
+        users, items = interactions.shape
+        return cache.get(
+            "user-graph",
+            f"{k} strongest co-users of {users:,} users by {items:,} items",
+            (users, items, interactions.indptr, interactions.indices, interactions.data, k),
+            (sys.modules[__name__],),
+            lambda: strongest_cooccurrences(interactions, k, device),
+        )
     if device is not None and device.type == "cuda":
         return cooccurrences_in_dense_blocks(interactions, k, device)
     user_count = interactions.shape[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any, ClassVar
@@ -17,6 +18,7 @@ from recbole_margo.data.features import ItemFeatures, load_item_features
 from recbole_margo.defaults import shipped_values
 from recbole_margo.errors import ConfigError
 from recbole_margo.graph.bipartite import interaction_matrix
+from recbole_margo.graph.graph_cache import GraphCache
 from recbole_margo.graph.neighbor_search import NeighborSearch
 from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import Parameters
@@ -73,7 +75,10 @@ class MultimodalRecommender(GeneralRecommender):  # type: ignore[misc]
         _fill_feature_settings(config)
         self.hyperparameters: Any = self.parameters_class.from_config(config, type(self))
         # How item graphs of the raw features are searched for; see `graph.item_knn`.
-        self.item_neighbor_search = NeighborSearch.from_setting(config["item_neighbor_search"])
+        self.item_neighbor_search = dataclasses.replace(
+            NeighborSearch.from_setting(config["item_neighbor_search"]),
+            cache=GraphCache.from_settings(config["graph_cache"], config["graph_cache_gigabytes"]),
+        )
         features = load_item_features(config, dataset)
         self.modalities = features.modalities
         self.feature_checksums = features.checksums

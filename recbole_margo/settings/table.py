@@ -53,6 +53,11 @@ def _columns(key: str, value: Any) -> None:
         list_of(text, least=0)(key, value)
 
 
+def _switch_or_folder(key: str, value: Any) -> None:
+    if not isinstance(value, bool) and (not isinstance(value, str) or not value.strip()):
+        refuse(key, "auto, false or a folder", value)
+
+
 _NEGATIVES = mapping(
     {
         "distribution": optional(choice("uniform", "popularity", "none", "None")),
@@ -110,6 +115,8 @@ RULES: dict[str, Rule] = {
         )
     ),
     "weight_decay": number(),
+    "graph_cache": _switch_or_folder,
+    "graph_cache_gigabytes": number(above=True),
     "cuda_graphs": choice("auto", True, False),
     "matmul_precision": choice("highest", "high"),
     "loss_decimal_place": integer(0),

@@ -73,7 +73,9 @@ class DragonBackbone(LateFusionBackbone):
         self.item_neighbors = parameters.item_neighbors
         self.item_graph_shares = modality_shares(parameters.item_graph_weights, modalities)
         self.interaction_graph = InteractionGraph(interactions)
-        co_users = strongest_cooccurrences(interactions, parameters.user_neighbors, mask.device)
+        co_users = strongest_cooccurrences(
+            interactions, parameters.user_neighbors, mask.device, search.cache
+        )
         # I + C: one product gives a user and the co-users together.
         self.user_graph = SparseMatrix(sp.identity(self.user_count) + softmax_rows(co_users))
         self.item_graph = SparseMatrix(
