@@ -26,6 +26,7 @@ from recbole_margo.recbole_mends import (
     ModuleWith,
     collector_of_plain_values,
     full_sort_scores_of_everyone,
+    pandas_that_reads_fast,
     sampler_without_early_refusal,
     save_with_generators_kept,
 )
@@ -260,6 +261,7 @@ def _with_safe_load(torch: ModuleType) -> ModuleType:
 _MENDS: tuple[Mend, ...] = (
     ("recbole.model.abstract_recommender", "AbstractRecommender", _without_layers),
     ("recbole.sampler.sampler", "Sampler", sampler_without_early_refusal),
+    ("recbole.data.dataset.dataset", "pd", pandas_that_reads_fast),
     ("recbole.data.utils", "save_split_dataloaders", save_with_generators_kept),
     ("recbole.evaluator.collector", "Collector", collector_of_plain_values),
     ("recbole.utils.case_study", "full_sort_scores", full_sort_scores_of_everyone),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -23,14 +25,15 @@ class ItemsByUser:
     RecBole keeps a tensor per user, which takes a kilobyte for a handful of ids.
 
     Args:
-        lists: the item ids of each of U users, a tensor or none.
+        lists: the item ids of each of U users, a tensor, a list or none.
     """
 
-    def __init__(self, lists: Iterable[Tensor | None]) -> None:
-        ids = [torch.empty(0, dtype=torch.int64) if each is None else each for each in lists]
+    def __init__(self, lists: Iterable[Tensor | list[int] | None]) -> None:
+        ids = [[] if each is None else each for each in lists]
         self._counts = torch.tensor([len(each) for each in ids], dtype=torch.int64)
         self._starts = self._counts.cumsum(0) - self._counts
-        self._items = torch.cat(ids) if ids else torch.empty(0, dtype=torch.int64)
+        plain = (each.tolist() if isinstance(each, Tensor) else each for each in ids)
+        self._items = torch.from_numpy(np.fromiter(chain.from_iterable(plain), np.int64))
 
     def __len__(self) -> int:
         return len(self._counts)
@@ -57,8 +60,30 @@ class ItemsByUser:
         return self._items[places], counts
 
 
+@contextmanager
+def without_tensors_by_user() -> Iterator[None]:
+    """Let RecBole's loaders of full rankings that are made meanwhile list items in plain lists.
+
+    It makes two tensors for every user, which takes most of the time. `use_compact_lists` is due then.
+    """
+    original = FullSortEvalDataLoader._set_user_property
+
+    def set_user_property(self: Any, uid: Any, used_item: set[int], positive: set[int]) -> None:
+        if uid is not None:
+            held = self.__dict__  # RecBole looks at every access to an attribute
+            held["uid2positive_item"][uid] = list(positive)
+            held["uid2items_num"][uid] = len(positive)
+            held["uid2history_item"][uid] = list(used_item - positive)
+
+    FullSortEvalDataLoader._set_user_property = set_user_property
+    try:
+        yield
+    finally:
+        FullSortEvalDataLoader._set_user_property = original
+
+
 def use_compact_lists(loader: Any) -> None:
-    """Let a loader of full rankings keep `ItemsByUser` in place of its tensors; others stay.
+    """Let a loader of full rankings keep `ItemsByUser` in place of its lists; others stay.
 
     Args:
         loader: RecBole's loader of validation or test data.
