@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -69,9 +70,9 @@ class Ours:
             self.trainer.fit(*self.loaders[:2], verbose=False, saved=False)
         return probe.steps
 
-    def phases(self, count: int) -> list[dict[str, float]]:
-        """Return the seconds of the phases of each of some steps."""
-        with TrainingProbe(self.model, self.device, steps=count + WARM_UP) as probe:
+    def phases(self, count: int, until: float = inf) -> list[dict[str, float]]:
+        """Return the seconds of the phases of some steps, of one at least where time is short."""
+        with TrainingProbe(self.model, self.device, **_steps(count, until)) as probe:
             self.trainer.fit(*self.loaders[:2], verbose=False, saved=False)
         return probe.phase_times(WARM_UP)
 
@@ -175,30 +176,36 @@ class Naive:
                 self.trainer._train_epoch(self.loaders[0], 0)
         return probe.steps
 
-    def phases(self, count: int) -> list[dict[str, float]]:
-        """Return the seconds of the phases of each of some steps."""
+    def phases(self, count: int, until: float = inf) -> list[dict[str, float]]:
+        """Return the seconds of the phases of some steps, of one at least where time is short."""
         use_default_allocator()
-        with TrainingProbe(self.model, self.device, steps=count + WARM_UP) as probe:
+        with TrainingProbe(self.model, self.device, **_steps(count, until)) as probe:
             while len(probe.steps) < count + WARM_UP:
                 self.trainer._train_epoch(self.loaders[0], 0)
         return probe.phase_times(WARM_UP)
 
-    def epoch(self, steps: int | None) -> dict[str, float | None]:
+    def epoch(self, steps: int | None, until: float = inf) -> dict[str, float | None]:
         """Train one epoch, or some steps of it from which it is extrapolated.
 
         Args:
             steps: how many steps to train; none: the whole epoch.
+            until: when fewer will do, on the clock `perf_counter`; not for a whole epoch.
 
         Returns:
-            Seconds of an epoch, and those outside of the model.
+            Seconds of an epoch, those outside of the model, and how many steps were trained.
         """
         use_default_allocator()
         batches = len(self.loaders[0])
         trained = batches if steps is None else min(steps, batches)
         phases = self.device == "cpu" or trained < batches
-        with TrainingProbe(self.model, self.device, steps=trained, phases=phases) as probe:
+        limits: dict[str, Any] = {"steps": trained, "phases": phases}
+        if trained < batches:
+            limits["until"] = until
+        with TrainingProbe(self.model, self.device, **limits) as probe:
             started = now(self.device)
             self.trainer._train_epoch(self.loaders[0], 0)
+        if trained < batches:
+            trained = len(probe.steps)
         # The batch on which the training was ended has been drawn, but it is not counted.
         ended = probe.steps[-1].optimizer if trained < batches else now(self.device)
         share = batches / trained
@@ -207,7 +214,7 @@ class Naive:
         seconds = before + (ended - started - before) * share
         known = self.device == "cpu"
         outside = seconds - probe.seconds_inside() * share if known else None
-        return {"seconds": seconds, "outside": outside}
+        return {"seconds": seconds, "outside": outside, "steps": trained}
 
     def evaluate(self, part: int = 2) -> tuple[float, dict[str, float]]:
         """Rank all items for all users, with a forward pass for every batch of them."""
@@ -215,6 +222,11 @@ class Naive:
         if part not in self._evaluated:
             self._evaluated[part] = naive_evaluation_loader(self.config, self.loaders[part])
         return timed(lambda: _metrics(self.trainer, self._evaluated[part]), self.device)
+
+
+def _steps(count: int, until: float) -> dict[str, Any]:
+    """Return the limits of a probe that times some steps after the first ones."""
+    return {"steps": count + WARM_UP, "until": until, "least": WARM_UP + 1}
 
 
 def recbole_trainer(config: Config, model: Any, train: Any) -> Trainer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import inf
 from time import perf_counter
 from typing import TypeVar
 
@@ -31,7 +32,10 @@ def timed(run: Callable[[], Result], device: str) -> tuple[float, Result]:
 
 
 def in_turn(
-    task: str, contenders: Mapping[str, Callable[[], Result]], repeats: int
+    task: str,
+    contenders: Mapping[str, Callable[[], Result]],
+    repeats: int,
+    until: float = inf,
 ) -> dict[str, list[Result]]:
     """Run each contender in turn, again and again, so that a busy moment hits all alike.
 
@@ -39,6 +43,7 @@ def in_turn(
         task: what is measured, for the log.
         contenders: by name, what to run.
         repeats: rounds; a contender that has used more than a minute sits out the rest.
+        until: when no round begins any more but the first, on the clock `perf_counter`.
 
     Returns:
         By name, what the runs returned.
@@ -47,7 +52,7 @@ def in_turn(
     used = dict.fromkeys(contenders, 0.0)
     for number in range(repeats):
         for name, run in contenders.items():
-            if used[name] > LONGEST:
+            if used[name] > LONGEST or (number and perf_counter() > until):
                 continue
             logging.getLogger("benchmarks").info(
                 "  %s, round %d of %d: %s", task, number + 1, repeats, name

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
+from time import perf_counter
 from types import TracebackType
 from typing import Any
 
@@ -54,6 +56,8 @@ class TrainingProbe:
         model: the model that is trained.
         device: cpu or cuda.
         steps: after how many steps to end the training; none: not by steps.
+        until: when to end it though fewer steps are done, on the clock `perf_counter`.
+        least: how many steps are done in any case.
         one_epoch: whether to end when the model's second epoch begins.
         phases: whether to note steps at all; else only epochs.
     """
@@ -65,12 +69,15 @@ class TrainingProbe:
         steps: int | None = None,
         one_epoch: bool = False,
         phases: bool = True,
+        until: float = inf,
+        least: int = 1,
     ) -> None:
         self.model = model
         self.device = device
         self.limit = steps
         self.one_epoch = one_epoch
         self.phases = phases
+        self.until, self.least = until, least
         self.steps: list[StepTimes] = []
         self.epochs: list[float] = []
         self._handles: list[Any] = []
@@ -105,7 +112,10 @@ class TrainingProbe:
         self._replaced.append(name)
 
     def _calculate_loss(self, original: Callable[..., Any], interaction: Any) -> Any:
-        if self.limit is not None and len(self.steps) >= self.limit:
+        done = len(self.steps)
+        if self.limit is not None and done >= self.limit:
+            raise EnoughError
+        if done >= self.least and perf_counter() > self.until:
             raise EnoughError
         step = StepTimes(now(self.device))
         losses = original(interaction)

@@ -39,13 +39,14 @@ def measure_steps(workload: Workload, options: Options) -> dict[str, Any]:
         By stage and contender, a summary of the seconds of each phase and of the whole step, and
         the relative difference of the naive loss.
     """
-    stages = {}
+    stages, until = {}, options.until()
     for stage, settings in workload.stages().items():
         found = contenders(workload, settings)
         runs = in_turn(
             f"steps of {stage}",
-            {name: _phases_of(each, options.steps) for name, each in found.items()},
+            {name: _phases_of(each, options.steps, until) for name, each in found.items()},
             options.repeats,
+            until,
         )
         ours, naive = next(iter(found.values())), found[NAIVE]
         # Before any step every loss is about ln 2, whatever the model.
@@ -57,8 +58,10 @@ def measure_steps(workload: Workload, options: Options) -> dict[str, Any]:
     return {"steps": options.steps, "stages": stages, "note": workload.reduction_note()}
 
 
-def _phases_of(contender: Ours | Naive, steps: int) -> Callable[[], list[dict[str, float]]]:
-    return lambda: contender.phases(steps)
+def _phases_of(
+    contender: Ours | Naive, steps: int, until: float
+) -> Callable[[], list[dict[str, float]]]:
+    return lambda: contender.phases(steps, until)
 
 
 def _summaries(runs: list[list[dict[str, float]]]) -> dict[str, Any]:
@@ -124,21 +127,23 @@ def measure_epochs(workload: Workload, options: Options) -> dict[str, Any]:
     """
     steps = None if options.full else options.steps
     stages: dict[str, Any] = {}
+    until = options.until()
     for stage, settings in workload.stages().items():
         found = contenders(workload, {**settings, "cuda_graphs": "auto"})
         for each in found.values():
             each.train_steps(1)  # allocations, and what is prepared at the first use
         runs = in_turn(
             f"epoch of {stage}",
-            {name: _epoch_of(each, steps) for name, each in found.items()},
+            {name: _epoch_of(each, steps, until) for name, each in found.items()},
             options.repeats,
+            until,
         )
         batches = len(found[NAIVE].loaders[0])
         stages[stage] = {
             name: {
                 "seconds": summary([run["seconds"] for run in parts]),
                 "outside_share": _outside_share(parts),
-                "steps": batches if name != NAIVE or steps is None else min(steps, batches),
+                "steps": min(run.get("steps", batches) for run in parts),
                 "batches": batches,
             }
             for name, parts in runs.items()
@@ -146,9 +151,11 @@ def measure_epochs(workload: Workload, options: Options) -> dict[str, Any]:
     return {"stages": stages, "note": workload.reduction_note()}
 
 
-def _epoch_of(contender: Ours | Naive, steps: int | None) -> Callable[[], dict[str, float | None]]:
+def _epoch_of(
+    contender: Ours | Naive, steps: int | None, until: float
+) -> Callable[[], dict[str, float | None]]:
     if isinstance(contender, Naive):
-        return lambda: contender.epoch(steps)
+        return lambda: contender.epoch(steps, until)
     return contender.epoch
 
 

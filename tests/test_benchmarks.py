@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import math
 import os
 import subprocess
 import sys
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 import pandas as pd
@@ -15,10 +18,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import repeated_timing
+from benchmarks import precision, repeated_timing
 from benchmarks.__main__ import main
 from benchmarks.contenders import Naive, Ours, RecBoleEvaluation
 from benchmarks.generated_graph import generated_splits, power_law_degrees, read_splits
+from benchmarks.options import Options
+from benchmarks.repeated_timing import in_turn
 from benchmarks.scaling import exponent, series
 from benchmarks.shapes import SHAPES, TINY
 from benchmarks.shown import duration
@@ -150,6 +155,57 @@ def test_contenders_take_turns_and_a_slow_one_sits_out(monkeypatch):
     turns.clear()
     repeated_timing.in_turn("", run, 2)
     assert turns == ["a", "b", "a", "b"]
+
+
+def test_a_topic_on_a_gpu_is_over_after_a_minute():
+    assert Options(5, 30).on("cpu") == Options(5, 30)
+    asked = Options(5, 30).on("cuda")
+    assert (asked.repeats, asked.steps, asked.seconds) == (1, 5, 60.0)
+    assert 59 < asked.until() - perf_counter() <= 60
+    assert Options().until() == math.inf
+
+
+def test_no_round_but_the_first_begins_when_the_time_is_used():
+    ran = []
+    contenders = {name: lambda name=name: ran.append(name) for name in "ab"}
+    in_turn("counting", contenders, 3, until=perf_counter() - 1)
+    assert ran == ["a", "b"]
+
+
+@pytest.mark.parametrize("who", [Ours, Naive])
+def test_where_the_time_is_used_the_least_number_of_steps_is_timed(data, who):
+    work = workload(data, "MARGO")
+    ours = Ours(work, work.last_stage())
+    each = ours if who is Ours else Naive.like(ours)
+    assert len(each.phases(4)) == 4
+    assert len(each.phases(4, until=perf_counter() - 1)) == 1
+
+
+def test_an_epoch_is_extrapolated_from_the_steps_that_there_was_time_for(data):
+    work = workload(data, "MARGO")
+    naive = Naive.like(Ours(work, work.last_stage()))
+    found = naive.epoch(3, until=perf_counter() - 1)
+    assert found["steps"] == 1
+    assert found["seconds"] > 0
+    assert naive.epoch(3)["steps"] == 3
+
+
+def test_precision_trains_all_settings_until_the_time_is_used(data, tmp_path, capsys):
+    folder, name = data
+    root = folder / "data"
+    words = [f"--dataset={name}", f"--data_path={root}", "--model=VBPR", "--epochs=1"]
+    assert precision.main([*words, "--seeds=1", f"--output_dir={tmp_path / 'out'}"]) == 0
+    shown = capsys.readouterr().out
+    settings = precision.settings_on("cpu", 2048)
+    assert all(name in shown for name in settings)
+    runs = json.loads((tmp_path / "out" / "precision.json").read_text())["runs"]
+    assert [run["setting"] for run in runs] == list(settings)
+    assert "TF32" in precision.settings_on("cuda", 2048)
+    options = argparse.Namespace(
+        device="cpu", epochs=1, data_path=str(root), seeds=2, model="VBPR", dataset=name
+    )
+    assert len(list(precision.measure(options, tmp_path / "runs", seconds=0))) == 1
+    assert precision.main(["--dataset=none", f"--data_path={tmp_path}"]) == 2
 
 
 def test_summaries_and_ratios_compare_medians():

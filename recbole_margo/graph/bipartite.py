@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from recbole_margo.graph.sparse import Parts, SparseMatrix, sparse_product
+from recbole_margo.graph.sparse import Parts, SparseMatrix, horner, sparse_product
 
 
 def interaction_matrix(dataset: Any) -> sp.csr_matrix:
@@ -202,11 +202,11 @@ class _SumOfLayers(torch.autograd.Function):
 def _sum_of_layers(
     users: Tensor, items: Tensor, by_user: Parts, by_item: Parts, layers: int
 ) -> tuple[Tensor, Tensor]:
-    """Return the sum by Horner's rule: I + A + A^2 = I + A (I + A)."""
-    all_users, all_items = users, items
-    for _ in range(layers):
-        all_users, all_items = (
+    def next_sum(total: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        all_users, all_items = total
+        return (
             sparse_product(by_user, all_items, plus=users),
             sparse_product(by_item, all_users, plus=items),
         )
-    return all_users, all_items
+
+    return horner(next_sum, (users, items), layers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -21,6 +21,7 @@ if not _checks.is_enabled():
 # So many times the entries of the rows that are asked for may all rows of a matrix have, for a GPU.
 WORTH_ALL = 16
 
+Sum = TypeVar("Sum")
 # Row pointer [R + 1], column [E] and value [E] of a matrix in CSR form.
 Parts = tuple[Tensor, Tensor, Tensor]
 
@@ -245,7 +246,17 @@ class _SparseMatrixProduct(torch.autograd.Function):
 def _product_or_sum(matrix: Parts, dense: Tensor, layers: int) -> Tensor:
     if not layers:
         return sparse_product(matrix, dense)
-    total = dense
+    return horner(lambda total: sparse_product(matrix, total, plus=dense), dense, layers)
+
+
+def horner(next_sum: Callable[[Sum], Sum], start: Sum, layers: int) -> Sum:
+    r"""Return :math:`\sum_{l=0}^{L} A^l X` by Horner's rule, :math:`I + A + A^2 = I + A (I + A)`.
+
+    Args:
+        next_sum: T -> A T + X.
+        start: X.
+        layers: L.
+    """
     for _ in range(layers):
-        total = sparse_product(matrix, total, plus=dense)
-    return total
+        start = next_sum(start)
+    return start

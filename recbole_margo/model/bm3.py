@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recbole_margo.graph.bipartite import normalized_adjacency
-from recbole_margo.graph.sparse import SparseMatrix
+from recbole_margo.graph.bipartite import InteractionGraph
 from recbole_margo.model.base import MultimodalRecommender, StepCapture
 from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import MultimodalParameters, hyperparameter
@@ -88,9 +87,7 @@ class BM3(MultimodalRecommender):
             for matrix in self.features
         )
         self.predictor = linear_projection(width, width, nn.init.xavier_normal_)
-        self.interaction_graph = SparseMatrix(
-            normalized_adjacency(self.interactions), symmetric=True
-        )
+        self.interaction_graph = InteractionGraph(self.interactions)
 
     def embeddings(self) -> tuple[Tensor, Tensor]:
         """Return users [U, d] and items [I, d], before the predictor."""

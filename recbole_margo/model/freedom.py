@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recbole_margo.graph.bipartite import normalized_adjacency, sample_interactions
+from recbole_margo.graph.bipartite import InteractionGraph, sample_interactions
 from recbole_margo.graph.item_knn import binary_knn_graph, combined_graph, modality_shares
 from recbole_margo.graph.sparse import SparseMatrix
 from recbole_margo.model.base import MultimodalRecommender, StepCapture
@@ -99,9 +99,7 @@ class FREEDOM(MultimodalRecommender):
         self.projections = nn.ModuleList(
             linear_projection(matrix.shape[1], width, bias=False) for matrix in self.features
         )
-        self.interaction_graph = SparseMatrix(
-            normalized_adjacency(self.interactions), symmetric=True
-        )
+        self.interaction_graph = InteractionGraph(self.interactions)
         graphs = [
             binary_knn_graph(
                 matrix,
@@ -121,10 +119,9 @@ class FREEDOM(MultimodalRecommender):
         sample = sample_interactions(
             self.interactions, self.hyperparameters.dropped_interactions, random
         )
-        graph = SparseMatrix(normalized_adjacency(sample), symmetric=True)
-        self.training_graph = graph.to(self.item_embedding.device)
+        self.training_graph = InteractionGraph(sample).to(self.item_embedding.device)
 
-    def embeddings(self, interaction_graph: SparseMatrix) -> tuple[Tensor, Tensor]:
+    def embeddings(self, interaction_graph: InteractionGraph) -> tuple[Tensor, Tensor]:
         """Return users [U, d] and items [I, d] over a graph of interactions."""
         parameters = self.hyperparameters
         users, items = light_gcn(

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recbole_margo.graph.bipartite import normalized_adjacency
+from recbole_margo.graph.bipartite import InteractionGraph
 from recbole_margo.graph.item_knn import similarity_knn_graph
 from recbole_margo.graph.sparse import SparseMatrix
 from recbole_margo.model.base import MultimodalRecommender, StepCapture
@@ -25,7 +25,7 @@ from recbole_margo.nn.content_path import (
 from recbole_margo.nn.contrastive import info_nce
 from recbole_margo.nn.fusion import ModalityAttention
 from recbole_margo.nn.projection import linear_projection, xavier_table
-from recbole_margo.nn.propagation import mean_of_layers, power, select_rows
+from recbole_margo.nn.propagation import light_gcn, power, select_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,16 +111,14 @@ class MGCN(MultimodalRecommender):
             )
             for m, matrix in enumerate(self.features)
         )
-        adjacency = normalized_adjacency(self.interactions)
-        self.interaction_graph = SparseMatrix(adjacency, symmetric=True)
-        self.users_of_items = SparseMatrix(adjacency[: self.n_users, self.n_users :])
+        self.interaction_graph = InteractionGraph(self.interactions)
 
     def contents(self) -> Tensor:
         """Return the purified and spread contents of all nodes, users first [U + I, M, d]."""
         nodes = []
         for m, items in enumerate(self._purified()):
             items = power(self.item_graphs[m], items, self.hyperparameters.item_graph_layers)
-            nodes.append(torch.cat([self.users_of_items(items), items]))
+            nodes.append(torch.cat([self.interaction_graph.interactions(items), items]))
         return torch.stack(nodes, dim=1)
 
     def _purified(self) -> list[Tensor]:
@@ -132,9 +130,9 @@ class MGCN(MultimodalRecommender):
 
     def behaviour_and_side(self) -> tuple[Tensor, Tensor]:
         """Return C and H [U + I, d], users first."""
-        ids = torch.cat([self.user_embedding, self.item_embedding])
+        ids = (self.user_embedding, self.item_embedding)
         layers = self.hyperparameters.interaction_layers
-        behaviour = mean_of_layers(self.interaction_graph, ids, layers)
+        behaviour = torch.cat(light_gcn(self.interaction_graph, *ids, layers))
         contents = self.contents()
         users_have = self.modality_mask.new_ones(self.n_users, len(self.modalities))
         present = torch.cat([users_have, self.modality_mask])

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recbole_margo.data.row_norms import rescaled_rows
-from recbole_margo.graph.bipartite import normalized_adjacency
-from recbole_margo.graph.sparse import SparseMatrix
+from recbole_margo.graph.bipartite import InteractionGraph
 from recbole_margo.model.base import MultimodalRecommender, StepCapture
 from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import MultimodalParameters, hyperparameter
@@ -20,7 +19,7 @@ from recbole_margo.nn.content_path import ContentPath, layer_tables
 from recbole_margo.nn.contrastive import info_nce, log_sum_exp_of_products
 from recbole_margo.nn.losses import mean_over
 from recbole_margo.nn.projection import linear_projection, xavier_table
-from recbole_margo.nn.propagation import mean_of_layers
+from recbole_margo.nn.propagation import light_gcn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,9 +102,7 @@ class SLMRec(MultimodalRecommender):
             nn.Sequential(_layer(width, width), _layer(width, half)) for _ in later
         )
         self.later_heads = nn.ModuleList(_layer(width, half) for _ in later)
-        self.interaction_graph = SparseMatrix(
-            normalized_adjacency(self.interactions), symmetric=True
-        )
+        self.interaction_graph = InteractionGraph(self.interactions)
 
     def views(self) -> tuple[Tensor, Tensor]:
         """Return users [U, 1 + M, d] and items [I, 1 + M, d]: the ids' view, then the modalities'.
@@ -116,9 +113,8 @@ class SLMRec(MultimodalRecommender):
         items = torch.cat(inputs, dim=1)
         users = self.user_embedding.repeat(1, len(inputs))
         layers = self.hyperparameters.interaction_layers
-        nodes = mean_of_layers(self.interaction_graph, torch.cat([users, items]), layers)
-        shaped = nodes.view(len(nodes), len(inputs), -1)
-        return shaped[: self.n_users], shaped[self.n_users :]
+        users, items = light_gcn(self.interaction_graph, users, items, layers)
+        return users.view(len(users), len(inputs), -1), items.view(len(items), len(inputs), -1)
 
     def calculate_loss(self, interaction: Any) -> tuple[Tensor, Tensor]:
         """Return the ranking loss and the weighted alignment, two scalars.

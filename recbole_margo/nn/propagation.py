@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from recbole_margo.graph.sparse import SparseMatrix
+from recbole_margo.graph.bipartite import InteractionGraph
+from recbole_margo.graph.sparse import SparseMatrix, horner
 
 
 def layer_outputs(
@@ -33,10 +34,7 @@ def sum_of_layers(adjacency: Callable[[Tensor], Tensor], nodes: Tensor, layers: 
     r"""Return :math:`\sum_{l=0}^{L} \hat A^l X` [N, d]; arguments as in `layer_outputs`."""
     if isinstance(adjacency, SparseMatrix):
         return adjacency.sum_of_powers(nodes, layers)
-    total = nodes
-    for _ in range(layers):  # Horner's rule: I + A + A^2 = I + A (I + A)
-        total = nodes + adjacency(total)
-    return total
+    return horner(lambda total: nodes + adjacency(total), nodes, layers)
 
 
 def mean_of_layers(adjacency: Callable[[Tensor], Tensor], nodes: Tensor, layers: int) -> Tensor:
@@ -50,12 +48,15 @@ def mean_of_layers(adjacency: Callable[[Tensor], Tensor], nodes: Tensor, layers:
 
 
 def light_gcn(
-    adjacency: Callable[[Tensor], Tensor], users: Tensor, items: Tensor, layers: int
+    adjacency: InteractionGraph | Callable[[Tensor], Tensor],
+    users: Tensor,
+    items: Tensor,
+    layers: int,
 ) -> tuple[Tensor, Tensor]:
     """Return users and items after LightGCN over the interactions.
 
     Args:
-        adjacency: the product with the bipartite adjacency, users first.
+        adjacency: the graph, or the product with any bipartite adjacency, users first.
         users: embeddings [U, d].
         items: embeddings [I, d].
 
@@ -64,6 +65,9 @@ def light_gcn(
 
     Source: LightGCN (He et al., SIGIR 2020), Eq. 7-8.
     """
+    if isinstance(adjacency, InteractionGraph):
+        all_users, all_items = adjacency.sum_of_layers(users, items, layers)
+        return all_users / (layers + 1), all_items / (layers + 1)
     nodes = mean_of_layers(adjacency, torch.cat([users, items]), layers)
     return nodes[: len(users)], nodes[len(users) :]
 

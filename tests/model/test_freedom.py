@@ -31,8 +31,13 @@ def build(tmp_path, modalities=2, missing="nothing missing", **settings):
 
 def training_adjacency(experiment: Experiment) -> np.ndarray:
     """Return the matrix [U + I, U + I] that the model trains on now."""
-    nodes = experiment.dataset.user_num + experiment.dataset.item_num
-    return experiment.model.training_graph(torch.eye(nodes)).numpy()
+    users, items = experiment.dataset.user_num, experiment.dataset.item_num
+    nodes = torch.eye(users + items)
+    # The sum of the first two layers without the first.
+    joined = torch.cat(
+        experiment.model.training_graph.sum_of_layers(nodes[:users], nodes[users:], 1)
+    )
+    return (joined - nodes).numpy()
 
 
 def kept_interactions(experiment: Experiment) -> np.ndarray:

@@ -21,7 +21,8 @@ from recbole_margo.model.base import MultimodalRecommender
 from recbole_margo.run import continue_run, run_config
 from recbole_margo.run_folder import FailedRun, RunFolder, RunOutcome
 from recbole_margo.settings.processes import SWITCHES
-from recbole_margo.studies.runs.pool import run_in_pool
+from recbole_margo.studies.runs.memory import workers_that_fit
+from recbole_margo.studies.runs.pool import check_workers, run_in_pool
 from recbole_margo.training.checkpoint import read_trained, write_checkpoint
 
 FIRST_STAGES = "first-stages"
@@ -140,10 +141,15 @@ def run_many(
         Outcome by folder.
 
     Raises:
-        ConfigError: if `workers` is not a positive number, or the cluster cannot be reached.
+        ConfigError: if `workers` is not a positive number, several are asked for and not one run
+            fits into memory, or the cluster cannot be reached.
         TrainingError: if a process was killed; the runs can be continued.
     """
     progress = progress or Progress(len(jobs))
+    check_workers(workers, cluster)
+    if cluster is None and workers is not None:
+        waiting = [job.config for job in jobs if not RunFolder(job.folder).is_finished]
+        workers = workers_that_fit(waiting, workers)
     if cluster is None and workers in (None, 1):
 
         def run_here(job: Job) -> RunOutcome:

@@ -16,6 +16,7 @@ from recbole_margo.store.writing import replacing
 from recbole_margo.studies.comparison.compare_seeds import PLAN as COMPARISON_PLAN
 from recbole_margo.studies.comparison.compare_seeds import compare_seeds, resume_seeds
 from recbole_margo.studies.runs.entry import Entry
+from recbole_margo.studies.runs.memory import workers_that_fit
 from recbole_margo.studies.runs.pool import LostWorkerError, run_in_pool
 from recbole_margo.studies.tuning.page import write_tuning_report
 from recbole_margo.studies.tuning.plan import TuningPlan
@@ -106,6 +107,8 @@ def _run_trials(
     and one that needs too much by itself takes no other along.
     """
     prepare_study(plan, study)
+    if cluster is None and workers is not None:
+        workers = workers_that_fit([plan.config({})], workers)
     parallel = cluster is not None or workers not in (None, 1)
     lost = 0
     while missing := plan.trials - len(counted_trials(study)):
