@@ -64,7 +64,7 @@ class ItemsByUser:
 def without_tensors_by_user() -> Iterator[None]:
     """Let RecBole's loaders of full rankings that are made meanwhile list items in plain lists.
 
-    It makes two tensors for every user, which takes most of the time. Call `use_compact_lists` then.
+    It makes two tensors for every user, which takes most of the time; `use_compact_lists` is due.
     """
     original = FullSortEvalDataLoader._set_user_property
 

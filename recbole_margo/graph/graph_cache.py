@@ -24,9 +24,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recbole_margo.errors import DataError
-from recbole_margo.store.file_lock import locked
 from recbole_margo.store.numpy_archive import read_archive
-from recbole_margo.store.writing import replacing
+from recbole_margo.store.writing import locked, replacing
 
 # Of the arrangement of the files; what builds the graphs is hashed by its source.
 FORMAT = 1
