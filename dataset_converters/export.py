@@ -236,13 +236,9 @@ def main(
     arguments: Sequence[str] | None = None, program: str = "python -m dataset_converters.export"
 ) -> int:
     """Export one dataset, print the report and return the exit status."""
-
-    def command() -> int:
-        parser = CommandParser(program, description=f"Export {MMRecExport.summary}")
-        MMRecExport.add_arguments(parser)
-        return convert(MMRecExport, parser.parse_args(arguments))
-
-    return run_command(command)
+    parser = CommandParser(program, description=f"Export {MMRecExport.summary}")
+    MMRecExport.add_arguments(parser)
+    return run_command(lambda: convert(MMRecExport, parser.parse_args(arguments)))
 
 
 if __name__ == "__main__":

@@ -51,11 +51,7 @@ class Finding:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the report and return 0 where everything that is needed works, else 1.
-
-    Args:
-        arguments: the words after `doctor`; None takes those of the process.
-    """
+    """Print the report and return 0 where everything that is needed works, else 1."""
     command_parser("doctor", DESCRIPTION).parse_args(arguments)
     findings: list[Finding] = []
     for part in (_versions, _requirements, _machine, _extras, _trainings):

@@ -35,14 +35,7 @@ change of some files only these are encoded. Items that cannot be read miss the 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Encode one modality of one dataset and print the report.
-
-    Args:
-        arguments: the words after `encode`; None takes those of the process.
-
-    Returns:
-        0 when the modality is written, 2 on bad input, 130 when interrupted; more in `run_command`.
-    """
+    """Encode one modality of one dataset, print the report and return the exit status."""
     return run_command(lambda: _encode(arguments))
 
 

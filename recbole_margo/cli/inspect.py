@@ -21,12 +21,9 @@ no sign that they belong. `recbole-margo audit` goes on to single items.
 def main(arguments: Sequence[str] | None = None) -> int:
     """Inspect a dataset; print, and write a page, JSON and a figure.
 
-    Args:
-        arguments: the words after `inspect`; None takes those of the process.
-
     Returns:
-        0; 1 with `--strict` when there is no sign that a modality's rows belong to their items;
-        2 on bad input; more in `run_command`.
+        The status of `run_command`; 1 with `--strict` when there is no sign that a modality's rows
+        belong to their items.
     """
     return run_command(lambda: _inspect(arguments))
 

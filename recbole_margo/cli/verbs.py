@@ -107,14 +107,7 @@ VERBS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status.
-
-    Args:
-        arguments: the words after the program's name; none: those of this process.
-
-    Returns:
-        0 on success, 1 if a model failed, 2 on bad input; more in `run_command`.
-    """
+    """Run the command line and return its exit status, see `run_command`."""
 
     def command() -> int:
         known, rest = _parser().parse_known_args(arguments)

@@ -123,9 +123,6 @@ def load_and_split(config: Any) -> tuple[Any, tuple[Any, Any, Any]]:
 
     Returns:
         RecBole's `Dataset`, and the loaders of training, validation and test.
-
-    Raises:
-        DatasetNotFoundError: as `check_dataset` does.
     """
     init_seed(split_seed(config), config["reproducibility"])
     dataset = load_dataset(config)
