@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Container, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from recbole_margo.errors import CheckpointError, DataError
 from recbole_margo.store.reading import read_json
-from recbole_margo.store.writing import replacing
+from recbole_margo.store.writing import write_json
 
 RESULT = "result.json"
 RECORD_FORMAT = 1
@@ -244,13 +243,6 @@ class RunFolder:
     def write_result(self, result: RunResult) -> None:
         """Write the result record."""
         write_json(self.result, result.as_plain())
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON so that the file is either the old or the new one."""
-    with replacing(path) as temporary:
-        text = json.dumps(value, indent=2, default=str, ensure_ascii=False)
-        temporary.write_text(f"{text}\n", encoding="utf-8")
 
 
 def with_current_paths(values: Mapping[str, Any], run_folder: Path) -> dict[str, Any]:

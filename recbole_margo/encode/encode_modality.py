@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,7 @@ from recbole_margo.output_folder import make_output_folder
 from recbole_margo.store.dataset_files import text_features
 from recbole_margo.store.feature_files import write_features
 from recbole_margo.store.manifest import FeatureManifest
-from recbole_margo.store.writing import replacing
+from recbole_margo.store.writing import write_json
 
 MADE_HERE = "encoded from"
 
@@ -67,9 +67,8 @@ def encode_modality(request: EncodingRequest) -> EncodingReport:
         label = f"encoding {request.modality}"
         encodings = encode_items(encoder, source.contents, cache, size, label)
     report = _write(folders[0], request, items, source, encodings, description, started)
-    path = folders[0] / f"{request.dataset}.{request.modality}.encoding.json"
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(report.to_json(), indent=2) + "\n", encoding="utf-8")
+    name = f"{request.dataset}.{request.modality}.encoding.json"
+    write_json(folders[0] / name, asdict(report))
     return report
 
 

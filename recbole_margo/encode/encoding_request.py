@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from recbole_margo.command_line import option
 from recbole_margo.errors import ConfigError
@@ -136,10 +135,6 @@ class EncodingReport:
     rows: int
     dimension: int
     seconds: float
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the report as plain values."""
-        return asdict(self)
 
     def __str__(self) -> str:
         """Return the report as lines for a terminal."""

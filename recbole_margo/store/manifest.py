@@ -60,10 +60,6 @@ class FeatureEntry:
                 )
         return cls(**{name: record[name] for name in expected})
 
-    def to_json(self) -> dict[str, str | int]:
-        """Return the entry as plain values, in the order of its fields."""
-        return asdict(self)
-
 
 FORMAT = 1
 
@@ -139,7 +135,7 @@ class FeatureManifest:
         content = {
             "format": FORMAT,
             "dataset": self.dataset,
-            "modalities": {name: entry.to_json() for name, entry in self.modalities.items()},
+            "modalities": {name: asdict(entry) for name, entry in self.modalities.items()},
         }
         with disk_errors(folder), replacing(self.path(folder, self.dataset)) as temporary:
             temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

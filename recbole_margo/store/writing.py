@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import importlib
+import json
 import os
 import re
 import secrets
@@ -175,6 +176,13 @@ def disk_error(error: OSError, path: Path, needed: int | None = None) -> DataErr
         f"{path}: expected {wanted} on its disk, found {_free(path):,} bytes free{limit}. Free "
         "some, or choose a folder on another disk with --output_dir (--dry_run writes to TMPDIR)."
     )
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON so that the file is either the old or the new one."""
+    with replacing(path) as temporary:
+        text = json.dumps(value, indent=2, default=str, ensure_ascii=False)
+        temporary.write_text(f"{text}\n", encoding="utf-8")
 
 
 def write_npy(

@@ -14,9 +14,10 @@ from recbole_margo.output_folder import locked_folder, output_folder
 from recbole_margo.registry import expand_names
 from recbole_margo.report.files import write_texts
 from recbole_margo.run import resume_run, run_config
-from recbole_margo.run_folder import RunFolder, write_json
+from recbole_margo.run_folder import RunFolder
 from recbole_margo.settings.processes import SWITCHES, check_other_machines
 from recbole_margo.store.reading import read_json
+from recbole_margo.store.writing import write_json
 from recbole_margo.studies.comparison.records import comparison_document
 from recbole_margo.studies.runs.entry import Entry, build_configs, merged_settings
 from recbole_margo.studies.runs.run_many import check_results, run_entry

@@ -12,9 +12,9 @@ from recbole_margo.config import Config
 from recbole_margo.data.features import modality_names
 from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.output_folder import check_unused, locked_folder, output_folder
-from recbole_margo.run_folder import write_json
 from recbole_margo.settings.processes import check_other_machines
 from recbole_margo.store.reading import read_json
+from recbole_margo.store.writing import write_json
 from recbole_margo.studies.comparison.page import write_comparison_report
 from recbole_margo.studies.comparison.result import Comparison
 from recbole_margo.studies.comparison.summary import summarize

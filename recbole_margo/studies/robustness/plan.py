@@ -11,8 +11,8 @@ from recbole_margo.config import Config
 from recbole_margo.data.corruption import FeatureCorruption
 from recbole_margo.data.features import modality_names
 from recbole_margo.errors import CheckpointError, ConfigError
-from recbole_margo.run_folder import write_json
 from recbole_margo.store.reading import read_json
+from recbole_margo.store.writing import write_json
 from recbole_margo.studies.comparison.compare_seeds import ABLATIONS, FULL_MODEL
 from recbole_margo.studies.runs.entry import Entry
 

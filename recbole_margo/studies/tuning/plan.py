@@ -14,9 +14,9 @@ from recbole_margo.config import Config
 from recbole_margo.defaults import parse_yaml
 from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.model.base import MultimodalRecommender
-from recbole_margo.run_folder import write_json
 from recbole_margo.settings.processes import check_other_machines
 from recbole_margo.store.reading import read_json
+from recbole_margo.store.writing import write_json
 from recbole_margo.studies.runs.entry import Entry, build_configs, require_part
 from recbole_margo.studies.sweep.result import hyperparameter_of
 from recbole_margo.studies.sweep.sweep import JUDGING_KEYS, same_value
