@@ -34,7 +34,7 @@ from recbole_margo.settings.processes import SWITCHES, ProcessGroup, check_other
 from recbole_margo.training.checkpoint import (
     SPLIT_FINGERPRINT,
     read_trained,
-    saying_that_the_disk_is_full,
+    reporting_full_disk,
 )
 from recbole_margo.training.distributed import distributed_trainer, find_trainer
 from recbole_margo.training.launch import launch
@@ -131,7 +131,7 @@ def run_config(config: Config, folder: Path, resume: Path | None = None) -> RunR
     writes = torchrun_rank() == 0 if under_torchrun() else group.is_first
     with (
         locked_folder(folder) if writes else nullcontext(),
-        saying_that_the_disk_is_full(folder, folder),
+        reporting_full_disk(folder, folder),
     ):
         return _run_group(config, folder, resume, group)
 

@@ -32,7 +32,7 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     Raises:
         TrainingError: the disk is full; the file is the old one then.
     """
-    with saying_that_the_disk_is_full(path, path.parent):
+    with reporting_full_disk(path, path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             torch.save(state, temporary)
@@ -192,7 +192,7 @@ ARCHIVE_WRITER = ("inline_container", "PytorchStreamWriter", "PyTorchFileWriter"
 
 
 @contextmanager
-def saying_that_the_disk_is_full(path: Path, run_folder: Path) -> Iterator[None]:
+def reporting_full_disk(path: Path, run_folder: Path) -> Iterator[None]:
     """Turn the errors of writing to a full disk into one of ours.
 
     Args:
