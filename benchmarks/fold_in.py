@@ -103,7 +103,7 @@ def main() -> None:
         table.append([name, f"{of_users.mean():.4f}", f"± {1.96 * error:.4f}"])
     shown = tabulate(table, headers=["", f"Recall@{K}", "95 %"], disable_numparse=True)
     sys.stdout.write(
-        f"{left.model_name} on {full.record['dataset']}, {len(users)} users left out\n{shown}\n"
+        f"{left.model_name} on {full.result.dataset}, {len(users)} users left out\n{shown}\n"
     )
 
 

@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import recbole.config
 import recbole.utils.argument_list
@@ -28,6 +28,8 @@ from recbole_margo.settings.evaluation import measures_values
 from recbole_margo.settings.processes import ProcessGroup
 from recbole_margo.yaml_loader import YamlLoader
 
+# Values by key, as YAML files and command lines give them; RecBole leaves open which.
+Settings: TypeAlias = Mapping[str, Any]
 PROTOCOLS = ("recbole", "mmrec")
 # Keys that RecBole reads although none of its YAML files names them.
 KEYS_WITHOUT_YAML = frozenset(

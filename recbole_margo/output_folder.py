@@ -80,22 +80,6 @@ def is_unused(folder: Path) -> bool:
     return not folder.is_dir() or all(path.name == LOCK for path in folder.iterdir())
 
 
-def check_unused(folder: Path, what: str) -> None:
-    """Refuse a folder in which there is something already.
-
-    Args:
-        what: what is to be written there, for the message.
-
-    Raises:
-        ConfigError: it is not empty.
-    """
-    if not is_unused(folder):
-        raise ConfigError(
-            f"{folder} is not empty: continue a {what} with --resume={folder}, or name another "
-            "--output_dir"
-        )
-
-
 @contextmanager
 def locked_folder(folder: Path) -> Iterator[None]:
     """Make a folder and keep every other process out of it, as long as this one lives.

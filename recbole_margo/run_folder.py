@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+import math
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from recbole_margo.store.writing import write_json
 RESULT = "result.json"
 RECORD_FORMAT = 1
 FINISHED, FAILED = "finished", "failed"
+MEBIBYTE = 2**20
 # What tables and studies take from the record of every finished run, of whatever version.
 REQUIRED = {
     "model": str,
@@ -99,6 +101,11 @@ class RunResult:
     split: str | None = None
     cold: Mapping[str, Any] | None = None
 
+    @property
+    def peak_mib(self) -> float:
+        """The most memory that it took, of host or GPU, in MiB; nan if that is not known."""
+        return max(self.peak_memory_bytes.values(), default=math.nan) / MEBIBYTE
+
     def as_plain(self) -> dict[str, Any]:
         """Return the fields, without those that are not known."""
         plain = _without_unknown(self, ("parameters", "seconds", "processes", "split", "cold"))
@@ -153,6 +160,11 @@ class FailedRun:
 
 
 RunOutcome = RunResult | FailedRun
+
+
+def finished_runs(outcomes: Iterable[RunOutcome]) -> list[RunResult]:
+    """Return the results among some outcomes."""
+    return [outcome for outcome in outcomes if isinstance(outcome, RunResult)]
 
 
 def _without_unknown(record: Any, names: Container[str]) -> dict[str, Any]:

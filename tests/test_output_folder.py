@@ -92,7 +92,7 @@ def test_a_run_that_goes_on_is_not_resumed_beside_it(words: list[str]) -> None:
         for process in (holder, of_model):
             process.kill()
             process.wait()
-    assert resume_comparison("out")[0]["status"] == "finished"
+    assert resume_comparison("out")[0].status == "finished"
 
 
 def name_folders(number: int) -> list[str]:

@@ -152,7 +152,7 @@ def test_an_interrupted_comparison_goes_on_where_it_stopped(
     with pytest.raises(KeyboardInterrupt):
         compare(["BPR", "MARGO"], NAME, config_dict=settings(root), output_dir="part")
     done = Path("part/BPR/result.json").stat().st_mtime_ns
-    resumed = resume_comparison("part")
+    resumed = [outcome.as_plain() for outcome in resume_comparison("part")]
     assert Path("part/BPR/result.json").stat().st_mtime_ns == done, "BPR was trained again"
     assert [record["test"] for record in resumed] == [record["test"] for record in whole]
     with pytest.raises(ConfigError, match="already holds a run"):

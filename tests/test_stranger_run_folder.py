@@ -14,7 +14,10 @@ import torch
 from recbole_margo import resume_run
 from recbole_margo.cli import main
 from recbole_margo.errors import ConfigError
+from recbole_margo.run_folder import write_json
+from recbole_margo.store.plain import as_plain
 from recbole_margo.studies.tuning.plan import TuningPlan
+from recbole_margo.studies.tuning.search import TUNING
 from recbole_margo.testing import NAME, SETTINGS, random_world, small_settings
 
 
@@ -111,7 +114,8 @@ def test_a_plan_does_not_say_whom_to_meet(
 
 def test_the_plan_of_a_search_does_not_say_whom_to_meet(words: list[str], theirs: int) -> None:
     settings = {**SETTINGS, **small_settings("MARGO"), "data_path": "data"}
-    TuningPlan.make("MARGO", NAME, settings, trials=1).write(Path())
+    plan = TuningPlan.make("MARGO", NAME, settings, trials=1)
+    write_json(Path(TUNING.file), as_plain(plan))
     change(Path("tuning-plan.json"), world_size=2, group_offset=1, ip="127.0.0.1", port=theirs)
     with pytest.raises(ConfigError, match="could run any program here"):
-        TuningPlan.read(Path()).config({})
+        TUNING.read(Path())

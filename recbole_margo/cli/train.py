@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from recbole_margo.cli.models import papers_of_models
 from recbole_margo.defaults import parse_settings, refuse_settings
+
+if TYPE_CHECKING:
+    from recbole_margo.run_folder import RunResult
 
 EXAMPLES = """\
 examples:
@@ -67,58 +70,59 @@ def train_models(options: argparse.Namespace, rest: Sequence[str]) -> int:
     settings = parse_settings(rest)
     # Imported here, because torch and RecBole take seconds that --help need not wait for.
     from recbole_margo.report import terminal_bold
-    from recbole_margo.run import resume_run
+    from recbole_margo.report.table import table_text
+    from recbole_margo.run import continue_run
+    from recbole_margo.run_folder import RunOutcome, finished_runs
     from recbole_margo.settings.processes import SWITCHES
-    from recbole_margo.studies.comparison.compare import (
-        compare,
-        follow,
-        follow_resumed,
-        follows,
-        resume_comparison,
-    )
-    from recbole_margo.studies.comparison.records import comparison_table, failures
+    from recbole_margo.studies.comparison import compare
+    from recbole_margo.studies.comparison.models_table import failures, models_table
     from recbole_margo.studies.runs.entry import merged_settings
     from recbole_margo.training.processes import leave
 
-    models = [name.strip() for name in options.model.split(",") if name.strip()]
     merged = merged_settings(options.config_files.split(), settings)
     switches = {key: settings.pop(key) for key in SWITCHES if options.resume and key in settings}
     if options.resume:
         refuse_settings(settings)
-    if follows(merged):
+
+    def plan() -> compare.TrainingPlan:
+        models = [name.strip() for name in options.model.split(",") if name.strip()]
+        return compare.plan_training(models, options.dataset, merged)
+
+    if compare.follows(merged):
         if options.resume:
-            well = follow_resumed(options.resume, switches)
+            well = compare.follow_resumed(options.resume, switches)
         else:
-            well = follow(models, options.dataset, merged, options.output_dir)
+            well = compare.follow(plan(), options.output_dir)
         leave()
         return int(not well)
+    outcomes: list[RunOutcome]
     if options.resume and Path(options.resume).is_dir():
-        records = resume_comparison(options.resume, switches)
+        outcomes = compare.resume_comparison(options.resume, switches)
     elif options.resume:
-        records = [resume_run(options.resume, switches)]
+        result = continue_run(options.resume, switches)
+        outcomes = [] if result is None else [result]
     else:
-        records = compare(models, options.dataset, [], merged, options.output_dir)
+        outcomes = compare.TRAINING.begin(plan(), options.output_dir)
     leave()
-    print(comparison_table(records, style="simple", bold=terminal_bold()))
-    for failure in failures(records):
+    print(table_text(models_table(outcomes), bold=terminal_bold()))
+    for failure in failures(outcomes):
         print(failure)
-    _say_where(records)
-    return int(any(record["status"] != "finished" for record in records))
+    finished = finished_runs(outcomes)
+    if finished:
+        _say_where(finished)
+    return int(len(finished) < len(outcomes))
 
 
-def _say_where(records: Sequence[dict[str, Any]]) -> None:
-    from recbole_margo.studies.comparison.records import shown_metrics
+def _say_where(finished: Sequence[RunResult]) -> None:
+    from recbole_margo.studies.comparison.models_table import models_table
     from recbole_margo.studies.wording import NOT_TESTED, EvaluatedParts
 
-    for record in records:
-        if record["status"] == "finished":
-            parts, metrics = EvaluatedParts.of_records(records), shown_metrics(records)
-            print(
-                f"\n{metrics[0].upper()}{metrics[1:]}, best in bold; dataset {record['dataset']}, "
-                f"evaluation protocol {record['eval_protocol']}, seed {record['seed']}, "
-                f"{parts.selection(record['valid_metric'])}."
-            )
-            if not parts.test:
-                print(f"{NOT_TESTED[0].upper()}{NOT_TESTED[1:]}.")
-            print(f"Files: {Path(record['config']['checkpoint_dir']).parent}")
-            return
+    first, parts = finished[0], EvaluatedParts.of_runs(finished)
+    print(
+        f"\n{models_table(finished).title}, best in bold; dataset {first.dataset}, evaluation "
+        f"protocol {first.eval_protocol}, seed {first.seed}, "
+        f"{parts.selection(first.valid_metric)}."
+    )
+    if not parts.test:
+        print(f"{NOT_TESTED[0].upper()}{NOT_TESTED[1:]}.")
+    print(f"Files: {Path(first.config['checkpoint_dir']).parent}")

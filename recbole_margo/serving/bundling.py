@@ -63,15 +63,15 @@ def _bundle(run: TrainedRun, model: Any, evidence: bool, images: Path | None) ->
     seen = _interactions([loader._dataset for loader in run.loaders if loader], shape)
     weighs = hasattr(model, "item_weights") and getattr(model, "stage", "") != "stage1"
     contents = ItemContents.find(run.config, item_ids, images)
-    record = run.record
+    result = run.result
     return Bundle(
         facts=BundleFacts(
             model=run.model_name,
-            dataset=str(record["dataset"]),
+            dataset=result.dataset,
             seed=run.seed,
-            eval_protocol=str(record["eval_protocol"]),
-            metrics=record["test"] or record["valid"] or {},
-            versions=record["versions"],
+            eval_protocol=result.eval_protocol,
+            metrics=result.test or result.valid,
+            versions=result.versions,
             modalities=tuple(model.modalities) if weighs else (),
             blocks=_blocks(model.score_blocks()),
         ),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from recbole.evaluator.register import metrics_dict, smaller_metrics
 
+from recbole_margo.config import Settings
 from recbole_margo.report.table import NOTHING, clean
+from recbole_margo.run_folder import RunResult, StageResult
 
 NOT_VALIDATED = "not validated: the last epoch's parameters are the result"
 NOT_TESTED = "no test part: nothing was tested"
@@ -36,25 +37,11 @@ class EvaluatedParts:
     test: bool = True
 
     @classmethod
-    def of_records(cls, records: Sequence[Mapping[str, Any]]) -> EvaluatedParts:
-        """Return the parts that any finished run of some was evaluated on.
-
-        Args:
-            records: result records, see `recbole_margo.run`.
-        """
-        finished = [record for record in records if record["status"] == "finished"]
-        if not finished:
+    def of_runs(cls, results: Sequence[RunResult]) -> EvaluatedParts:
+        """Return the parts that any of some finished runs was evaluated on."""
+        if not results:
             return cls()
-        return cls(*(any(record[part] for record in finished) for part in PART_NAMES))
-
-    @classmethod
-    def of_summary(cls, summary: Mapping[str, Any]) -> EvaluatedParts:
-        """Return what `absent` wrote into the summary of a study.
-
-        Args:
-            summary: of a comparison, or of another study over runs.
-        """
-        return cls.of_absent(summary.get("absent_parts") or ())
+        return cls(*(any(getattr(run, part) for run in results) for part in PART_NAMES))
 
     @classmethod
     def of_absent(cls, absent: Sequence[str]) -> EvaluatedParts:
@@ -86,25 +73,17 @@ class EvaluatedParts:
         return [f"{sentence[0].upper()}{sentence[1:]}." for sentence in found]
 
 
-def epochs_text(record: Mapping[str, Any]) -> str:
-    """Return which epoch of each stage is the result, counted from 1.
-
-    Args:
-        record: the result record of a finished run.
-    """
-    return " + ".join(epoch_text(stage) for stage in record["stages"])
+def epochs_text(result: RunResult) -> str:
+    """Return which epoch of each stage is the result, counted from 1."""
+    return " + ".join(map(epoch_text, result.stages))
 
 
-def epoch_text(stage: Mapping[str, Any]) -> str:
-    """Return which epoch of a stage is its result, counted from 1.
-
-    Args:
-        stage: a stage of a result record.
-    """
-    if stage["best_epoch"] >= 0:
-        return str(stage["best_epoch"] + 1)
+def epoch_text(stage: StageResult) -> str:
+    """Return which epoch of a stage is its result, counted from 1."""
+    if stage.best_epoch >= 0:
+        return str(stage.best_epoch + 1)
     # Some of RecBole's trainers validate and do not tell at which epoch.
-    return NOTHING if stage["valid"] else f"{stage['epochs']} (last)"
+    return NOTHING if stage.valid else f"{stage.epochs} (last)"
 
 
 def metric_name(key: str) -> str:
@@ -177,7 +156,7 @@ def how_evaluated(
     return found
 
 
-def shown_settings(settings: Mapping[str, Any]) -> str:
+def shown_settings(settings: Settings) -> str:
     """Return settings on one line, values as JSON.
 
     Args:

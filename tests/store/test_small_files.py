@@ -14,11 +14,11 @@ from recbole_margo.errors import CheckpointError, DataError
 from recbole_margo.store.manifest import FeatureManifest
 from recbole_margo.store.reading import JSON_BYTES, read_json
 from recbole_margo.studies.comparison.compare import follow_resumed, resume_comparison
-from recbole_margo.studies.comparison.compare_seeds import resume_seeds
-from recbole_margo.studies.robustness.plan import RobustnessPlan
+from recbole_margo.studies.comparison.compare_seeds import COMPARISON
+from recbole_margo.studies.robustness.study import ROBUSTNESS
 from recbole_margo.studies.runs.trained_run import TrainedRun
-from recbole_margo.studies.sweep.sweep import resume_sweep
-from recbole_margo.studies.tuning.plan import TuningPlan
+from recbole_margo.studies.sweep.sweep import SWEEP
+from recbole_margo.studies.tuning.search import TUNING
 
 HOSTILE = {
     "deep lists": ("[" * 200_000, "brackets in brackets"),
@@ -31,10 +31,10 @@ HOSTILE = {
 READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "run": ("run.json", resume_comparison),
     "followed run": ("run.json", lambda folder: follow_resumed(folder, {})),
-    "comparison": ("comparison-plan.json", resume_seeds),
-    "sweep": ("comparison-plan.json", resume_sweep),
-    "search": ("tuning-plan.json", TuningPlan.read),
-    "robustness": ("robustness-plan.json", RobustnessPlan.read),
+    "comparison": ("comparison-plan.json", COMPARISON.resume),
+    "sweep": ("comparison-plan.json", SWEEP.resume),
+    "search": ("tuning-plan.json", TUNING.read),
+    "robustness": ("robustness-plan.json", ROBUSTNESS.read),
     "record": ("result.json", TrainedRun.read),
     "features": ("toy.features.json", lambda folder: FeatureManifest.read(folder, "toy")),
     "downloads": ("lock.json", lambda folder: DownloadLock.read(folder / "lock.json")),

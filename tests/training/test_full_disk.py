@@ -72,7 +72,7 @@ def test_a_run_without_space_fails_and_goes_on_later(
     assert f"{folder / 'MARGO' / file} cannot be written: the disk is full" in record["error"]
     assert f"--resume={folder}" in record["error"]
     assert not list(folder.rglob("*.tmp"))
-    (resumed,) = resume_comparison(folder)
+    (resumed,) = [outcome.as_plain() for outcome in resume_comparison(folder)]
     (whole,) = compare(["MARGO"], NAME, config_dict=settings, output_dir=tmp_path / "whole")
     assert resumed["test"] == whole["test"]
     assert json.loads((folder / "MARGO" / "result.json").read_text()) == resumed

@@ -21,7 +21,7 @@ from recbole_margo.studies.agreement.replay import (
 from recbole_margo.studies.agreement.report import agreement_table, write_agreement_report
 from recbole_margo.studies.agreement.result import AgreementResult
 from recbole_margo.studies.audit.labelled_runs import labelled_runs
-from recbole_margo.studies.comparison.compare_seeds import FULL_MODEL
+from recbole_margo.studies.comparison.plan import FULL_MODEL
 from recbole_margo.studies.runs.entry import Entry
 from recbole_margo.studies.runs.trained_run import TrainedRun
 
@@ -181,7 +181,7 @@ def measure_agreement(
     measured = []
     log = logging.getLogger()
     for number, (label, run) in enumerate(chosen, start=1):
-        count = epochs or int(run.record["stages"][-1]["epochs"])
+        count = epochs or run.result.stages[-1].epochs
         identity = replay_identity(run, count)
         file = folder / REPLAYS / f"{Entry(label, FULL_MODEL).folder}-seed-{run.seed}.npz"
         replay = Replay.load(file, identity)

@@ -242,7 +242,7 @@ def replay_identity(run: TrainedRun, epochs: int) -> str:
         run: the run.
         epochs: epochs to replay.
     """
-    parts = [REPLAY_FORMAT, epochs, run.record]
+    parts = [REPLAY_FORMAT, epochs, run.result.as_plain()]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -255,13 +255,13 @@ def check_has_weights(run: TrainedRun) -> None:
     Raises:
         CheckpointError: if it is not a MARGO's, or its weights cannot move.
     """
-    settings = run.record["hyperparameters"]
+    settings = run.result.hyperparameters
     if run.model_name != MARGO.__name__:
         reason = f"is a run of {run.model_name}, which has no calibration loss"
     elif not settings["item_weights"]:
         reason = "is the ablation w/o weight (`item_weights: false`): it has no second stage"
-    elif len(run.record["modalities"]) < 2:
-        reason = f"has one modality, {run.record['modalities'][0]}, whose weight is always 1"
+    elif len(modalities := run.result.modalities or ()) < 2:
+        reason = f"has one modality, {', '.join(modalities)}, whose weight is always 1"
     else:
         return
     raise CheckpointError(
@@ -309,7 +309,7 @@ def prepare_replay(run: TrainedRun, epochs: int, scratch: str) -> tuple[Any, Any
     replayed = dataclasses.replace(run, result=result)
     train, config = replayed.loaders[0], replayed.config
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
-    if run.record["hyperparameters"]["two_stage"]:
+    if run.result.hyperparameters["two_stage"]:
         model = replayed.load_model(BACKBONE_STAGE)
     else:
         model = config.model_class(config, replayed.dataset).to(config["device"])

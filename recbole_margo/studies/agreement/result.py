@@ -179,13 +179,13 @@ class RunAgreement:
     @classmethod
     def of(cls, label: str, run: TrainedRun, replay: Replay) -> RunAgreement:
         """Summarise the replay of a run."""
-        settings = run.record["hyperparameters"]
+        settings = run.result.hyperparameters
         return cls(
             label,
             run.seed,
             str(run.folder),
-            run.record["dataset"],
-            tuple(run.record["modalities"]),
+            run.result.dataset,
+            tuple(run.result.modalities or ()),
             StageSettings(**{name: settings[name] for name in StageSettings.__dataclass_fields__}),
             int(replay.triplets.shape[1]),
             replay.seconds,
@@ -228,7 +228,7 @@ class AgreementResult:
             seeds = tuple(run.seed for name, run, _ in measured if name == label)
             whole = PooledBatches.of(replays, slice(None))
             labels.append(LabelAgreement(label, seeds, whole, _by_epoch(replays)))
-        datasets = sorted({str(run.record["dataset"]) for _, run, _ in measured})
+        datasets = sorted({str(run.result.dataset) for _, run, _ in measured})
         runs = tuple(RunAgreement.of(*one) for one in measured)
         return cls(" ".join(datasets), tuple(labels), runs)
 

@@ -26,7 +26,7 @@ from recbole_margo.studies.audit.result import (
     audit_runs,
 )
 from recbole_margo.studies.audit.row_evidence import RowEvidence
-from recbole_margo.studies.comparison.compare_seeds import FULL_MODEL
+from recbole_margo.studies.comparison.plan import FULL_MODEL
 
 
 @dataclass(frozen=True)

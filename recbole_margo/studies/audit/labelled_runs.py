@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recbole_margo.errors import CheckpointError, ConfigError
+from recbole_margo.store.plain import from_plain
 from recbole_margo.store.reading import read_json
 from recbole_margo.studies.audit.learned_weights import learns_item_weights
-from recbole_margo.studies.comparison.compare_seeds import ABLATIONS, FULL_MODEL, PLAN
+from recbole_margo.studies.comparison.compare_seeds import COMPARISON
+from recbole_margo.studies.comparison.plan import ABLATIONS, FULL_MODEL, ComparisonPlan
 from recbole_margo.studies.runs.entry import Entry
 from recbole_margo.studies.runs.trained_run import TrainedRun, find_runs
 
@@ -25,11 +27,11 @@ def labelled_runs(folder: str | Path) -> list[tuple[str, TrainedRun]]:
     root = Path(folder)
     runs = find_runs(root)
     labels: dict[str, str] = {}
-    path = root / PLAN
+    path = root / COMPARISON.file
     if path.is_file():
         try:
-            plan = read_json(path)
-            labels = {entry.folder: entry.label for entry in (Entry(**e) for e in plan["entries"])}
+            plan = from_plain(ComparisonPlan, read_json(path))
+            labels = {entry.folder: entry.label for entry in plan.entries}
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise CheckpointError(f"{path} is not the plan of a comparison: {error}") from error
     return [(labels.get(run.label) or label_of(run), run) for run in runs]
@@ -44,7 +46,7 @@ def label_of(run: TrainedRun) -> str:
     ablations = {Entry(label, FULL_MODEL).folder: label for label in ABLATIONS}
     if run.model_name != FULL_MODEL or run.label != FULL_MODEL:
         return ablations.get(run.label, run.label)
-    settings = run.record["hyperparameters"]
+    settings = run.result.hyperparameters
     switched = [
         label
         for label, switch in ABLATIONS.items()
@@ -87,10 +89,10 @@ def audited_runs(
     facts = ("dataset", "split", "modalities", "feature_checksums")
     for run in chosen[1:]:
         for fact in facts:
-            if run.record[fact] != chosen[0].record[fact]:
+            expected, found = getattr(chosen[0].result, fact), getattr(run.result, fact)
+            if found != expected:
                 raise CheckpointError(
-                    f"{run.folder}: expected the {fact} of {chosen[0].folder} "
-                    f"({chosen[0].record[fact]}), found {run.record[fact]}: give the folder of "
-                    "one run with --run"
+                    f"{run.folder}: expected the {fact} of {chosen[0].folder} ({expected}), found "
+                    f"{found}: give the folder of one run with --run"
                 )
     return label, chosen

@@ -291,14 +291,14 @@ def audit_runs(
     weights = (
         LearnedWeights.of_run(run, name)
         for name, run in runs
-        if run.record["modalities"] == first.record["modalities"]
+        if run.result.modalities == first.result.modalities
     )
     learned = tuple(one for one in weights if one is not None)
     norms = feature_norms(first.config, first.dataset)
     models = [run.load_model() for run in audited]
     how = (settings.negatives, settings.resamples, settings.seed)
     return LearnedAudit(
-        str(first.record["dataset"]),
+        first.result.dataset,
         label,
         tuple(run.seed for run in audited),
         settings,

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from recbole_margo.config import Config
-from recbole_margo.evaluation.cold_items import CONTENTS, MEAN_ITEM, NOTHING, cold_baselines
+from recbole_margo.evaluation.cold_items import (
+    CONTENTS,
+    MEAN_ITEM,
+    NOTHING,
+    ColdResult,
+    cold_baselines,
+)
 from recbole_margo.report import Cell, Table, clean
 from recbole_margo.run import load_split
+from recbole_margo.run_folder import RunOutcome, RunResult, finished_runs
+from recbole_margo.store.plain import from_plain
 from recbole_margo.studies.wording import metric_name, number
 
 Values = Mapping[str, float]
@@ -58,22 +65,22 @@ class ColdComparison:
 
 
 def compare_cold_items(
-    records: Mapping[str, Mapping[int, Mapping[str, Any]]],
+    outcomes: Mapping[str, Mapping[int, RunOutcome]],
 ) -> ColdComparison | None:
     """Return what came out over cold items, none where no items were kept out.
 
     Args:
-        records: result record by label and seed.
+        outcomes: what came out of the runs, by label and seed.
     """
     done = {
-        label: [record for record in of_seeds.values() if record.get("cold")]
-        for label, of_seeds in records.items()
+        label: [run for run in finished_runs(of_seeds.values()) if run.cold]
+        for label, of_seeds in outcomes.items()
     }
     done = {label: found for label, found in done.items() if found}
     if not done:
         return None
     first = next(iter(done.values()))[0]
-    config = Config.from_plain(first["config"])
+    config = Config.from_plain(dict(first.config))
     baselines = cold_baselines(config, load_split(config))
     metrics = tuple(next(iter(baselines.values())).among_cold)
     rows = [_row(label, found, metrics) for label, found in done.items()]
@@ -88,17 +95,21 @@ def compare_cold_items(
         )
         for label, found in baselines.items()
     ]
-    cold = first["cold"]
+    cold = _cold_of(first)
     return ColdComparison(
-        items=cold["items"],
-        users=cold["users"],
-        interactions=cold["interactions"],
+        items=cold.items,
+        users=cold.users,
+        interactions=cold.interactions,
         metrics=metrics,
         rows=tuple(rows),
     )
 
 
-def _row(label: str, records: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> ColdRow:
+def _cold_of(run: RunResult) -> ColdResult:
+    return from_plain(ColdResult, run.cold)
+
+
+def _row(label: str, runs: Sequence[RunResult], metrics: Sequence[str]) -> ColdRow:
     def mean(part: Sequence[Values]) -> dict[str, float]:
         return {
             name: float(np.mean([values[name] for values in part]))
@@ -108,10 +119,10 @@ def _row(label: str, records: Sequence[Mapping[str, Any]], metrics: Sequence[str
 
     return ColdRow(
         label=label,
-        scored_by=records[0]["cold"]["scored_by"],
-        warm=mean([record["test"] for record in records]),
-        among_cold=mean([record["cold"]["among_cold"] for record in records]),
-        among_all=mean([record["cold"]["among_all"] for record in records]),
+        scored_by=_cold_of(runs[0]).scored_by,
+        warm=mean([run.test for run in runs]),
+        among_cold=mean([_cold_of(run).among_cold for run in runs]),
+        among_all=mean([_cold_of(run).among_all for run in runs]),
     )
 
 

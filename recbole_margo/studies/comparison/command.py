@@ -5,21 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
 
 from recbole_margo.command_line import command_parser
-from recbole_margo.defaults import parse_settings, refuse_settings
-from recbole_margo.output_folder import output_folder
+from recbole_margo.config import Settings
 from recbole_margo.registry import expand_names
 from recbole_margo.report import terminal_bold
-from recbole_margo.studies.comparison.compare_seeds import (
-    ablation_entries,
-    compare_seeds,
-    resume_seeds,
-)
+from recbole_margo.studies.comparison.compare_seeds import COMPARISON
 from recbole_margo.studies.comparison.page import comparison_text
-from recbole_margo.studies.runs.entry import Entry, merged_settings
+from recbole_margo.studies.comparison.plan import ComparisonPlan, ablation_entries
+from recbole_margo.studies.runs.entry import Entry
 from recbole_margo.studies.runs.options import add_run_options, read_seeds
 
 COMPARE_EXAMPLES = """\
@@ -53,7 +47,7 @@ def compare(arguments: Sequence[str]) -> int:
     )
     options, rest = parser.parse_known_args(arguments)
     names = [name.strip() for name in options.models.split(",") if name.strip()]
-    return _run(options, rest, lambda settings: Entry.of_models(expand_names(names)))
+    return _run(options, rest, lambda _: Entry.of_models(expand_names(names)))
 
 
 def ablate(arguments: Sequence[str]) -> int:
@@ -78,26 +72,18 @@ def _parser(verb: str, description: str, epilog: str | None = None) -> argparse.
 def _run(
     options: argparse.Namespace,
     rest: Sequence[str],
-    entries: Callable[[dict[str, Any]], list[Entry]],
+    entries: Callable[[Settings], Sequence[Entry]],
 ) -> int:
-    settings = parse_settings(rest)
-    if options.resume:
-        refuse_settings(settings)
-        folder = Path(options.resume)
-        compared = resume_seeds(folder, options.workers, options.cluster)
-    else:
-        shared = merged_settings(options.config_files.split(), settings)
-        with output_folder(options.output_dir, options.dataset) as folder:
-            compared = compare_seeds(
-                entries(shared),
-                options.dataset,
-                read_seeds(options.seeds),
-                options.reference,
-                config_dict=shared,
-                output_dir=folder,
-                workers=options.workers,
-                cluster=options.cluster,
-            )
+    def make(settings: Settings) -> ComparisonPlan:
+        return ComparisonPlan.of(
+            entries(settings),
+            options.dataset,
+            read_seeds(options.seeds),
+            settings,
+            options.reference,
+        )
+
+    folder, compared = COMPARISON.run_command(options, rest, make)
     text = comparison_text(compared, style="simple", bold=terminal_bold())
     sys.stdout.write(f"{text}\n\nReport: {folder / 'report.html'}\n")
     return int(any(model.errors for model in compared.models))

@@ -1,36 +1,58 @@
-"""Several models on one split, in one table."""
+"""The study of `train`: several models on one split, one after another, in one table."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from recbole_margo.command_line import one_line
-from recbole_margo.config import Config
-from recbole_margo.errors import CheckpointError, ConfigError
-from recbole_margo.output_folder import locked_folder, output_folder
+from recbole_margo.config import Config, Settings
+from recbole_margo.errors import ConfigError
 from recbole_margo.registry import expand_names
-from recbole_margo.report.files import write_texts
+from recbole_margo.report import markdown_page, write_texts
 from recbole_margo.run import resume_run, run_config
-from recbole_margo.run_folder import RunFolder
+from recbole_margo.run_folder import RunFolder, RunOutcome
 from recbole_margo.settings.processes import SWITCHES, check_other_machines
-from recbole_margo.store.reading import read_json
 from recbole_margo.store.writing import write_json
-from recbole_margo.studies.comparison.records import comparison_document
+from recbole_margo.studies.comparison.models_table import models_document
 from recbole_margo.studies.runs.entry import Entry, build_configs, merged_settings
+from recbole_margo.studies.runs.pool import Pool
 from recbole_margo.studies.runs.run_many import check_results, run_entry
+from recbole_margo.studies.runs.study import Study
 from recbole_margo.training.processes import torchrun_rank
 
-PLAN = "run.json"
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """Models that are trained with the same settings.
+
+    Args:
+        models: their names.
+        dataset: name of the dataset.
+        settings: values by key, for every model that knows them.
+    """
+
+    models: tuple[str, ...]
+    dataset: str
+    settings: Settings = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Raise a `RecBoleMargoError` on a bad model name or key or a missing dataset."""
+        self.configs()
+
+    def configs(self) -> dict[str, Config]:
+        """Return config by name of the model."""
+        return build_configs(Entry.of_models(self.models), self.dataset, self.settings)
 
 
 def compare(
     models: Sequence[str],
     dataset: str = "ml-100k",
     config_files: Sequence[str] | None = None,
-    config_dict: Mapping[str, Any] | None = None,
+    config_dict: Settings | None = None,
     output_dir: str | Path | None = None,
 ) -> list[dict[str, Any]]:
     """Train models one after another on the same split and write one table.
@@ -52,22 +74,16 @@ def compare(
         RecBoleMargoError: on a bad model name or key or a missing dataset, before anything is
             trained.
     """
-    settings = merged_settings(config_files, config_dict)
-    plan = {"models": expand_names(models), "dataset": dataset, "settings": settings}
-    configs = _configs(plan)
-    with output_folder(output_dir, dataset) as folder, locked_folder(folder):
-        if (folder / PLAN).is_file():
-            raise ConfigError(
-                f"{folder} already holds a run: continue it with --resume={folder}, "
-                "or name another --output_dir"
-            )
-        write_json(folder / PLAN, plan)
-        return _run_all(configs, folder)
+    plan = plan_training(models, dataset, merged_settings(config_files, config_dict))
+    return [outcome.as_plain() for outcome in TRAINING.begin(plan, output_dir)]
 
 
-def resume_comparison(
-    folder: str | Path, switches: Mapping[str, Any] | None = None
-) -> list[dict[str, Any]]:
+def plan_training(models: Sequence[str], dataset: str, settings: Settings) -> TrainingPlan:
+    """Return the plan to train models of some names, `all` among them."""
+    return TrainingPlan(tuple(expand_names(models)), dataset, settings)
+
+
+def resume_comparison(folder: str | Path, switches: Settings | None = None) -> list[RunOutcome]:
     """Continue an interrupted comparison: finished models are kept, the others are trained.
 
     Args:
@@ -75,27 +91,19 @@ def resume_comparison(
         switches: `world_size`, `ip` and `port` again, where it has processes on other machines.
 
     Returns:
-        One result record per model.
+        What came out of each model.
 
     Raises:
         CheckpointError: if the folder holds no run.
         ConfigError: it names other machines, or other switches than it had are given.
     """
     root = Path(folder)
-    try:
-        plan = read_json(root / PLAN)
-        configs = _configs(plan)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f"{root} does not hold a run that can be resumed: {one_line(error)}"
-        ) from error
-    _check_switches(plan["settings"], switches or {}, root)
-    check_results(root / name for name in configs)
-    with locked_folder(root):
-        return _run_all(configs, root)
+    plan = TRAINING.read(root)
+    _check_switches(plan.settings, switches or {}, root)
+    return TRAINING.go_on(plan, root)
 
 
-def _check_switches(stored: Mapping[str, Any], said: Mapping[str, Any], folder: Path) -> None:
+def _check_switches(stored: Settings, said: Settings, folder: Path) -> None:
     check_other_machines(stored, said, folder)
     if any(stored.get(key) != value for key, value in said.items()):
         raise ConfigError(
@@ -105,27 +113,25 @@ def _check_switches(stored: Mapping[str, Any], said: Mapping[str, Any], folder: 
         )
 
 
-def _configs(plan: Mapping[str, Any]) -> dict[str, Config]:
-    return build_configs(Entry.of_models(plan["models"]), plan["dataset"], plan["settings"])
-
-
-def _run_all(configs: Mapping[str, Config], root: Path) -> list[dict[str, Any]]:
-    records: list[dict[str, Any]] = []
+def _train(plan: TrainingPlan, root: Path, pool: Pool) -> list[RunOutcome]:
+    """Train one model after another in this process, whatever the pool."""
+    configs = plan.configs()
+    check_results(root / name for name in configs)
+    outcomes: list[RunOutcome] = []
     for name, config in configs.items():
-        try:
-            records.append(run_entry(name, config, root / name).as_plain())
-        except KeyboardInterrupt:
-            logging.getLogger().warning("Continue all models with --resume=%s", root)
-            raise
-        write_json(root / "comparison.json", records)
-        _write_table(records, root)
-    return records
+        outcomes.append(run_entry(name, config, root / name))
+        write_json(root / "comparison.json", [outcome.as_plain() for outcome in outcomes])
+        _write_table(outcomes, root)
+    return outcomes
 
 
-def _write_table(records: Sequence[dict[str, Any]], root: Path) -> None:
+TRAINING = Study("run", "train", "run.json", TrainingPlan, _train, shares_folder=True)
+
+
+def _write_table(outcomes: Sequence[RunOutcome], root: Path) -> None:
     """Write the table so far; a record that it cannot show must not cost the others theirs."""
     try:
-        text = comparison_document(records)
+        text = markdown_page(models_document(outcomes))
     except Exception as error:
         logging.getLogger().error(
             "The table cannot be written (%s: %s); the records are in comparison.json",
@@ -136,7 +142,7 @@ def _write_table(records: Sequence[dict[str, Any]], root: Path) -> None:
     write_texts(root, {"comparison.md": text})
 
 
-def follows(settings: Mapping[str, Any]) -> bool:
+def follows(settings: Settings) -> bool:
     """Tell whether process 0, which writes the files, is elsewhere.
 
     Args:
@@ -145,28 +151,20 @@ def follows(settings: Mapping[str, Any]) -> bool:
     return torchrun_rank() > 0 or bool(settings.get("group_offset") or settings.get("offset"))
 
 
-def follow(
-    models: Sequence[str],
-    dataset: str,
-    settings: Mapping[str, Any],
-    output_dir: str | Path | None = None,
-) -> bool:
+def follow(plan: TrainingPlan, output_dir: str | Path | None = None) -> bool:
     """Take part in the training of models, in the order in which process 0 trains them.
 
     Args:
-        models: names of models, the same as process 0 has.
-        dataset: name of the dataset.
-        settings: values by key.
+        plan: the same that process 0 has, but for this machine's switches.
         output_dir: folder of the run; runs that were finished or interrupted there are continued
             as process 0 continues them, and nothing is written.
 
     Returns:
         Whether no model failed.
     """
-    configs = build_configs(Entry.of_models(expand_names(models)), dataset, settings)
-    switches = {key: settings[key] for key in SWITCHES if key in settings}
+    switches = {key: plan.settings[key] for key in SWITCHES if key in plan.settings}
     root, well = Path(output_dir or "runs"), True
-    for name, config in configs.items():
+    for name, config in plan.configs().items():
         files = RunFolder(root / name)
         if files.is_finished:
             continue
@@ -182,7 +180,7 @@ def follow(
     return well
 
 
-def follow_resumed(path: str | Path, switches: Mapping[str, Any]) -> bool:
+def follow_resumed(path: str | Path, switches: Settings) -> bool:
     """Take part in an interrupted run that process 0 continues from the same files.
 
     Args:
@@ -199,13 +197,6 @@ def follow_resumed(path: str | Path, switches: Mapping[str, Any]) -> bool:
     if not root.is_dir():
         resume_run(root, switches)
         return True
-    try:
-        plan = read_json(root / PLAN)
-        settings = {**plan["settings"], **switches}
-        check_other_machines(plan["settings"], switches, root)
-        models, dataset = plan["models"], plan["dataset"]
-    except ConfigError:
-        raise
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{root} does not hold a run that can be resumed: {error}") from error
-    return follow(models, dataset, settings, root)
+    plan = TRAINING.read(root)
+    check_other_machines(plan.settings, switches, root)
+    return follow(replace(plan, settings={**plan.settings, **switches}), root)

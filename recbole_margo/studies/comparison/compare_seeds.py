@@ -1,50 +1,41 @@
-"""Several models and several seeds on one split, with statistics over users."""
+"""The study that trains several models with several seeds, and its statistics over users."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from recbole_margo.command_line import one_line
-from recbole_margo.config import Config
-from recbole_margo.data.features import modality_names
-from recbole_margo.errors import CheckpointError, ConfigError
-from recbole_margo.output_folder import check_unused, locked_folder, output_folder
-from recbole_margo.settings.processes import check_other_machines
-from recbole_margo.store.reading import read_json
-from recbole_margo.store.writing import write_json
+import numpy as np
+from numpy.typing import NDArray
+
+from recbole_margo.evaluation.per_user import PerUserMetrics
+from recbole_margo.evaluation.significance import compare_paired, holm
+from recbole_margo.evaluation.slices import make_slices, slice_recall
+from recbole_margo.run_folder import (
+    FAILED,
+    FINISHED,
+    FailedRun,
+    RunFolder,
+    RunOutcome,
+    RunResult,
+    finished_runs,
+)
+from recbole_margo.studies.comparison.cold import compare_cold_items
 from recbole_margo.studies.comparison.page import write_comparison_report
-from recbole_margo.studies.comparison.result import Comparison
-from recbole_margo.studies.comparison.summary import summarize
-from recbole_margo.studies.runs.entry import Entry, build_configs, merged_settings
-from recbole_margo.studies.runs.pool import check_workers
-from recbole_margo.studies.runs.run_many import Job, check_results, run_sharing_stages
+from recbole_margo.studies.comparison.plan import ComparisonPlan
+from recbole_margo.studies.comparison.result import ComparedModel, Comparison, Slice, UserTest
+from recbole_margo.studies.runs.entry import Entry
+from recbole_margo.studies.runs.pool import Pool
+from recbole_margo.studies.runs.run_many import check_results, run_sharing_stages
+from recbole_margo.studies.runs.study import Study
+from recbole_margo.studies.runs.trained_run import dataset_facts
+from recbole_margo.studies.wording import EvaluatedParts, epochs_text
 
-PLAN = "comparison-plan.json"
-FULL_MODEL = "MARGO"
-SUM, MEAN = "w/o weight", "w/o weight, mean"
-ABLATIONS: dict[str, dict[str, Any]] = {
-    SUM: {"item_weights": False},
-    "w/o L_cal": {"alpha": 0.0},
-    "w/o two-stage": {"two_stage": False},
-    "w/o nograd": {"stop_gradient": False},
-}
+PerSeed = Mapping[int, PerUserMetrics]
 
 
-def compare_seeds(
-    entries: Sequence[Entry],
-    dataset: str = "ml-100k",
-    seeds: Sequence[int] = (1, 2, 3),
-    reference: str | None = None,
-    config_files: Sequence[str] | None = None,
-    config_dict: Mapping[str, Any] | None = None,
-    output_dir: str | Path | None = None,
-    workers: int | None = None,
-    cluster: str | None = None,
-) -> Comparison:
-    """Train every entry with every seed on the same split, and write tables, tests and figures.
+def compare_seeds(plan: ComparisonPlan, folder: Path, pool: Pool) -> Comparison:
+    """Train what a comparison has not trained yet, and write tables, tests and figures.
 
     A seed decides initial values, the order of the batches and the negative samples, never the
     split: that is drawn from `split_seed`, by default RecBole's `seed`. A run that fails is
@@ -52,161 +43,164 @@ def compare_seeds(
     with the numbers that each would have had by itself.
 
     Args:
-        entries: what is trained.
-        dataset: name of a dataset.
-        seeds: seeds, each different.
-        reference: label of the entry that the others are tested against; default: the first.
-        config_files: YAML files.
-        config_dict: values by key, for every entry that knows them.
-        output_dir: folder of the comparison; default `runs/<time>-<dataset>`.
-        workers: how many runs at a time, each in a process of its own if there are several; none:
-            one, or as many as the cluster has room for.
-        cluster: address of a Ray cluster that trains them; `local` starts one.
+        plan: the comparison.
+        folder: its folder, which is this process's.
+        pool: who trains.
 
     Returns:
         What came out; its plain form is `summary.json`.
-
-    Raises:
-        RecBoleMargoError: on bad input, before anything is trained.
     """
-    plan = {
-        "entries": [entry.as_plain() for entry in entries],
-        "dataset": dataset,
-        "seeds": list(seeds),
-        "reference": reference or (entries[0].label if entries else None),
-        "settings": merged_settings(config_files, config_dict),
+    jobs = plan.jobs(folder)
+    check_results(job.folder for job in jobs)
+    done = run_sharing_stages(jobs, pool)
+    outcomes = {
+        entry.label: {seed: done[entry.run_folder(folder, seed)] for seed in plan.seeds}
+        for entry in plan.entries
     }
-    _check(plan)
-    check_workers(workers, cluster)
-    configs = _configs(plan)
-    with output_folder(output_dir, dataset) as folder:
-        check_unused(folder, "comparison")
-        with locked_folder(folder):
-            check_unused(folder, "comparison")
-            write_json(folder / PLAN, plan)
-            return _run_all(plan, configs, folder, workers, cluster)
-
-
-def resume_seeds(
-    folder: str | Path, workers: int | None = None, cluster: str | None = None
-) -> Comparison:
-    """Continue an interrupted comparison: finished runs are kept, failed and missing ones trained.
-
-    Args:
-        folder: the comparison's folder.
-        workers: how many runs at a time.
-        cluster: address of a Ray cluster.
-
-    Returns:
-        What came out.
-
-    Raises:
-        CheckpointError: if the folder holds no comparison.
-    """
-    root = Path(folder)
-    check_workers(workers, cluster)
-    try:
-        plan = read_json(root / PLAN)
-        _check(plan)
-        configs = _configs(plan)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f"{root} does not hold a comparison that can be resumed: {one_line(error)}"
-        ) from error
-    entries = [Entry(**entry) for entry in plan["entries"]]
-    check_results(entry.run_folder(root, seed) for seed in plan["seeds"] for entry in entries)
-    with locked_folder(root):
-        return _run_all(plan, configs, root, workers, cluster)
-
-
-def _check(plan: Mapping[str, Any]) -> None:
-    labels = [entry["label"] for entry in plan["entries"]]
-    seeds = plan["seeds"]
-    whole = all(type(seed) is int for seed in seeds)
-    if not seeds or not whole or len(set(seeds)) < len(seeds):
-        raise ConfigError(f"`seeds` must be different whole numbers, found {seeds}")
-    if plan["reference"] not in labels:
-        raise ConfigError(
-            f"`reference` must be one of {', '.join(labels)}, found {plan['reference']!r}"
-        )
-    if "seed" in plan["settings"]:
-        raise ConfigError(
-            "a comparison takes its seeds from `seeds`; name the split's with `split_seed`"
-        )
-
-
-def _configs(plan: Mapping[str, Any]) -> dict[int, dict[str, Config]]:
-    """Return config by seed and label."""
-    entries = [Entry(**entry) for entry in plan["entries"]]
-    split_seed = Config(entries[0].model, plan["dataset"])["seed"]
-    configs = {
-        seed: build_configs(
-            entries, plan["dataset"], {"split_seed": split_seed, **plan["settings"], "seed": seed}
-        )
-        for seed in plan["seeds"]
-    }
-    for of_seed in configs.values():
-        for config in of_seed.values():
-            check_other_machines(config.external_config_dict, {}, "the plan of many runs")
-    return configs
-
-
-def _run_all(
-    plan: Mapping[str, Any],
-    configs: Mapping[int, Mapping[str, Config]],
-    root: Path,
-    workers: int | None,
-    cluster: str | None,
-) -> Comparison:
-    entries = [Entry(**entry) for entry in plan["entries"]]
-    jobs = {
-        (entry.label, seed): Job(
-            entry.label, configs[seed][entry.label], entry.run_folder(root, seed)
-        )
-        for seed in plan["seeds"]
-        for entry in entries
-    }
-    try:
-        done = run_sharing_stages(list(jobs.values()), workers, cluster)
-    except KeyboardInterrupt:
-        logging.getLogger().warning("Continue the comparison with --resume=%s", root)
-        raise
-    records = {
-        entry.label: {
-            seed: done[jobs[entry.label, seed].folder].as_plain() for seed in plan["seeds"]
-        }
-        for entry in entries
-    }
-    compared = summarize(plan, entries, records, root)
-    write_comparison_report(root, compared)
+    compared = summarize(plan, outcomes, folder)
+    write_comparison_report(folder, compared)
     return compared
 
 
-def ablation_entries(dataset: str, settings: Mapping[str, Any]) -> list[Entry]:
-    """Return MARGO, its ablations, MARGO on each single modality, and DRAGON.
+COMPARISON = Study("comparison", "compare", "comparison-plan.json", ComparisonPlan, compare_seeds)
 
-    `w/o weight` sums what MARGO's weights average, so that its loss sees larger scores. `w/o
-    weight, mean` is the control: the sum divided by the number of modalities inside the loss.
+
+def summarize(
+    plan: ComparisonPlan, outcomes: Mapping[str, Mapping[int, RunOutcome]], root: Path
+) -> Comparison:
+    """Return what came out of a comparison.
+
+    Tests compare the per-user metrics of two entries, each averaged over the seeds that both
+    finished, so that a user counts once however many seeds there are.
 
     Args:
-        dataset: name of the dataset.
-        settings: values by key that all share; `modalities` among them says which there are.
-
-    Returns:
-        The entries, MARGO first. With one modality there are none of single modalities.
-
-    Source: MARGO (arXiv 2504.16524), Table IV.
+        plan: the comparison.
+        outcomes: what came out of its runs, by label and seed.
+        root: its folder.
     """
-    config = Config(FULL_MODEL, dataset, config_dict=dict(settings))
-    modalities = modality_names(config)
-    entries = Entry.of_models([FULL_MODEL])
-    switches = dict(ABLATIONS)
-    if len(modalities) > 1:
-        switches[MEAN] = {**switches[SUM], "score_scale": config["score_scale"] / len(modalities)}
-    entries += [Entry(label, FULL_MODEL, switch) for label, switch in switches.items()]
-    if len(modalities) > 1:
-        entries += [
-            Entry(f"{FULL_MODEL} {modality}", FULL_MODEL, {"modalities": [modality]})
-            for modality in modalities
-        ]
-    return entries + Entry.of_models(["DRAGON"])
+    finished = finished_runs(run for of_seeds in outcomes.values() for run in of_seeds.values())
+    metrics = list(finished[0].test) if finished else []
+    per_user = {
+        entry.label: _per_user(entry, outcomes[entry.label], root) for entry in plan.entries
+    }
+    return Comparison(
+        dataset=plan.dataset,
+        eval_protocol=finished[0].eval_protocol if finished else None,
+        split=" ".join(sorted({run.split or "" for run in finished})),
+        seeds=plan.seeds,
+        valid_metric=finished[0].valid_metric if finished else None,
+        absent_parts=tuple(EvaluatedParts.of_runs(finished).absent),
+        reference=plan.reference,
+        settings=dict(plan.settings),
+        metrics=tuple(metrics),
+        models=tuple(_model(entry, outcomes[entry.label], metrics) for entry in plan.entries),
+        tests={metric: _tests(per_user, plan.reference, metric) for metric in metrics},
+        slices=tuple(_slices(per_user, finished)),
+        cold=compare_cold_items(outcomes),
+    )
+
+
+def _per_user(entry: Entry, of_seeds: Mapping[int, RunOutcome], root: Path) -> PerSeed:
+    results = {}
+    for seed, outcome in of_seeds.items():
+        file = RunFolder(entry.run_folder(root, seed)).per_user
+        # Metrics that are no averages over users leave no such file.
+        if isinstance(outcome, RunResult) and file.is_file():
+            results[seed] = PerUserMetrics.load(file)
+    return results
+
+
+def _model(
+    entry: Entry, of_seeds: Mapping[int, RunOutcome], metrics: Sequence[str]
+) -> ComparedModel:
+    done = finished_runs(of_seeds.values())
+    values = {metric: tuple(run.test[metric] for run in done) for metric in metrics}
+    return ComparedModel(
+        label=entry.label,
+        model=entry.model,
+        settings=dict(entry.settings),
+        status=FINISHED if done else FAILED,
+        errors={
+            str(seed): outcome.error
+            for seed, outcome in of_seeds.items()
+            if isinstance(outcome, FailedRun)
+        },
+        values=values,
+        valid=tuple(run.stages[-1].best_score for run in done),
+        mean={name: float(np.mean(column)) if column else None for name, column in values.items()},
+        std={
+            name: float(np.std(column, ddof=1)) if len(column) > 1 else None
+            for name, column in values.items()
+        },
+        seconds=tuple(run.seconds for run in done),
+        best_epochs=tuple(epochs_text(run) for run in done),
+        peak_memory_mib=max((run.peak_mib for run in done), default=None),
+    )
+
+
+def _tests(per_user: Mapping[str, PerSeed], reference: str, metric: str) -> tuple[UserTest, ...]:
+    found = {}
+    for label, results in per_user.items():
+        seeds = [seed for seed in results if seed in per_user[reference]]
+        if label == reference or not seeds or metric not in results[seeds[0]].metrics:
+            continue
+        ours = _mean_over_seeds([results[seed] for seed in seeds], metric)
+        theirs = _mean_over_seeds([per_user[reference][seed] for seed in seeds], metric)
+        found[label] = compare_paired(ours, theirs)
+    corrected = zip(
+        holm([pair.wilcoxon_p for pair in found.values()]),
+        holm([pair.bootstrap_p for pair in found.values()]),
+        strict=True,
+    )
+    return tuple(
+        UserTest(label=label, **vars(pair), wilcoxon_holm=wilcoxon, bootstrap_holm=bootstrap)
+        for (label, pair), (wilcoxon, bootstrap) in zip(found.items(), corrected, strict=True)
+    )
+
+
+def _mean_over_seeds(results: Sequence[PerUserMetrics], metric: str) -> NDArray[np.float64]:
+    """Return the metric of each user [N], users in the order of their tokens."""
+    columns = [result.metrics[metric][np.argsort(result.users)] for result in results]
+    mean: NDArray[np.float64] = np.mean(columns, axis=0)
+    return mean
+
+
+def _slices(per_user: Mapping[str, PerSeed], finished: Sequence[RunResult]) -> list[Slice]:
+    measured = {label: results for label, results in per_user.items() if results}
+    if not measured:
+        return []
+    first = next(iter(next(iter(measured.values())).values()))
+    metric = _recall_of_selection(first.metrics, finished[0].valid_metric.lower())
+    if metric is None:
+        return []
+    k = int(metric.split("@")[1])
+    facts = dataset_facts(finished)
+    parts = {
+        label: [(result, make_slices(result, *facts)) for result in results.values()]
+        for label, results in measured.items()
+    }
+    rows = []
+    for index, part in enumerate(make_slices(first, *facts)):
+        values = {
+            label: float(np.mean([slice_recall(one, of[index], k).mean() for one, of in results]))
+            for label, results in parts.items()
+        }
+        users = len(np.unique(first.pair_user[part.pairs]))
+        rows.append(
+            Slice(
+                kind=part.kind,
+                name=part.name,
+                metric=metric,
+                users=users,
+                pairs=int(part.pairs.sum()),
+                values=values,
+            )
+        )
+    return rows
+
+
+def _recall_of_selection(metrics: Iterable[str], selected_by: str) -> str | None:
+    """Return the recall at the cut-off of selection, or else at the largest there is."""
+    recalls = [name for name in metrics if name.startswith("recall@")]
+    same_cut_off = f"recall@{selected_by.split('@')[-1]}"
+    return same_cut_off if same_cut_off in recalls else (recalls[-1] if recalls else None)

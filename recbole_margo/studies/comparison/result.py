@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
+from recbole_margo.config import Settings
 from recbole_margo.errors import RecBoleMargoError
 from recbole_margo.report import clean
 from recbole_margo.studies.comparison.cold import ColdComparison
@@ -35,14 +35,14 @@ class ComparedModel:
 
     label: str
     model: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Settings = field(default_factory=dict)
     status: str
     errors: Mapping[str, str] = field(default_factory=dict)
     values: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
     valid: tuple[float | None, ...] = ()
     mean: Mapping[str, float | None] = field(default_factory=dict)
     std: Mapping[str, float | None] = field(default_factory=dict)
-    seconds: tuple[float, ...] = ()
+    seconds: tuple[float | None, ...] = ()
     best_epochs: tuple[str, ...] = ()
     peak_memory_mib: float | None = None
 
@@ -102,7 +102,7 @@ class Comparison:
     valid_metric: str | None
     absent_parts: tuple[str, ...] = ()
     reference: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Settings = field(default_factory=dict)
     metrics: tuple[str, ...]
     models: tuple[ComparedModel, ...]
     tests: Mapping[str, tuple[UserTest, ...]] = field(default_factory=dict)

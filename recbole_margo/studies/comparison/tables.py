@@ -50,7 +50,8 @@ def results_table(compared: Comparison) -> Table:
             count = len(compared.finished_seeds(entry))
             failed = entry.status == "failed" and count == 0
             cells.append(Cell("failed" if failed else f"{count} of {len(compared.seeds)}"))
-        seconds = statistics.fmean(entry.seconds) if entry.seconds else None
+        known = [seconds for seconds in entry.seconds if seconds is not None]
+        seconds = statistics.fmean(known) if known else None
         cells.append(Cell(number(seconds, ".1f")))
         cells.append(Cell(number(entry.peak_memory_mib, ".0f")))
         rows.append(tuple(cells))

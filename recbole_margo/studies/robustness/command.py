@@ -3,39 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import math
 import sys
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 from recbole_margo.command_line import command_parser
-from recbole_margo.config import Config
+from recbole_margo.config import Config, Settings
 from recbole_margo.data.corruption import KINDS
 from recbole_margo.data.features import modality_names
-from recbole_margo.defaults import parse_settings, refuse_settings
 from recbole_margo.errors import ConfigError
-from recbole_margo.output_folder import check_unused, locked_folder, output_folder
-from recbole_margo.report import csv_text, terminal_bold, write_texts
-from recbole_margo.studies.comparison.compare_seeds import FULL_MODEL, compare_seeds, resume_seeds
-from recbole_margo.studies.comparison.compare_seeds import PLAN as COMPARISON_PLAN
-from recbole_margo.studies.comparison.result import Comparison
-from recbole_margo.studies.robustness.measure import CorruptedItems, Truth, measure
-from recbole_margo.studies.robustness.page import robustness_text, write_robustness_report
-from recbole_margo.studies.robustness.plan import (
-    DEFAULT_SHARE,
-    MODELS,
-    PLAN,
-    RobustnessPlan,
-)
-from recbole_margo.studies.robustness.result import RobustnessResult
-from recbole_margo.studies.runs.entry import merged_settings, require_part
+from recbole_margo.report import terminal_bold
+from recbole_margo.studies.comparison.plan import FULL_MODEL
+from recbole_margo.studies.robustness.page import robustness_text
+from recbole_margo.studies.robustness.plan import DEFAULT_SHARE, MODELS, RobustnessPlan
+from recbole_margo.studies.robustness.study import ROBUSTNESS
 from recbole_margo.studies.runs.options import add_run_options, read_seeds
-from recbole_margo.studies.runs.trained_run import TrainedRun
 
-COMPARISON = "comparison"
-ITEM_COLUMNS = ("step", "item", "modality", "corrupted", "asked", "training_interactions")
 DESCRIPTION = """\
 Corrupt a known share of the items' features, train MARGO, its ablations and DRAGON on them, and
 report what recommendation quality it costs and whether the weights tell which items they were.
@@ -62,17 +45,7 @@ def robustness(arguments: Sequence[str]) -> int:
         0, or 1 if any run failed.
     """
     options, rest = _parser().parse_known_args(arguments)
-    settings = parse_settings(rest)
-    if options.resume:
-        refuse_settings(settings)
-        folder = Path(options.resume)
-        result = resume_robustness(folder, options.workers, options.cluster)
-    else:
-        shared = merged_settings(options.config_files.split(), settings)
-        with output_folder(options.output_dir, options.dataset) as folder:
-            result = study_robustness(
-                _plan(options, shared), folder, options.workers, options.cluster
-            )
+    folder, result = ROBUSTNESS.run_command(options, rest, lambda own: _plan(options, own))
     text = robustness_text(result, bold=terminal_bold())
     sys.stdout.write(f"{text}\n\nReport: {folder / 'robustness.html'}\n")
     return int(bool(result.errors))
@@ -111,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _plan(options: argparse.Namespace, settings: dict[str, Any]) -> RobustnessPlan:
+def _plan(options: argparse.Namespace, settings: Settings) -> RobustnessPlan:
     if options.corrupt:
         share = parse_shares(options.corrupt)
     else:
@@ -181,135 +154,3 @@ def parse_steps(text: str) -> list[float]:
             f"0,0.5,1, found {text!r}"
         )
     return steps
-
-
-def study_robustness(
-    plan: RobustnessPlan,
-    output_dir: str | Path,
-    workers: int | None = None,
-    cluster: str | None = None,
-) -> RobustnessResult:
-    """Train every model on clean and corrupted features, and report what is lost and detected.
-
-    Args:
-        plan: the study.
-        output_dir: folder of the study, new or empty.
-        workers: trainings at a time.
-        cluster: address of a Ray cluster that trains them.
-
-    Returns:
-        What came out, whose plain form is `robustness.json`.
-
-    Raises:
-        RecBoleMargoError: on bad input, before anything is trained.
-    """
-    folder = Path(output_dir)
-    plan.check()
-    config = Config(FULL_MODEL, plan.dataset, config_dict=dict(plan.settings))
-    require_part(config, "test", "a robustness study")
-    check_unused(folder, "study")
-    with locked_folder(folder):
-        check_unused(folder, "study")
-        plan.write(folder)
-        try:
-            return _run(plan, folder, workers, cluster)
-        except ConfigError:
-            # What the comparison refused before it began leaves nothing to resume.
-            if not (folder / COMPARISON).exists():
-                (folder / PLAN).unlink()
-            raise
-
-
-def resume_robustness(
-    folder: str | Path, workers: int | None = None, cluster: str | None = None
-) -> RobustnessResult:
-    """Continue an interrupted study: what has finished is kept, the report is written anew.
-
-    Args:
-        folder: the study's folder.
-        workers: trainings at a time.
-        cluster: address of a Ray cluster that trains them.
-
-    Returns:
-        What came out.
-
-    Raises:
-        CheckpointError: if the folder holds no study.
-    """
-    plan = RobustnessPlan.read(Path(folder))
-    with locked_folder(Path(folder)):
-        return _run(plan, Path(folder), workers, cluster)
-
-
-def _run(
-    plan: RobustnessPlan, folder: Path, workers: int | None, cluster: str | None
-) -> RobustnessResult:
-    root = folder / COMPARISON
-    try:
-        if (root / COMPARISON_PLAN).is_file():
-            compared = resume_seeds(root, workers, cluster)
-        else:
-            compared = compare_seeds(
-                plan.entries(),
-                plan.dataset,
-                plan.seeds,
-                config_dict=plan.settings,
-                output_dir=root,
-                workers=workers,
-                cluster=cluster,
-            )
-        truth = _truth(plan, compared, root)
-    except KeyboardInterrupt:
-        logging.getLogger().warning("Continue with recbole-margo robustness --resume=%s", folder)
-        raise
-    result = measure(plan, compared, truth)
-    write_texts(folder, _tables_of_items(truth))
-    write_robustness_report(folder, result)
-    return result
-
-
-def _truth(plan: RobustnessPlan, compared: Comparison, root: Path) -> Truth:
-    """Return the corrupted items of each step above 0 by seed, as far as runs finished."""
-    seeds = {entry.label: compared.finished_seeds(entry) for entry in compared.models}
-    truth: dict[float, dict[int, CorruptedItems]] = {}
-    for step in plan.steps:
-        if step == 0 or plan.kind == "missing":
-            continue
-        truth[step] = {}
-        entries = {model: plan.entry(model, step) for model in plan.models}
-        for seed in plan.seeds:
-            runs = {
-                model: TrainedRun.read(entry.run_folder(root, seed))
-                for model, entry in entries.items()
-                if seed in seeds[entry.label]
-            }
-            if runs:
-                truth[step][seed] = CorruptedItems.of_runs(runs)
-    return truth
-
-
-def _tables_of_items(truth: Truth) -> dict[str, str]:
-    """Return a table per seed: what was corrupted, and what each detector says of it."""
-    seeds = list(dict.fromkeys(seed for draws in truth.values() for seed in draws))
-    tables = {}
-    for seed in seeds:
-        draws = {step: of_seeds[seed] for step, of_seeds in truth.items() if seed in of_seeds}
-        detectors = list(dict.fromkeys(name for draw in draws.values() for name in draw.trust))
-        rows = (row for step, draw in draws.items() for row in _rows_of_items(step, draw))
-        tables[f"corrupted_items-seed-{seed}.csv"] = csv_text([*ITEM_COLUMNS, *detectors], rows)
-    return tables
-
-
-def _rows_of_items(step: float, draw: CorruptedItems) -> Iterator[dict[str, Any]]:
-    for column, modality in enumerate(draw.modalities):
-        asked = draw.asked(modality)
-        for row in draw.present[:, column].nonzero()[0]:
-            yield {
-                "step": f"{step:g}",
-                "item": draw.items[row],
-                "modality": modality,
-                "corrupted": int(draw.corrupted[row, column]),
-                "asked": int(asked[row]),
-                "training_interactions": draw.interactions[row],
-                **{name: trust[row, column] for name, trust in draw.trust.items()},
-            }

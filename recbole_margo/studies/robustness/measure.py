@@ -23,7 +23,7 @@ from recbole_margo.evaluation.detection import (
 from recbole_margo.evidence.neighbor_agreement import neighbor_agreement
 from recbole_margo.graph.bipartite import interaction_matrix
 from recbole_margo.studies.audit.learned_weights import LearnedWeights
-from recbole_margo.studies.comparison.compare_seeds import FULL_MODEL
+from recbole_margo.studies.comparison.plan import FULL_MODEL
 from recbole_margo.studies.comparison.result import Comparison
 from recbole_margo.studies.robustness.plan import RobustnessPlan
 from recbole_margo.studies.robustness.result import (
@@ -77,7 +77,7 @@ class CorruptedItems:
         """
         first = next(iter(runs.values()))
         features = load_item_features(first.config, first.dataset)
-        if features.checksums != first.record["feature_checksums"]:
+        if features.checksums != first.result.feature_checksums:
             raise CheckpointError(
                 f"{first.folder}: the feature files changed since the model was trained: put them "
                 "back, or start the study anew"

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
 
-from recbole_margo.config import Config
+from recbole_margo.config import Config, Settings
 from recbole_margo.data.corruption import FeatureCorruption
 from recbole_margo.data.features import modality_names
-from recbole_margo.errors import CheckpointError, ConfigError
-from recbole_margo.store.reading import read_json
-from recbole_margo.store.writing import write_json
-from recbole_margo.studies.comparison.compare_seeds import ABLATIONS, FULL_MODEL
-from recbole_margo.studies.runs.entry import Entry
+from recbole_margo.errors import ConfigError
+from recbole_margo.studies.comparison.plan import ABLATIONS, FULL_MODEL, ComparisonPlan
+from recbole_margo.studies.runs.entry import Entry, require_part
 
-PLAN = "robustness-plan.json"
 DEFAULT_SHARE = 0.3
 MODELS: dict[str, Entry] = {
     FULL_MODEL: Entry(FULL_MODEL, FULL_MODEL),
@@ -50,7 +45,11 @@ class RobustnessPlan:
     steps: Sequence[float] = (0.0, 1.0)
     models: Sequence[str] = tuple(MODELS)
     seeds: Sequence[int] = (1, 2, 3)
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Settings = field(default_factory=dict)
+
+    def comparison(self) -> ComparisonPlan:
+        """Return the comparison of all its runs."""
+        return ComparisonPlan.of(self.entries(), self.dataset, self.seeds, self.settings)
 
     def entries(self) -> list[Entry]:
         """Return what is compared: every model at every step, the clean ones first."""
@@ -72,9 +71,9 @@ class RobustnessPlan:
         # Products such as 0.1 * 3 are shown to people.
         return {modality: round(step * share, 12) for modality, share in self.share.items()}
 
-    def _corruption(self, step: float) -> dict[str, Any]:
+    def _corruption(self, step: float) -> Settings:
         """Return the value of `feature_corruption` at a step."""
-        found: dict[str, Any] = {"share": self.shares(step), "kind": self.kind}
+        found: Settings = {"share": self.shares(step), "kind": self.kind}
         return {**found, "signal_to_noise": self.signal_to_noise} if self.kind == "noise" else found
 
     def check(self) -> None:
@@ -95,6 +94,7 @@ class RobustnessPlan:
         modalities = modality_names(config)
         self._check_shares(modalities)
         FeatureCorruption.from_setting(self._corruption(self.steps[-1]), modalities, 0)
+        require_part(config, "test", "a robustness study")
 
     def _check_shares(self, modalities: Sequence[str]) -> None:
         for modality, share in self.share.items():
@@ -110,22 +110,3 @@ class RobustnessPlan:
                     "--corrupt: expected a share above 0 and at most 1, found "
                     f"{modality}={share:g}{times}; leave a modality out to keep it clean"
                 )
-
-    def write(self, folder: Path) -> None:
-        """Write the plan into the folder of the study."""
-        write_json(folder / PLAN, asdict(self))
-
-    @classmethod
-    def read(cls, folder: Path) -> RobustnessPlan:
-        """Read what `write` wrote.
-
-        Raises:
-            CheckpointError: if the folder holds no plan.
-        """
-        try:
-            stored = read_json(folder / PLAN)
-            return cls(**{name.name: stored[name.name] for name in fields(cls)})
-        except (OSError, ValueError, LookupError, TypeError) as error:
-            raise CheckpointError(
-                f"{folder} does not hold a robustness study that can be resumed: {error}"
-            ) from error

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from recbole_margo.config import Config, known_keys
+from recbole_margo.config import Config, Settings, known_keys
 from recbole_margo.data.features import check_features
 from recbole_margo.data.protocol import check_dataset
 from recbole_margo.defaults import read_yaml
@@ -30,7 +30,7 @@ class Entry:
 
     label: str
     model: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Settings = field(default_factory=dict)
 
     @classmethod
     def of_models(cls, models: Sequence[str]) -> list[Entry]:
@@ -46,14 +46,8 @@ class Entry:
         """Return the folder of one run in the folder of a comparison."""
         return root / f"seed-{seed}" / self.folder
 
-    def as_plain(self) -> dict[str, Any]:
-        """Return the fields as a plain mapping."""
-        return asdict(self)
 
-
-def merged_settings(
-    config_files: Sequence[str] | None, config_dict: Mapping[str, Any] | None
-) -> dict[str, Any]:
+def merged_settings(config_files: Sequence[str] | None, config_dict: Settings | None) -> Settings:
     """Return the values of YAML files, the later the stronger, and above them those of a mapping.
 
     Args:
@@ -67,9 +61,7 @@ def merged_settings(
     return settings
 
 
-def build_configs(
-    entries: Sequence[Entry], dataset: str, settings: Mapping[str, Any]
-) -> dict[str, Config]:
+def build_configs(entries: Sequence[Entry], dataset: str, settings: Settings) -> dict[str, Config]:
     """Build the config of every entry before anything is trained.
 
     A value of `settings` goes to every model that knows its key; an entry's own settings are the

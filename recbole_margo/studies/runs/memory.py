@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from recbole_margo.config import Config
 from recbole_margo.data.atomic_files import atomic_files
 from recbole_margo.data.features import feature_folder, read_manifest
 from recbole_margo.errors import ConfigError, DataError, RecBoleMargoError
+from recbole_margo.studies.runs.pool import Pool
 
 MIB, GIB = 2**20, 2**30
 # Measured with MARGO (docs/scaling.md): the libraries of a process, RecBole's tables of a user, and
@@ -34,6 +35,13 @@ class Memory:
 
     host: int
     gpu: int = 0
+
+
+def pool_that_fits(configs: Sequence[Config], pool: Pool) -> Pool:
+    """Return a pool with no more runs at a time than fit into this machine's memory."""
+    if pool.cluster is not None or pool.workers is None:
+        return pool
+    return replace(pool, workers=workers_that_fit(configs, pool.workers))
 
 
 def workers_that_fit(configs: Sequence[Config], workers: int) -> int:

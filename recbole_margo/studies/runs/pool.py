@@ -30,57 +30,64 @@ class LostWorkerError(TrainingError):
     """The system, or somebody, killed a process that worked; what it had begun has no result."""
 
 
-def check_workers(workers: int | None, cluster: str | None = None) -> None:
-    """Refuse a number of workers that is none, and a cluster without the library for it.
+@dataclass(frozen=True)
+class Pool:
+    """Who does many calls: this process, several of this machine, or a Ray cluster.
 
     Args:
-        workers: calls at a time; none: one here, and all that a cluster has room for.
-        cluster: address of a Ray cluster, if there is one.
-
-    Raises:
-        ConfigError: if it is not a positive whole number, or Ray is not installed.
-    """
-    if workers is not None and (type(workers) is not int or workers < 1):
-        raise ConfigError(f"`workers` must be a positive whole number, found {workers!r}")
-    if cluster is not None:
-        _import_ray()
-
-
-def run_in_pool(
-    function: Callable[[Item], Result],
-    items: Sequence[Item],
-    workers: int | None = None,
-    cluster: str | None = None,
-) -> Iterator[tuple[int, Result]]:
-    """Call a function with every item and yield what it returned, as soon as it has.
-
-    Several processes share the cores of their machine. On Ctrl-C, or when the iterator is closed,
-    what still works is ended. A function for several processes must be importable there, or
-    picklable by value; its logging goes to the stderr of its own process.
-
-    Args:
-        function: what is called, once per item.
-        items: its arguments.
         workers: calls at a time; 1: in this process, unless there is a cluster. None: 1 here, and
             all that a cluster has room for.
         cluster: address of a Ray cluster, whose machines have this package, and the data set and
             the folder of the study at the same path; `local` starts one on this machine. A call
             gets a GPU where the cluster has any.
 
-    Yields:
-        An item's position and its result, in the order in which they were finished.
-
     Raises:
-        ConfigError: on a wrong number of workers or a cluster that cannot be reached.
-        LostWorkerError: if a process was killed. On a cluster all others have finished then.
+        ConfigError: if `workers` is not a positive whole number, or Ray is not installed.
     """
-    check_workers(workers, cluster)
-    if cluster is not None:
-        yield from _on_ray(function, items, workers, cluster)
-    elif workers is None or workers == 1:
-        yield from ((index, function(item)) for index, item in enumerate(items))
-    else:
-        yield from _in_processes(function, items, workers)
+
+    workers: int | None = None
+    cluster: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and (type(self.workers) is not int or self.workers < 1):
+            raise ConfigError(f"`workers` must be a positive whole number, found {self.workers!r}")
+        if self.cluster is not None:
+            _import_ray()
+
+    @property
+    def is_this_process(self) -> bool:
+        """Whether the calls are done one after another in this process."""
+        return self.cluster is None and self.workers in (None, 1)
+
+    def run(
+        self, function: Callable[[Item], Result], items: Sequence[Item]
+    ) -> Iterator[tuple[int, Result]]:
+        """Call a function with every item and yield what it returned, as soon as it has.
+
+        Several processes share the cores of their machine. On Ctrl-C, or when the iterator is
+        closed, what still works is ended. A function for several processes must be importable
+        there, or picklable by value; its logging goes to the stderr of its own process.
+
+        Args:
+            function: what is called, once per item.
+            items: its arguments.
+
+        Yields:
+            An item's position and its result, in the order in which they were finished.
+
+        Raises:
+            ConfigError: if the cluster cannot be reached.
+            LostWorkerError: if a process was killed. On a cluster all others have finished then.
+        """
+        if self.cluster is not None:
+            yield from _on_ray(function, items, self.workers, self.cluster)
+        elif self.workers is None or self.workers == 1:
+            yield from ((index, function(item)) for index, item in enumerate(items))
+        else:
+            yield from _in_processes(function, items, self.workers)
+
+
+HERE = Pool()
 
 
 def _in_processes(

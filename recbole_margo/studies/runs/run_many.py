@@ -21,8 +21,8 @@ from recbole_margo.model.base import MultimodalRecommender
 from recbole_margo.run import continue_run, run_config
 from recbole_margo.run_folder import FailedRun, RunFolder, RunOutcome
 from recbole_margo.settings.processes import SWITCHES
-from recbole_margo.studies.runs.memory import workers_that_fit
-from recbole_margo.studies.runs.pool import check_workers, run_in_pool
+from recbole_margo.studies.runs.memory import pool_that_fits
+from recbole_margo.studies.runs.pool import HERE, Pool
 from recbole_margo.training.checkpoint import read_trained, write_checkpoint
 
 FIRST_STAGES = "first-stages"
@@ -123,43 +123,36 @@ def check_results(folders: Iterable[Path]) -> None:
 
 
 def run_many(
-    jobs: Sequence[Job],
-    workers: int | None = None,
-    cluster: str | None = None,
-    progress: Progress | None = None,
+    jobs: Sequence[Job], pool: Pool = HERE, progress: Progress | None = None
 ) -> dict[Path, RunOutcome]:
     """Train and test what is not done yet; a run that fails does not keep the others from theirs.
 
     Args:
         jobs: the runs, each with a folder of its own.
-        workers: how many at a time, as in `run_in_pool`. Several write their epochs to `train.log`
-            alone.
-        cluster: address of a Ray cluster.
+        pool: who trains them. Several processes write their epochs to `train.log` alone.
         progress: what says how far it is; none: a new one for these jobs.
 
     Returns:
         Outcome by folder.
 
     Raises:
-        ConfigError: if `workers` is not a positive number, several are asked for and not one run
-            fits into memory, or the cluster cannot be reached.
+        ConfigError: if several are asked for and not one run fits into memory, or the cluster
+            cannot be reached.
         TrainingError: if a process was killed; the runs can be continued.
     """
     progress = progress or Progress(len(jobs))
-    check_workers(workers, cluster)
-    if cluster is None and workers is not None:
-        waiting = [job.config for job in jobs if not RunFolder(job.folder).is_finished]
-        workers = workers_that_fit(waiting, workers)
-    if cluster is None and workers in (None, 1):
+    waiting = [job.config for job in jobs if not RunFolder(job.folder).is_finished]
+    pool = pool_that_fits(waiting, pool)
+    if pool.is_this_process:
 
         def run_here(job: Job) -> RunOutcome:
             progress.begun(job)
             return run_entry(job.label, job.config, job.folder)
 
-        outcomes = run_in_pool(run_here, jobs)
+        outcomes = pool.run(run_here, jobs)
     else:
         plain = [(job.label, job.config.as_plain(), job.folder) for job in jobs]
-        outcomes = run_in_pool(_run_elsewhere, plain, workers, cluster)
+        outcomes = pool.run(_run_elsewhere, plain)
     done: dict[Path, RunOutcome] = {}
     for index, outcome in outcomes:
         done[jobs[index].folder] = outcome
@@ -178,15 +171,12 @@ def _run_elsewhere(job: tuple[str, Mapping[str, Any], Path]) -> RunOutcome:
             sys.stderr = screen
 
 
-def run_sharing_stages(
-    jobs: Sequence[Job], workers: int | None = None, cluster: str | None = None
-) -> dict[Path, RunOutcome]:
+def run_sharing_stages(jobs: Sequence[Job], pool: Pool = HERE) -> dict[Path, RunOutcome]:
     """Run jobs as `run_many` does, and train what several of them have in common only once.
 
     Args:
         jobs: the runs, each with a folder of its own.
-        workers: how many at a time.
-        cluster: address of a Ray cluster.
+        pool: who trains them.
 
     Returns:
         Outcome by folder of the jobs.
@@ -195,12 +185,12 @@ def run_sharing_stages(
     shared = {stage.folder: stage for stage in stages.values()}
     alone = [job for job in jobs if job.folder not in stages]
     progress = Progress(len(shared) + len(jobs))
-    done = run_many([*shared.values(), *alone], workers, cluster, progress)
+    done = run_many([*shared.values(), *alone], pool, progress)
     members = [job for job in jobs if job.folder in stages]
     for job in members:
         continue_from(stages[job.folder], job)
     if members:
-        done |= run_many(members, workers, cluster, progress)
+        done |= run_many(members, pool, progress)
     for folder in {job.folder.parent / FIRST_STAGES for job in jobs}:
         shutil.rmtree(folder, ignore_errors=True)
     return {job.folder: done[job.folder] for job in jobs}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -46,11 +46,6 @@ class TrainedRun:
     def label(self) -> str:
         """What the run is called: its folder's name, which is the model's, or an ablation's."""
         return self.folder.name
-
-    @cached_property
-    def record(self) -> dict[str, Any]:
-        """The result as it is in `result.json`."""
-        return self.result.as_plain()
 
     @property
     def model_name(self) -> str:
@@ -142,19 +137,19 @@ def find_runs(folder: str | Path) -> list[TrainedRun]:
 
 
 def dataset_facts(
-    records: Sequence[Mapping[str, Any]],
+    results: Sequence[RunResult],
 ) -> tuple[dict[str, int], dict[str, int], dict[str, list[str]]]:
     """Return how often users and items were trained on, and which items miss which modality.
 
     Args:
-        records: result records of finished runs on one split, at least one.
+        results: of finished runs on one split, at least one.
 
     Returns:
         Training interactions by user token and by item token, and the tokens of the items that
         miss a modality by modality; none if no model of the comparison uses features.
     """
-    with_features = [record for record in records if record["modalities"]]
-    config = Config.from_plain((with_features or records)[0]["config"])
+    with_features = [run for run in results if run.modalities]
+    config = Config.from_plain(dict((with_features or results)[0].config))
     loaders = load_split(config)
     train = loaders[0]._dataset
     missing = {}

@@ -5,19 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from recbole_margo.command_line import command_parser
-from recbole_margo.defaults import parse_settings, parse_yaml, refuse_settings
+from recbole_margo.config import Settings
+from recbole_margo.defaults import parse_yaml
 from recbole_margo.errors import ConfigError
-from recbole_margo.output_folder import output_folder
 from recbole_margo.report import terminal_bold
-from recbole_margo.studies.runs.entry import merged_settings
 from recbole_margo.studies.runs.options import add_run_options, read_seeds
 from recbole_margo.studies.sweep.page import sweep_text
-from recbole_margo.studies.sweep.sweep import resume_sweep
-from recbole_margo.studies.sweep.sweep import sweep as run_sweep
+from recbole_margo.studies.sweep.sweep import SWEEP, SweepPlan, sweep_entries
 
 EXAMPLES = """\
 examples:
@@ -41,25 +38,14 @@ def sweep(arguments: Sequence[str]) -> int:
         0, or 1 if any run failed.
     """
     options, rest = _parser().parse_known_args(arguments)
-    settings = parse_settings(rest)
-    if options.resume:
-        refuse_settings({**({"over": options.over} if options.over else {}), **settings})
-        folder, swept = (
-            Path(options.resume),
-            resume_sweep(options.resume, options.workers, options.cluster),
-        )
-    else:
-        with output_folder(options.output_dir, options.dataset) as folder:
-            swept = run_sweep(
-                options.model,
-                parse_over(options.over or []),
-                options.dataset,
-                read_seeds(options.seeds),
-                config_dict=merged_settings(options.config_files.split(), settings),
-                output_dir=folder,
-                workers=options.workers,
-                cluster=options.cluster,
-            )
+
+    def make(settings: Settings) -> SweepPlan:
+        over = parse_over(options.over or [])
+        entries = sweep_entries(options.model, over, options.dataset, settings)
+        return SweepPlan.of(entries, options.dataset, read_seeds(options.seeds), settings)
+
+    given = ["over"] if options.over else []
+    folder, swept = SWEEP.run_command(options, rest, make, given)
     text = sweep_text(swept, bold=terminal_bold())
     sys.stdout.write(f"{text}\nReport: {folder / 'sweep.html'}\n")
     return int(any(point.errors for curve in swept.hyperparameters for point in curve.points))

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from recbole_margo.errors import CheckpointError, ConfigError
-from recbole_margo.output_folder import output_folder
+from recbole_margo.config import Settings
+from recbole_margo.errors import ConfigError
 from recbole_margo.registry import find_model
-from recbole_margo.store.reading import read_json
-from recbole_margo.studies.comparison.compare_seeds import PLAN, compare_seeds, resume_seeds
-from recbole_margo.studies.comparison.result import Comparison
-from recbole_margo.studies.runs.entry import Entry, build_configs, merged_settings
+from recbole_margo.studies.comparison.compare_seeds import COMPARISON, compare_seeds
+from recbole_margo.studies.comparison.plan import ComparisonPlan
+from recbole_margo.studies.runs.entry import Entry, build_configs
+from recbole_margo.studies.runs.pool import Pool
+from recbole_margo.studies.runs.study import Study
 from recbole_margo.studies.sweep.page import write_sweep_report
 from recbole_margo.studies.sweep.result import Sweep, hyperparameter_of, value_text
 
@@ -39,90 +41,43 @@ JUDGING_KEYS = frozenset(
 )
 
 
-def sweep(
-    model: str,
-    over: Mapping[str, Sequence[Any] | None],
-    dataset: str = "ml-100k",
-    seeds: Sequence[int] = (1, 2, 3),
-    config_files: Sequence[str] | None = None,
-    config_dict: Mapping[str, Any] | None = None,
-    output_dir: str | Path | None = None,
-    workers: int | None = None,
-    cluster: str | None = None,
-) -> Sweep:
+@dataclass(frozen=True)
+class SweepPlan(ComparisonPlan):
+    """A comparison of a model as it is with the same model at one other value of one key each."""
+
+    def check(self) -> None:
+        """Raise a `RecBoleMargoError` on bad input, a comparison of another kind among it."""
+        own, *others = self.entries
+        one_key_each = all(len(entry.settings) == 1 for entry in others)
+        if own.settings or not one_key_each or {entry.model for entry in others} != {own.model}:
+            raise ConfigError(
+                "these are the runs of a comparison of models, to be continued with "
+                "`recbole-margo compare --resume=`"
+            )
+        super().check()
+
+
+def sweep(plan: SweepPlan, folder: Path, pool: Pool) -> Sweep:
     """Train a model along one hyper-parameter at a time, the others at their own value.
 
     The run with every hyper-parameter at its own value is a point of each curve and is trained
     once. Runs are those of `compare_seeds`, whose report is written too.
 
     Args:
-        model: name of a model, ours or RecBole's.
-        over: values by key; none: about five values of the published search range.
-        dataset: name of a dataset.
-        seeds: seeds, each different.
-        config_files: YAML files.
-        config_dict: values by key for every run.
-        output_dir: folder of the sweep; default `runs/<time>-<dataset>`.
-        workers: how many runs are trained at the same time.
-        cluster: address of a Ray cluster that trains them.
-
-    Returns:
-        The sweep.
-
-    Raises:
-        RecBoleMargoError: on bad input, before anything is trained.
+        plan: of the entries that `sweep_entries` returns.
+        folder: the folder of the sweep, which is this process's.
+        pool: who trains.
     """
-    settings = merged_settings(config_files, config_dict)
-    entries = sweep_entries(model, over, dataset, settings)
-    with output_folder(output_dir, dataset) as folder:
-        compared = compare_seeds(
-            entries,
-            dataset,
-            seeds,
-            config_dict=settings,
-            output_dir=folder,
-            workers=workers,
-            cluster=cluster,
-        )
-        return _write(folder, compared)
+    swept = Sweep.of_comparison(compare_seeds(plan, folder, pool))
+    write_sweep_report(folder, swept)
+    return swept
 
 
-def resume_sweep(
-    folder: str | Path, workers: int | None = None, cluster: str | None = None
-) -> Sweep:
-    """Continue an interrupted sweep: finished runs are kept, failed and missing ones trained.
-
-    Args:
-        folder: the sweep's folder.
-        workers: how many runs are trained at the same time.
-        cluster: address of a Ray cluster that trains them.
-
-    Returns:
-        The sweep.
-
-    Raises:
-        CheckpointError: if the folder holds no sweep.
-    """
-    root = Path(folder)
-    try:
-        plan = read_json(root / PLAN)
-        first, *others = [Entry(**entry) for entry in plan["entries"]]
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise CheckpointError(
-            f"{root} does not hold a sweep that can be resumed: {error}"
-        ) from error
-    one_key_each = all(len(entry.settings) == 1 for entry in others)
-    same_model = {entry.model for entry in others} == {first.model}
-    if first.settings or not one_key_each or not same_model:
-        raise CheckpointError(
-            f"{root} holds a comparison of models, not a sweep: continue it with "
-            f"`recbole-margo compare --resume={root}`"
-        )
-    return _write(root, resume_seeds(root, workers, cluster))
+SWEEP = Study("sweep", "sweep", COMPARISON.file, SweepPlan, sweep)
 
 
 def sweep_entries(
-    model: str, over: Mapping[str, Sequence[Any] | None], dataset: str, settings: Mapping[str, Any]
+    model: str, over: Mapping[str, Sequence[Any] | None], dataset: str, settings: Settings
 ) -> list[Entry]:
     """Return what a sweep trains: the model as it is, then each value that differs from its own.
 
@@ -191,9 +146,3 @@ def published_values(model_class: type[Any], key: str, count: int = PUBLISHED_PO
 def same_value(one: Any, other: Any) -> bool:
     """Return whether two values of a key mean the same; 1 and 1.0 do, 1 and true do not."""
     return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
-
-
-def _write(folder: Path, compared: Comparison) -> Sweep:
-    swept = Sweep.of_comparison(compared)
-    write_sweep_report(folder, swept)
-    return swept

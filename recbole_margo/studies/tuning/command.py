@@ -6,20 +6,18 @@ import argparse
 import secrets
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import replace
+from functools import partial
 
 from recbole_margo.command_line import command_parser
-from recbole_margo.defaults import parse_settings, refuse_settings
+from recbole_margo.config import Settings
 from recbole_margo.errors import ConfigError
-from recbole_margo.output_folder import check_unused, locked_folder, output_folder
 from recbole_margo.report import terminal_bold
-from recbole_margo.studies.runs.entry import merged_settings
 from recbole_margo.studies.runs.options import add_pool_options, read_seeds
-from recbole_margo.studies.runs.pool import check_workers
 from recbole_margo.studies.tuning.page import tuning_text
 from recbole_margo.studies.tuning.plan import TuningPlan
-from recbole_margo.studies.tuning.search import BEST, search
-from recbole_margo.studies.tuning.trials import import_optuna, open_study, shown_url
+from recbole_margo.studies.tuning.search import BEST, TUNING, search
+from recbole_margo.studies.tuning.trials import import_optuna, shown_url
 
 EXAMPLES = """\
 examples:
@@ -50,41 +48,20 @@ def tune(arguments: Sequence[str]) -> int:
             "--cluster needs a storage that all machines of the cluster reach, such as "
             "--storage=postgresql://USER:PASSWORD@HOST/DATABASE"
         )
-    check_workers(options.workers, options.cluster)
-    settings = parse_settings(rest)
-    if options.resume:
-        decided = ("model", "dataset", "trials", "over", "space", "seeds", "output_dir")
-        given = [name for name in (*decided, "config_files") if getattr(options, name)]
-        refuse_settings({**dict.fromkeys(given), **settings})
-        folder = Path(options.resume)
-        plan = TuningPlan.read(folder)
-        _check_storage(options, plan)
-    else:
-        plan = _new_plan(options, merged_settings((options.config_files or "").split(), settings))
-        _check_storage(options, plan)
-        folder = _write_plan(plan, options.output_dir)
-    found = search(
-        plan, folder, url=options.storage, workers=options.workers, cluster=options.cluster
-    )
+    decided = ("model", "dataset", "trials", "over", "space", "seeds", "output_dir")
+    given = [name for name in (*decided, "config_files") if getattr(options, name)]
+    study = replace(TUNING, work=partial(search, url=options.storage))
+    folder, found = study.run_command(options, rest, lambda own: _new_plan(options, own), given)
     sys.stdout.write(
         f"{tuning_text(found, bold=terminal_bold())}\n"
         f"Report: {folder / 'tuning.html'}\n"
-        f"Train with it: recbole-margo train --model={plan.model} --dataset={plan.dataset} "
+        f"Train with it: recbole-margo train --model={found.model} --dataset={found.dataset} "
         f"--config_files={folder / BEST}\n"
     )
     return int(found.final is not None and bool(found.final.errors))
 
 
-def _write_plan(plan: TuningPlan, output_dir: str | None) -> Path:
-    with output_folder(output_dir, plan.dataset) as folder:
-        check_unused(folder, "search")
-        with locked_folder(folder):
-            check_unused(folder, "search")
-            plan.write(folder)
-    return folder
-
-
-def _new_plan(options: argparse.Namespace, settings: dict[str, object]) -> TuningPlan:
+def _new_plan(options: argparse.Namespace, settings: Settings) -> TuningPlan:
     over = [key.strip() for key in (options.over or "").split(",") if key.strip()]
     return TuningPlan.make(
         "MARGO" if options.model is None else options.model,
@@ -98,21 +75,6 @@ def _new_plan(options: argparse.Namespace, settings: dict[str, object]) -> Tunin
         study=f"tune-{secrets.token_hex(4)}" if options.storage else "tune",
         storage=shown_url(options.storage) if options.storage else None,
     )
-
-
-def _check_storage(options: argparse.Namespace, plan: TuningPlan) -> None:
-    """Refuse a storage that is not the plan's, or that cannot be reached."""
-    if plan.storage is not None and not options.storage:
-        raise ConfigError(
-            f"the trials of this search are in {plan.storage}: name it again with --storage="
-        )
-    if options.storage:
-        if shown_url(options.storage) != plan.storage:
-            raise ConfigError(
-                f"--storage: expected {plan.storage or 'none, the trials are in the folder'}, "
-                f"found {shown_url(options.storage)}"
-            )
-        open_study(plan, options.storage)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -5,18 +5,15 @@ from __future__ import annotations
 import json
 import math
 import typing
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from recbole_margo.config import Config
+from recbole_margo.config import Config, Settings
 from recbole_margo.defaults import parse_yaml
-from recbole_margo.errors import CheckpointError, ConfigError
+from recbole_margo.errors import ConfigError
 from recbole_margo.model.base import MultimodalRecommender
 from recbole_margo.settings.processes import check_other_machines
-from recbole_margo.store.reading import read_json
-from recbole_margo.store.writing import write_json
 from recbole_margo.studies.runs.entry import Entry, build_configs, require_part
 from recbole_margo.studies.sweep.result import hyperparameter_of
 from recbole_margo.studies.sweep.sweep import JUDGING_KEYS, same_value
@@ -25,7 +22,6 @@ if TYPE_CHECKING:
     from optuna import Trial
     from optuna.trial import FrozenTrial
 
-PLAN = "tuning-plan.json"
 SCALES = ("log", "linear")
 # For every model; a learning rate is searched only where it is named.
 GENERAL_RANGES: dict[str, tuple[float, float, str]] = {"learning_rate": (1e-4, 1e-2, "log")}
@@ -119,11 +115,6 @@ class Dimension:
         if self.scale == "choice":
             return ", ".join(str(_name(value)) for value in self.choices)
         return f"{self.low:g} to {self.high:g}, {self.scale}"
-
-    @classmethod
-    def from_plain(cls, values: Mapping[str, Any]) -> Dimension:
-        """Rebuild a dimension from its plain form in a plan."""
-        return cls(**{**values, "choices": tuple(values["choices"])})
 
 
 def _name(value: Any) -> Any:
@@ -229,7 +220,7 @@ class TuningPlan:
 
     model: str
     dataset: str
-    settings: Mapping[str, Any]
+    settings: Settings
     space: tuple[Dimension, ...]
     trials: int
     seed: int
@@ -242,7 +233,7 @@ class TuningPlan:
         cls,
         model: str,
         dataset: str,
-        settings: Mapping[str, Any],
+        settings: Settings,
         *,
         over: Sequence[str] = (),
         own_space: Sequence[str] = (),
@@ -251,7 +242,7 @@ class TuningPlan:
         study: str = "tune",
         storage: str | None = None,
     ) -> TuningPlan:
-        """Check what was asked for, every end of every range included.
+        """Return the plan of what was asked for.
 
         Args:
             model: name of the model.
@@ -265,11 +256,11 @@ class TuningPlan:
             storage: where another storage than the folder's own is, without its password.
 
         Raises:
-            RecBoleMargoError: if a trial could not run with what the space holds.
+            RecBoleMargoError: if there is no such model, dataset, setting or range.
         """
         shared = {key: value for key, value in settings.items() if key != "seed"}
         own = build_configs([Entry(model, model)], dataset, settings)[model]
-        plan = cls(
+        return cls(
             model=own["model"],
             dataset=dataset,
             # By the same rule as in `compare`, so that both have one split.
@@ -281,28 +272,29 @@ class TuningPlan:
             study=study,
             storage=storage,
         )
-        plan._check(own)
-        return plan
 
-    def _check(self, own: Config) -> None:
+    def check(self) -> None:
+        """Raise a `RecBoleMargoError` if a trial could not run with any end of any range."""
         if type(self.trials) is not int or self.trials < 1:
             raise ConfigError(f"--trials must be a positive whole number, found {self.trials!r}")
         whole = all(type(seed) is int for seed in self.seeds)
         if not whole or len(set(self.seeds)) < len(self.seeds):
             raise ConfigError(f"--seeds must be different whole numbers, found {list(self.seeds)}")
+        settings = {**self.settings, "seed": self.seed}
+        own = build_configs([Entry(self.model, self.model)], self.dataset, settings)[self.model]
         require_part(own, "valid", "a search")
         for dimension in self.space:
             for value in dimension.ends():
                 self.config({dimension.key: value})
 
-    def config(self, values: Mapping[str, Any]) -> Config:
+    def config(self, values: Settings) -> Config:
         """Return the config of a trial that chose some values by key."""
         settings = {**self.settings, **values, "seed": self.seed}
         config = Config(self.model, self.dataset, config_dict=settings)
         check_other_machines(config.external_config_dict, {}, "the plan of the search")
         return config
 
-    def chosen(self, trial: FrozenTrial) -> dict[str, Any]:
+    def chosen(self, trial: FrozenTrial) -> Settings:
         """Return the values that a trial chose, by key."""
         return {
             dimension.key: dimension.value_of(trial.params[dimension.key])
@@ -310,7 +302,7 @@ class TuningPlan:
             if dimension.key in trial.params
         }
 
-    def own_values(self) -> dict[str, Any]:
+    def own_values(self) -> Settings:
         """Return the model's own values of what is searched, where they lie in the space."""
         config = self.config({})
         return {
@@ -318,23 +310,3 @@ class TuningPlan:
             for dimension in self.space
             if dimension.contains(config[dimension.key])
         }
-
-    def write(self, folder: Path) -> None:
-        """Write the plan into a folder."""
-        write_json(folder / PLAN, asdict(self))
-
-    @classmethod
-    def read(cls, folder: Path) -> TuningPlan:
-        """Read the plan of a folder.
-
-        Raises:
-            CheckpointError: if the folder holds no search.
-        """
-        try:
-            values = read_json(folder / PLAN)
-            space = tuple(Dimension.from_plain(one) for one in values["space"])
-            return cls(**{**values, "space": space, "seeds": tuple(values["seeds"])})
-        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-            raise CheckpointError(
-                f"{folder} does not hold a search that can be resumed: {error}"
-            ) from error

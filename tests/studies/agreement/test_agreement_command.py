@@ -282,7 +282,7 @@ def test_a_run_without_its_first_stage_says_so(runs, tmp_path):
     run = TrainedRun.read(runs / "seed-1/MARGO")
     copied = tmp_path / "MARGO"
     copied.mkdir()
-    (copied / "result.json").write_text(json.dumps(run.record))
+    (copied / "result.json").write_text(json.dumps(run.result.as_plain()))
     with pytest.raises(CheckpointError, match=r"no checkpoint .*checkpoint-stage1\.pth"):
         replay_stage(TrainedRun.read(copied), 1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from made_up_audit import made_weights
+from small_studies import compare_seeds
 
 from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.studies.audit.labelled_runs import audited_runs, labelled_runs
@@ -22,7 +24,6 @@ from recbole_margo.studies.audit.learned_weights import (
     weight_stability,
 )
 from recbole_margo.studies.comparison import compare_seeds as compare_module
-from recbole_margo.studies.comparison.compare_seeds import compare_seeds
 from recbole_margo.studies.runs.entry import Entry
 from recbole_margo.testing import MISSING, NAME, SETTINGS, random_world, small_settings
 from recbole_margo.training.checkpoint import read_checkpoint
@@ -45,7 +46,7 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         # Its figures take longer than the training.
         patch.setattr(compare_module, "write_comparison_report", lambda *_: None)
-        compare_seeds(ENTRIES, NAME, [1, 2], config_dict=settings, output_dir=root / "out")
+        compare_seeds(ENTRIES, NAME, [1, 2], settings, root / "out")
     return root / "out"
 
 
@@ -84,7 +85,8 @@ def test_the_audited_runs_are_margos_unless_another_label_is_named(comparison: P
 
 def test_runs_on_other_interactions_are_not_mixed(comparison: Path) -> None:
     _, chosen = audited_runs(labelled_runs(comparison))
-    chosen[1].record["split"] = "another"
+    other = dataclasses.replace(chosen[1].result, split="another")
+    chosen[1] = dataclasses.replace(chosen[1], result=other)
     with pytest.raises(CheckpointError, match=r"expected the split of .*found another"):
         audited_runs([("MARGO", run) for run in chosen])
 

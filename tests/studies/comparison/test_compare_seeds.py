@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from recbole.trainer import Trainer
+from small_studies import compare_seeds
 
 from recbole_margo.cli import main
 from recbole_margo.config import Config
@@ -16,11 +17,8 @@ from recbole_margo.evaluation.per_user import PerUserMetrics
 from recbole_margo.evaluation.significance import compare_paired
 from recbole_margo.run import load_split
 from recbole_margo.store.plain import as_plain
-from recbole_margo.studies.comparison.compare_seeds import (
-    ablation_entries,
-    compare_seeds,
-    resume_seeds,
-)
+from recbole_margo.studies.comparison.compare_seeds import COMPARISON
+from recbole_margo.studies.comparison.plan import ablation_entries
 from recbole_margo.studies.runs.entry import Entry
 from recbole_margo.testing import MISSING, NAME, SETTINGS, random_world, small_settings
 
@@ -41,7 +39,7 @@ def record_of(seed: int, label: str) -> dict[str, Any]:
 
 
 def test_means_and_deviations_are_those_of_the_records(settings):
-    summary = as_plain(compare_seeds(MODELS, NAME, [1, 5], config_dict=settings, output_dir="out"))
+    summary = as_plain(compare_seeds(MODELS, NAME, [1, 5], settings, "out"))
     assert [row["label"] for row in summary["models"]] == ["DRAGON", "FREEDOM", "BPR"]
     assert summary["metrics"] == ["recall@5", "ndcg@5"]
     assert json.loads(Path("out/summary.json").read_text()) == summary
@@ -55,11 +53,7 @@ def test_means_and_deviations_are_those_of_the_records(settings):
 
 
 def test_tests_compare_users_whose_values_are_averaged_over_seeds(settings):
-    summary = as_plain(
-        compare_seeds(
-            MODELS, NAME, [1, 2], reference="FREEDOM", config_dict=settings, output_dir="out"
-        )
-    )
+    summary = as_plain(compare_seeds(MODELS, NAME, [1, 2], settings, "out", reference="FREEDOM"))
     per_user = {
         label: [PerUserMetrics.load(Path(f"out/seed-{s}/{label}/per_user.npz")) for s in (1, 2)]
         for label in ("DRAGON", "FREEDOM")
@@ -81,7 +75,7 @@ def test_tests_compare_users_whose_values_are_averaged_over_seeds(settings):
 
 
 def test_slices_count_the_test_interactions_of_their_items(settings):
-    summary = as_plain(compare_seeds(MODELS, NAME, [1], config_dict=settings, output_dir="out"))
+    summary = as_plain(compare_seeds(MODELS, NAME, [1], settings, "out"))
     of_modalities = {
         row["name"]: row for row in summary["slices"] if row["kind"] == "missing modality"
     }
@@ -109,7 +103,7 @@ def test_a_seed_never_changes_the_split_of_a_comparison():
 
 
 def test_finished_runs_are_kept_and_the_others_trained(settings, monkeypatch):
-    whole = as_plain(compare_seeds(MODELS, NAME, [1, 2], config_dict=settings, output_dir="whole"))
+    whole = as_plain(compare_seeds(MODELS, NAME, [1, 2], settings, "whole"))
     fit, calls = Trainer.fit, []
 
     def interrupted(self, *args, **kwargs):
@@ -121,11 +115,11 @@ def test_finished_runs_are_kept_and_the_others_trained(settings, monkeypatch):
     # RecBole's own trainer trains BPR, once a seed.
     monkeypatch.setattr(Trainer, "fit", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        compare_seeds(MODELS, NAME, [1, 2], config_dict=settings, output_dir="out")
+        compare_seeds(MODELS, NAME, [1, 2], settings, "out")
     assert not Path("out/summary.json").exists()
     kept = Path("out/seed-1/DRAGON/result.json")
     before = kept.stat().st_mtime_ns
-    resumed = as_plain(resume_seeds("out"))
+    resumed = as_plain(COMPARISON.resume("out"))
     assert kept.stat().st_mtime_ns == before
     assert calls == ["BPR", "BPR", "BPR"]
     for one, other in zip(whole["models"], resumed["models"], strict=True):
@@ -134,7 +128,7 @@ def test_finished_runs_are_kept_and_the_others_trained(settings, monkeypatch):
 
 def test_a_model_that_fails_does_not_cost_the_others_their_results(settings):
     entries = [*MODELS, Entry("broken", "DRAGON", {"learning_rate": 1e30})]
-    summary = as_plain(compare_seeds(entries, NAME, [1], config_dict=settings, output_dir="out"))
+    summary = as_plain(compare_seeds(entries, NAME, [1], settings, "out"))
     by_label = {row["label"]: row for row in summary["models"]}
     assert by_label["broken"]["status"] == "failed"
     assert "learning_rate" in by_label["broken"]["errors"]["1"]
@@ -150,13 +144,13 @@ def test_a_model_that_fails_does_not_cost_the_others_their_results(settings):
         ({"seeds": [1, 1]}, r"`seeds` must be different whole numbers, found \[1, 1\]"),
         ({"reference": "MICRO"}, "`reference` must be one of DRAGON, FREEDOM, BPR"),
         ({"entries": [*MODELS, MODELS[0]]}, "need different names, found DRAGON"),
-        ({"config_dict": {"seed": 4}}, "split_seed"),
-        ({"config_dict": {"alhpa": 4}}, "alhpa"),
+        ({"settings": {"seed": 4}}, "split_seed"),
+        ({"settings": {"alhpa": 4}}, "alhpa"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_trained(settings, changes, message):
-    words = {"entries": MODELS, "seeds": [1], "output_dir": "out", **changes}
-    words["config_dict"] = {**settings, **changes.get("config_dict", {})}
+    words = {"entries": MODELS, "seeds": [1], "folder": "out", **changes}
+    words["settings"] = {**settings, **changes.get("settings", {})}
     with pytest.raises(ConfigError, match=message):
         compare_seeds(dataset=NAME, **words)
     assert not Path("out").exists()
@@ -166,9 +160,9 @@ def test_a_folder_that_holds_something_is_not_written_into(settings):
     Path("out").mkdir()
     Path("out/thesis.tex").touch()
     with pytest.raises(ConfigError, match="out is not empty"):
-        compare_seeds(MODELS, NAME, [1], config_dict=settings, output_dir="out")
+        compare_seeds(MODELS, NAME, [1], settings, "out")
     with pytest.raises(CheckpointError, match="does not hold a comparison"):
-        resume_seeds("out")
+        COMPARISON.resume("out")
 
 
 def test_the_ablations_of_the_paper_are_entries(settings):

@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 import torch
+from small_studies import compare_seeds
 
 from recbole_margo.config import Config
 from recbole_margo.errors import ConfigError
 from recbole_margo.model.margo import MARGO
 from recbole_margo.run import run_config
 from recbole_margo.store.plain import as_plain
-from recbole_margo.studies.comparison.compare_seeds import ABLATIONS, compare_seeds, resume_seeds
+from recbole_margo.studies.comparison.compare_seeds import COMPARISON
+from recbole_margo.studies.comparison.plan import ABLATIONS
 from recbole_margo.studies.runs.entry import Entry
 from recbole_margo.testing import NAME, SETTINGS, random_world, small_settings
 from recbole_margo.training.trainer import MultimodalTrainer
@@ -67,7 +69,7 @@ def epochs_trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_a_shared_first_stage_is_trained_once_and_changes_no_number(settings, monkeypatch):
     trained = epochs_trained(monkeypatch)
-    compare_seeds(ENTRIES, NAME, [1, 2], config_dict=settings, output_dir="shared")
+    compare_seeds(ENTRIES, NAME, [1, 2], settings, "shared")
     stages = [stage for stage, _ in results(Path("shared")).values()]
     # Once for the five that share it, and once for the other backbone.
     first = {
@@ -99,8 +101,8 @@ def test_a_shared_first_stage_is_trained_once_and_changes_no_number(settings, mo
 
 
 def test_the_files_of_a_run_are_the_same_whether_its_first_stage_was_shared(settings):
-    compare_seeds(ENTRIES[:3], NAME, [1], config_dict=settings, output_dir="shared")
-    compare_seeds(ENTRIES[:1], NAME, [1], config_dict=settings, output_dir="alone")
+    compare_seeds(ENTRIES[:3], NAME, [1], settings, "shared")
+    compare_seeds(ENTRIES[:1], NAME, [1], settings, "alone")
     for folder in ("shared", "alone"):
         files = {path.name for path in Path(folder, "seed-1/MARGO").iterdir()}
         assert {"checkpoint.pth", "checkpoint-stage1.pth", "checkpoint-last.pth"} <= files
@@ -111,7 +113,7 @@ def test_the_files_of_a_run_are_the_same_whether_its_first_stage_was_shared(sett
 
 
 def test_an_interruption_in_any_phase_is_continued_with_the_same_numbers(settings, monkeypatch):
-    compare_seeds(ENTRIES[:4], NAME, [1], config_dict=settings, output_dir="whole")
+    compare_seeds(ENTRIES[:4], NAME, [1], settings, "whole")
     train_epoch = MultimodalTrainer._train_epoch
     for stop in (2, 6, 9):
         calls = []
@@ -125,8 +127,8 @@ def test_an_interruption_in_any_phase_is_continued_with_the_same_numbers(setting
         monkeypatch.setattr(MultimodalTrainer, "_train_epoch", interrupted)
         out = Path(f"stopped-{stop}")
         with pytest.raises(KeyboardInterrupt):
-            compare_seeds(ENTRIES[:4], NAME, [1], config_dict=settings, output_dir=out)
-        resume_seeds(out)
+            compare_seeds(ENTRIES[:4], NAME, [1], settings, out)
+        COMPARISON.resume(out)
         assert results(out) == results(Path("whole"))
 
 
@@ -135,19 +137,15 @@ def test_a_first_stage_that_fails_is_reported_by_each_run_that_needed_it(setting
         raise ValueError("no loss today")
 
     monkeypatch.setattr(MARGO, "calculate_loss", broken)
-    summary = as_plain(
-        compare_seeds(
-            [*ENTRIES[:2], ENTRIES[-1]], NAME, [1], config_dict=settings, output_dir="out"
-        )
-    )
+    summary = as_plain(compare_seeds([*ENTRIES[:2], ENTRIES[-1]], NAME, [1], settings, "out"))
     assert [row["status"] for row in summary["models"]] == ["failed", "failed", "finished"]
     assert summary["models"][0]["errors"] == {"1": "ValueError: no loss today"}
 
 
 @pytest.mark.slow
 def test_several_processes_give_the_numbers_of_one(settings):
-    one = compare_seeds(ENTRIES, NAME, [1], config_dict=settings, output_dir="one")
-    two = compare_seeds(ENTRIES, NAME, [1], config_dict=settings, output_dir="two", workers=2)
+    one = compare_seeds(ENTRIES, NAME, [1], settings, "one")
+    two = compare_seeds(ENTRIES, NAME, [1], settings, "two", workers=2)
     assert results(Path("one")) == results(Path("two"))
     assert [row.values for row in one.models] == [row.values for row in two.models]
 
@@ -155,6 +153,4 @@ def test_several_processes_give_the_numbers_of_one(settings):
 @pytest.mark.parametrize("workers", [0, -1, 1.5, True])
 def test_a_number_of_workers_that_makes_no_sense_is_refused(settings, workers):
     with pytest.raises(ConfigError, match="`workers` must be a positive whole number"):
-        compare_seeds(
-            ENTRIES[:1], NAME, [1], config_dict=settings, output_dir="out", workers=workers
-        )
+        compare_seeds(ENTRIES[:1], NAME, [1], settings, "out", workers=workers)

@@ -15,8 +15,8 @@ from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.evaluation.detection import detect
 from recbole_margo.evaluation.item_weights import ItemWeights
 from recbole_margo.store.plain import as_plain
-from recbole_margo.studies.robustness.command import resume_robustness, study_robustness
 from recbole_margo.studies.robustness.plan import RobustnessPlan
+from recbole_margo.studies.robustness.study import ROBUSTNESS
 from recbole_margo.testing import NAME, SETTINGS, random_world, small_settings
 from recbole_margo.training.trainer import MultimodalTrainer
 
@@ -96,11 +96,11 @@ def test_an_interrupted_study_is_continued(settings, monkeypatch, capsys) -> Non
     plan = RobustnessPlan(
         NAME, {"text": 0.4}, models=["MARGO", "DRAGON"], seeds=[1], settings=settings
     )
-    whole = study_robustness(plan, "whole")
+    whole = ROBUSTNESS.begin(plan, "whole")
     with monkeypatch.context() as patch:
         patch.setattr(MultimodalTrainer, "evaluate_unrounded", _interrupted_the_fifth_time())
         with pytest.raises(KeyboardInterrupt):
-            study_robustness(plan, "out")
+            ROBUSTNESS.begin(plan, "out")
     assert not Path("out/robustness.json").exists()
     assert main(["robustness", "--resume=out"]) == 0
     resumed = json.loads(Path("out/robustness.json").read_text())
@@ -126,7 +126,7 @@ def test_the_same_items_are_corrupted_for_every_model_and_others_by_every_seed(s
     plan = RobustnessPlan(
         NAME, {"text": 0.4}, models=["w/o weight", "DRAGON"], seeds=[1, 2], settings=settings
     )
-    result = study_robustness(plan, "out")
+    result = ROBUSTNESS.begin(plan, "out")
     items = []
     for seed in (1, 2):
         with Path(f"out/corrupted_items-seed-{seed}.csv").open() as file:
@@ -145,7 +145,7 @@ def test_missing_modalities_are_not_detected_but_cost_quality(settings) -> None:
     plan = RobustnessPlan(
         NAME, {"text": 0.4}, "missing", models=["MARGO"], seeds=[1], settings=settings
     )
-    result = study_robustness(plan, "out")
+    result = ROBUSTNESS.begin(plan, "out")
     assert result.detection == ()
     assert "weight 0 for it by construction" in str(result.why_no_detection)
     assert str(result.why_no_detection) in Path("out/robustness.md").read_text()
@@ -188,9 +188,9 @@ def test_a_folder_that_holds_something_is_not_written_into(settings) -> None:
     Path("out/thesis.tex").touch()
     plan = RobustnessPlan(NAME, {"text": 0.4}, settings=settings)
     with pytest.raises(ConfigError, match="out is not empty"):
-        study_robustness(plan, "out")
+        ROBUSTNESS.begin(plan, "out")
     with pytest.raises(CheckpointError, match="does not hold a robustness study"):
-        resume_robustness("out")
+        ROBUSTNESS.resume("out")
     assert [path.name for path in Path("out").iterdir()] == ["thesis.tex"]
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from recbole.quick_start import load_data_and_model, run_recbole
+from small_studies import compare_seeds
 
 import recbole_margo
 from recbole_margo.cli import main
@@ -21,7 +22,6 @@ from recbole_margo.registry import find_model
 from recbole_margo.run import run_recbole_margo
 from recbole_margo.store.plain import as_plain
 from recbole_margo.studies.comparison.compare import compare, resume_comparison
-from recbole_margo.studies.comparison.compare_seeds import compare_seeds
 from recbole_margo.studies.runs.entry import Entry
 from recbole_margo.studies.sweep.sweep import sweep
 from recbole_margo.testing import NAME, SETTINGS, SMALL, random_world
@@ -108,7 +108,7 @@ def test_every_model_has_a_result_without_a_part(
 ) -> None:
     changes, empty, valid, test = CASES[case]
     write_world(tmp_path / "data", empty)
-    records = compare(MODELS, NAME, config_dict={**settings, **changes}, output_dir="out")
+    records = compare(MODELS, NAME, {**settings, **changes}, "out")
     assert len(records) == 15
     for record in records:
         check_record(record, valid, test)
@@ -120,7 +120,7 @@ def test_every_model_has_a_result_without_a_part(
     assert (f"{EPOCHS} (last) + {EPOCHS} (last)" in page) is not valid
     assert ("recall@5" in page.splitlines()[2]) is (valid or test)
     assert ("**0." in page) is (valid or test)
-    assert resume_comparison("out") == records
+    assert [one.as_plain() for one in resume_comparison("out")] == records
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_every_split_of_recbole_gives_a_result(
     write_unsplit_world(tmp_path / "data")
     changes = {"eval_args": {"split": split, **FULL}}
     models = ["MARGO", "VBPR", "BPR", "Pop"]
-    for record in compare(models, NAME, config_dict={**settings, **changes}, output_dir="out"):
+    for record in compare(models, NAME, {**settings, **changes}, "out"):
         check_record(record, valid, test)
 
 
@@ -164,9 +164,7 @@ def test_a_comparison_of_seeds_says_what_was_not_there(
     changes, empty, valid, test = CASES[case]
     write_world(tmp_path / "data", empty)
     entries = [*Entry.of_models(["MARGO", "BPR"]), Entry("other", "MARGO", {"alpha": 0.5})]
-    summary = as_plain(
-        compare_seeds(entries, NAME, [1, 2], config_dict={**settings, **changes}, output_dir="out")
-    )
+    summary = as_plain(compare_seeds(entries, NAME, [1, 2], {**settings, **changes}, "out"))
     assert [model["status"] for model in summary["models"]] == ["finished"] * 3
     assert summary["absent_parts"] == [
         part for part, there in (("valid", valid), ("test", test)) if not there
@@ -291,7 +289,7 @@ def test_a_trained_margo_is_audited_and_replayed(
 ) -> None:
     changes, empty, *_ = CASES[case]
     write_world(tmp_path / "data", empty)
-    run_recbole_margo("MARGO", NAME, config_dict={**settings, **changes}, output_dir="out")
+    run_recbole_margo("MARGO", NAME, {**settings, **changes}, "out")
     assert main(["reliability", "--run=out", "--min_pairs=1", "--resamples=100"]) == 0
     assert main(["agreement", "--run=out", "--epochs=1"]) == 0
     assert main(["inspect", f"--dataset={NAME}", "--data_path=data"]) == 0
@@ -328,10 +326,10 @@ def test_a_run_without_validation_is_resumed_with_equal_numbers(
     settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_world(tmp_path / "data", ("valid",))
-    whole = run_recbole_margo("MARGO", NAME, config_dict=settings, output_dir="whole")
+    whole = run_recbole_margo("MARGO", NAME, settings, "whole")
     interrupt(monkeypatch, lambda trainer: len(trainer.progress) == 2)
     with pytest.raises(KeyboardInterrupt):
-        run_recbole_margo("MARGO", NAME, config_dict=settings, output_dir="out")
+        run_recbole_margo("MARGO", NAME, settings, "out")
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
     assert main(["train", "--resume=out/MARGO/checkpoint-last.pth"]) == 0

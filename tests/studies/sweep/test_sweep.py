@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_studies import compare_seeds, sweep
 
 from recbole_margo.cli import main
 from recbole_margo.errors import CheckpointError, ConfigError
@@ -16,15 +17,13 @@ from recbole_margo.model.lgmrec import LGMRec
 from recbole_margo.model.margo import MARGO
 from recbole_margo.model.parameters import Hyperparameter
 from recbole_margo.store.plain import as_plain
-from recbole_margo.studies.comparison.compare_seeds import compare_seeds
 from recbole_margo.studies.runs.entry import Entry
 from recbole_margo.studies.sweep.command import parse_over
 from recbole_margo.studies.sweep.result import axis_scale
 from recbole_margo.studies.sweep.sweep import (
+    SWEEP,
     published_values,
-    resume_sweep,
     same_value,
-    sweep,
     sweep_entries,
 )
 from recbole_margo.testing import NAME, SETTINGS, random_world, small_settings
@@ -49,7 +48,7 @@ def labels(*over: str, settings: dict[str, Any], model: str = "MARGO") -> list[s
 
 def test_the_own_value_is_trained_once_and_belongs_to_every_curve(settings):
     over = {"alpha": [0.1, 1, 10], "tau": [0.5, 1.0]}
-    swept = as_plain(sweep("MARGO", over, NAME, [1, 2], config_dict=settings, output_dir="out"))
+    swept = as_plain(sweep(over, NAME, [1, 2], settings, "out"))
     trained = sorted(path.name for path in Path("out/seed-2").iterdir())
     assert trained == ["MARGO", "alpha-0.1", "alpha-10", "tau-0.5"]
     alpha, tau = swept["hyperparameters"]
@@ -60,9 +59,7 @@ def test_the_own_value_is_trained_once_and_belongs_to_every_curve(settings):
 
 
 def test_the_numbers_are_those_of_the_runs(settings):
-    swept = as_plain(
-        sweep("MARGO", {"tau": [0.5]}, NAME, [4, 7], config_dict=settings, output_dir="out")
-    )
+    swept = as_plain(sweep({"tau": [0.5]}, NAME, [4, 7], settings, "out"))
     point = swept["hyperparameters"][0]["points"][0]
     for place, seed in enumerate([4, 7]):
         record = json.loads(Path(f"out/seed-{seed}/tau-0.5/result.json").read_text())
@@ -83,7 +80,7 @@ def test_an_interrupted_sweep_continues_to_the_same_numbers(settings, monkeypatc
     from recbole_margo.training.trainer import MultimodalTrainer
 
     over = {"tau": [0.5, 4.0]}
-    whole = as_plain(sweep("MARGO", over, NAME, [1], config_dict=settings, output_dir="whole"))
+    whole = as_plain(sweep(over, NAME, [1], settings, "whole"))
     with monkeypatch.context() as patch:
         fit, calls = MultimodalTrainer.fit, []
 
@@ -95,9 +92,9 @@ def test_an_interrupted_sweep_continues_to_the_same_numbers(settings, monkeypatc
 
         patch.setattr(MultimodalTrainer, "fit", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            sweep("MARGO", over, NAME, [1], config_dict=settings, output_dir="out")
+            sweep(over, NAME, [1], settings, "out")
     assert not Path("out/sweep.json").exists()
-    assert as_plain(resume_sweep("out"))["hyperparameters"] == whole["hyperparameters"]
+    assert as_plain(SWEEP.resume("out"))["hyperparameters"] == whole["hyperparameters"]
 
 
 def test_a_value_that_fails_is_left_out_and_named(settings, monkeypatch):
@@ -111,9 +108,7 @@ def test_a_value_that_fails_is_left_out_and_named(settings, monkeypatch):
         return fit(self, *arguments, **named)
 
     monkeypatch.setattr(MultimodalTrainer, "fit", failing)
-    swept = as_plain(
-        sweep("MARGO", {"tau": [0.5, 4.0]}, NAME, [1], config_dict=settings, output_dir="out")
-    )
+    swept = as_plain(sweep({"tau": [0.5, 4.0]}, NAME, [1], settings, "out"))
     failed = swept["hyperparameters"][0]["points"][2]
     assert failed["seeds"] == [] and "no luck" in failed["errors"]["1"]
     assert "tau=4 failed, seed 1: ValueError: no luck" in Path("out/sweep.html").read_text()
@@ -192,22 +187,16 @@ def test_the_axis_fits_the_values(values, search, scale):
 )
 def test_bad_input_is_refused_before_anything_is_trained(settings, over, message):
     with pytest.raises(ConfigError, match=message):
-        sweep("MARGO", parse_over(over), NAME, [1], config_dict=settings, output_dir="out")
-    assert not Path("out").exists()
-
-
-def test_bad_workers_are_refused_before_a_folder_is_made(settings):
-    with pytest.raises(ConfigError, match="`workers` must be a positive whole number, found 0"):
-        sweep("MARGO", {"tau": [2]}, NAME, [1], None, settings, "out", workers=0)
+        sweep(parse_over(over), NAME, [1], settings, "out")
     assert not Path("out").exists()
 
 
 def test_a_comparison_is_not_continued_as_a_sweep(settings):
-    compare_seeds(Entry.of_models(["BPR", "DRAGON"]), NAME, [1], None, None, settings, "out")
-    with pytest.raises(CheckpointError, match="a comparison of models, not a sweep"):
-        resume_sweep("out")
+    compare_seeds(Entry.of_models(["BPR", "DRAGON"]), NAME, [1], settings, "out")
+    with pytest.raises(CheckpointError, match="to be continued with `recbole-margo compare"):
+        SWEEP.resume("out")
     with pytest.raises(CheckpointError, match="does not hold a sweep"):
-        resume_sweep("nothing")
+        SWEEP.resume("nothing")
 
 
 def test_the_command_prints_tables_and_resumes(settings, capsys):

@@ -12,8 +12,9 @@ from recbole_margo.report import json_text
 from recbole_margo.store.plain import as_plain
 from recbole_margo.studies.comparison.result import ComparedModel, Comparison
 from recbole_margo.studies.tuning.page import tuning_csv, tuning_document, tuning_text
-from recbole_margo.studies.tuning.plan import PLAN, TuningPlan
+from recbole_margo.studies.tuning.plan import TuningPlan
 from recbole_margo.studies.tuning.result import FinalResult, TrialResult, Tuning
+from recbole_margo.studies.tuning.search import TUNING
 from recbole_margo.testing import NAME, SETTINGS, random_world, small_settings
 
 optuna = pytest.importorskip("optuna")
@@ -62,8 +63,8 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TuningPlan:
         "study": "tune",
         "storage": None,
     }
-    Path(PLAN).write_text(json.dumps(stored))
-    return TuningPlan.read(Path())
+    Path(TUNING.file).write_text(json.dumps(stored))
+    return TUNING.read(Path())
 
 
 def told(study: Any, tau: float, neighbors: int, seconds: float) -> Any:

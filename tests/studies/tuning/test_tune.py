@@ -14,14 +14,15 @@ import yaml
 from recbole_margo.cli import main
 from recbole_margo.config import Config
 from recbole_margo.errors import CheckpointError, ConfigError, TrainingError
+from recbole_margo.run_folder import write_json
 from recbole_margo.store.plain import as_plain
 from recbole_margo.studies.comparison import compare_seeds as comparing
-from recbole_margo.studies.runs.pool import LostWorkerError
+from recbole_margo.studies.runs.pool import HERE, LostWorkerError, Pool
 from recbole_margo.studies.tuning import search as searching
 from recbole_margo.studies.tuning import trials
 from recbole_margo.studies.tuning.plan import TuningPlan
 from recbole_margo.studies.tuning.result import Tuning
-from recbole_margo.studies.tuning.search import search
+from recbole_margo.studies.tuning.search import TUNING
 from recbole_margo.testing import NAME, SETTINGS, random_world, small_settings
 from recbole_margo.training.trainer import MultimodalTrainer
 
@@ -59,7 +60,8 @@ def unreported(monkeypatch: pytest.MonkeyPatch) -> None:
 def plan_of(settings: dict[str, Any], **changes: Any) -> TuningPlan:
     words = {"over": ["tau", "learning_rate"], "trials": 3, **changes}
     plan = TuningPlan.make("MARGO", NAME, settings, **words)
-    plan.write(Path("out"))
+    plan.check()
+    write_json(Path("out", TUNING.file), as_plain(plan))
     return plan
 
 
@@ -67,8 +69,8 @@ def study_of(plan: TuningPlan) -> Any:
     return open_study(plan, study_url(Path("out")))
 
 
-def run(plan: TuningPlan, **words: Any) -> Tuning:
-    return search(plan, Path("out"), **words)
+def run(plan: TuningPlan, pool: Pool = HERE) -> Tuning:
+    return TUNING.go_on(plan, Path("out"), pool)
 
 
 class Untouchable:
@@ -144,10 +146,10 @@ def test_an_interrupted_search_continues_and_tries_the_interrupted_values_again(
             run(plan)
     assert len(counted_trials(study_of(plan))) == 1
     lost = study_of(plan).trials[1].params
-    found = run(TuningPlan.read(Path("out")))
+    found = run(TUNING.read(Path("out")))
     assert len(found.trials) == 3
     assert found.trials[1].values == lost
-    resumed = run(TuningPlan.read(Path("out")))
+    resumed = run(TUNING.read(Path("out")))
     assert resumed == found
 
 
@@ -174,10 +176,10 @@ def test_trials_of_processes_that_die_are_tried_again_alone_and_then_fail(
     plan = plan_of(settings)
     asked = []
 
-    def dying(function: Any, items: Any, workers: Any, cluster: Any) -> Iterator[tuple[int, int]]:
+    def dying(_: Pool, function: Any, items: Any) -> Iterator[tuple[int, Any]]:
         asked.append(len(items))
         if len(asked) > 2:
-            yield from ((item, function(item)) for item in items)
+            yield from ((index, function(item)) for index, item in enumerate(items))
             return
         # Two die together, and the first of them by itself too.
         for _ in items[:2]:
@@ -186,9 +188,9 @@ def test_trials_of_processes_that_die_are_tried_again_alone_and_then_fail(
                 dimension.suggest(trial)
         raise LostWorkerError("out of memory")
 
-    monkeypatch.setattr(searching, "run_in_pool", dying)
+    monkeypatch.setattr(Pool, "run", dying)
     found = run(plan)
-    assert asked == [3, 1, 1, 1]
+    assert asked == [3, 1, 1, 1, 1], "the last one is the final training"
     assert [trial.state for trial in found.trials] == ["failed", "complete", "complete"]
     assert "its process was lost: out of memory" in found.trials[0].error
     lost, alone = study_of(plan).trials[:2], study_of(plan).trials[2:4]
@@ -201,7 +203,7 @@ def test_a_search_that_can_begin_no_trial_ends(settings, unreported, monkeypatch
         yield from ()
         raise LostWorkerError("out of memory")
 
-    monkeypatch.setattr(searching, "run_in_pool", dying)
+    monkeypatch.setattr(Pool, "run", dying)
     with pytest.raises(TrainingError, match="no trial could be begun: out of memory"):
         run(plan_of(settings))
 
@@ -233,7 +235,7 @@ def test_a_search_without_a_result_says_why(settings, monkeypatch):
 
 @pytest.mark.slow
 def test_two_processes_run_exactly_the_trials_that_were_asked_for(settings, unreported):
-    found = run(plan_of(settings, trials=3), workers=2)
+    found = run(plan_of(settings, trials=3), Pool(2))
     assert [trial.state for trial in found.trials] == ["complete"] * 3
     taus = {trial.values["tau"] for trial in found.trials}
     assert len(taus) == 3
@@ -323,7 +325,7 @@ def test_the_command_searches_reports_and_resumes(settings, capsys):
     assert "2 of 2 trials: 2 complete, 0 pruned, 0 failed." in printed
     assert "0 (own)" in printed and "test Recall@5" in printed
     assert "--config_files=new/best.yaml" in printed
-    assert TuningPlan.read(Path("new")).seed == 5
+    assert TUNING.read(Path("new")).seed == 5
     assert sorted(path.name for path in Path("new/final").glob("seed-*")) == ["seed-1", "seed-2"]
     assert main(["tune", "--resume=new"]) == 0
     assert capsys.readouterr().out == printed
@@ -343,7 +345,7 @@ def test_the_command_searches_reports_and_resumes(settings, capsys):
 
 def test_a_folder_that_holds_no_search_is_not_resumed(settings):
     with pytest.raises(CheckpointError, match="does not hold a search"):
-        TuningPlan.read(Path("out"))
+        TUNING.read(Path("out"))
 
 
 def test_two_searches_do_not_work_on_one_folder(settings):
@@ -376,7 +378,7 @@ def test_a_missing_library_is_named_with_its_command(module, words, monkeypatch,
 @pytest.mark.slow
 def test_a_cluster_runs_exactly_the_trials_that_were_asked_for(settings, unreported):
     pytest.importorskip("ray")
-    found = run(plan_of(settings, trials=3), cluster="local", workers=2)
+    found = run(plan_of(settings, trials=3), Pool(2, "local"))
     assert [trial.state for trial in found.trials] == ["complete"] * 3
     assert len({trial.values["tau"] for trial in found.trials}) == 3
     assert found.final.valid == (max(trial.value for trial in found.trials),)

@@ -1,0 +1,165 @@
+"""What all studies of many runs have in common: a plan in a folder, begun, continued, finished."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+from recbole_margo.command_line import one_line
+from recbole_margo.config import Settings
+from recbole_margo.defaults import parse_settings, refuse_settings
+from recbole_margo.errors import CheckpointError, ConfigError
+from recbole_margo.output_folder import is_unused, locked_folder, output_folder
+from recbole_margo.store.plain import as_plain, from_plain
+from recbole_margo.store.reading import read_json
+from recbole_margo.store.writing import LOCK, write_json
+from recbole_margo.studies.runs.entry import merged_settings
+from recbole_margo.studies.runs.pool import HERE, Pool
+
+
+class StudyPlan(Protocol):
+    """What a study is to do: a dataclass whose plain form is a file in the study's folder."""
+
+    @property
+    def dataset(self) -> str:
+        """Name of the dataset."""
+
+    def check(self) -> None:
+        """Raise a `RecBoleMargoError` where it makes no sense, before anything is trained."""
+
+
+Plan = TypeVar("Plan", bound=StudyPlan)
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Study(Generic[Plan, Result]):
+    """A kind of study, whose folder holds its plan, its runs and its reports.
+
+    Args:
+        what: what it is called, without an article.
+        verb: the command that continues one; None for a part of another study, which speaks for it.
+        file: name of the plan in the folder.
+        plan: the plan's class.
+        work: trains the runs that are missing, writes the reports and returns what came out.
+        shares_folder: whether a new one may have a folder with other things in it.
+    """
+
+    what: str
+    verb: str | None
+    file: str
+    plan: type[Plan]
+    work: Callable[[Plan, Path, Pool], Result]
+    shares_folder: bool = False
+
+    def begin(self, plan: Plan, folder: str | Path | None = None, pool: Pool = HERE) -> Result:
+        """Begin a study.
+
+        Args:
+            plan: what it is to do.
+            folder: a new or empty one; none: `runs/<time>-<dataset>`.
+            pool: who trains.
+
+        Raises:
+            RecBoleMargoError: on bad input, before anything is trained.
+        """
+        return self._begin(plan, folder, pool)[1]
+
+    def _begin(self, plan: Plan, given: str | Path | None, pool: Pool) -> tuple[Path, Result]:
+        plan.check()
+        with output_folder(given, plan.dataset) as folder:
+            self._check_unused(folder)
+            with self._locked(folder):
+                self._check_unused(folder)
+                write_json(folder / self.file, as_plain(plan))
+                try:
+                    return folder, self.work(plan, folder, pool)
+                except ConfigError:
+                    # What is refused before anything was trained leaves nothing to continue.
+                    if {path.name for path in folder.iterdir()} <= {self.file, LOCK}:
+                        (folder / self.file).unlink()
+                    raise
+
+    def resume(self, folder: str | Path, pool: Pool = HERE) -> Result:
+        """Continue an interrupted study: finished runs are kept, the others trained.
+
+        Raises:
+            CheckpointError: if the folder holds no such study.
+        """
+        return self.go_on(self.read(Path(folder)), Path(folder), pool)
+
+    def go_on(self, plan: Plan, folder: Path, pool: Pool = HERE) -> Result:
+        """Continue a study whose plan was read."""
+        with self._locked(folder):
+            return self.work(plan, folder, pool)
+
+    def part(self, plan: Plan, folder: Path, pool: Pool) -> Result:
+        """Begin or continue a study that is part of another one."""
+        silent = dataclasses.replace(self, verb=None)
+        if (folder / self.file).is_file():
+            return silent.resume(folder, pool)
+        return silent.begin(plan, folder, pool)
+
+    def read(self, folder: Path) -> Plan:
+        """Read the plan of a folder.
+
+        Raises:
+            CheckpointError: if there is none, or it is none of this kind of study.
+        """
+        try:
+            plan = from_plain(self.plan, read_json(folder / self.file))
+            plan.check()
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise CheckpointError(
+                f"{folder} does not hold a {self.what} that can be resumed: {one_line(error)}"
+            ) from error
+        return plan
+
+    def run_command(
+        self,
+        options: argparse.Namespace,
+        rest: Sequence[str],
+        make: Callable[[Settings], Plan],
+        given: Sequence[str] = (),
+    ) -> tuple[Path, Result]:
+        """Begin or continue what a command line asks for, and return its folder and what came out.
+
+        Args:
+            options: as `add_run_options` adds them.
+            rest: the words that are settings.
+            make: makes the plan of a new study from the settings.
+            given: options that a continued study, which has its plan, refuses.
+        """
+        pool, settings = Pool(options.workers, options.cluster), parse_settings(rest)
+        if options.resume:
+            refuse_settings({**dict.fromkeys(given), **settings})
+            return Path(options.resume), self.resume(options.resume, pool)
+        plan = make(merged_settings((options.config_files or "").split(), settings))
+        return self._begin(plan, options.output_dir, pool)
+
+    def _check_unused(self, folder: Path) -> None:
+        there = (folder / self.file).is_file() if self.shares_folder else not is_unused(folder)
+        if there:
+            found = f"already holds a {self.what}" if self.shares_folder else "is not empty"
+            raise ConfigError(
+                f"{folder} {found}: continue a {self.what} with --resume={folder}, or name another "
+                "--output_dir"
+            )
+
+    @contextmanager
+    def _locked(self, folder: Path) -> Iterator[None]:
+        with locked_folder(folder):
+            try:
+                yield
+            except KeyboardInterrupt:
+                if self.verb:
+                    logging.getLogger().warning(
+                        "Continue with recbole-margo %s --resume=%s", self.verb, folder
+                    )
+                raise
