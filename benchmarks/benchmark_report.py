@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from benchmarks import (
 from benchmarks.benchmark_figures import FIGURES
 from benchmarks.machine import machine_facts
 from recbole_margo.errors import RecBoleMargoError
-from recbole_margo.report.figures import draw_all, figure_files
+from recbole_margo.report.figures import draw, figure_files
 from recbole_margo.report.files import json_text, write_texts
 from recbole_margo.report.table import Table, markdown_table, markdown_text
 
@@ -93,7 +94,8 @@ def write_report(folder: Path, about: Mapping[str, Any], results: Mapping[str, A
         MARKDOWN: _markdown(about, ordered),
     }
     files = write_texts(folder, texts)
-    return files + figure_files(folder, draw_all(folder, FIGURES, ordered))
+    drawn = [name for name in FIGURES if draw(folder / name, partial(FIGURES[name], ordered))]
+    return files + figure_files(folder, drawn)
 
 
 def _markdown(about: Mapping[str, Any], results: Mapping[str, Any]) -> str:

@@ -6,11 +6,11 @@ import math
 import textwrap
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -78,7 +78,7 @@ def panel_grid(
     return figure, list(grid.flat[:count])
 
 
-def legend_below(figure: Figure, columns: int, handles: Mapping[str, Any] | None = None) -> None:
+def legend_below(figure: Figure, columns: int, handles: Mapping[str, Artist] | None = None) -> None:
     """Put the legend of a figure below its panels.
 
     Args:
@@ -101,7 +101,7 @@ def legend_below(figure: Figure, columns: int, handles: Mapping[str, Any] | None
         )
 
 
-def look(index: int) -> dict[str, Any]:
+def look(index: int) -> dict[str, str]:
     """Return the colour and marker of a model, which are the same in every figure.
 
     Args:
@@ -119,26 +119,6 @@ def wrapped(text: object, width: int, lines: int = 99) -> str:
         lines: the most lines; what is left out is marked.
     """
     return "\n".join(textwrap.wrap(clean(text), width, max_lines=lines, placeholder="…"))
-
-
-def draw_all(
-    folder: Path,
-    drawings: Mapping[str, Callable[[Mapping[str, Any]], Figure | None]],
-    summary: Mapping[str, Any],
-) -> list[str]:
-    """Draw the figures of a summary; see `draw`.
-
-    Args:
-        folder: where to.
-        drawings: by name of the figure, what makes it of the summary.
-        summary: plain data.
-
-    Returns:
-        The names of those for which there was something to draw.
-    """
-    return [
-        name for name, drawing in drawings.items() if draw(folder / name, partial(drawing, summary))
-    ]
 
 
 def draw(path: Path, drawing: Callable[[], Figure | None]) -> bool:

@@ -65,7 +65,9 @@ def write_document(
     return [*write_texts(folder, {**(texts or {}), **pages}), *figure_files(folder, drawn)]
 
 
-def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any] | Mapping[str, Any]]) -> str:
+def csv_text(
+    columns: Sequence[str], rows: Iterable[Sequence[object] | Mapping[str, object]]
+) -> str:
     """Return rows as CSV below the names of their columns, for people and their spreadsheets.
 
     Args:

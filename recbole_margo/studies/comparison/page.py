@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from recbole_margo.report import (
     Document,
@@ -148,7 +147,7 @@ def comparison_csv(compared: Comparison) -> str:
     return csv_text(CSV_COLUMNS, _csv_rows(compared))
 
 
-def _csv_rows(compared: Comparison) -> Iterator[dict[str, Any]]:
+def _csv_rows(compared: Comparison) -> Iterator[dict[str, object]]:
     for entry in compared.models:
         about = {"label": clean(entry.label), "model": clean(entry.model)}
         about["status"] = clean(entry.status)
@@ -156,7 +155,7 @@ def _csv_rows(compared: Comparison) -> Iterator[dict[str, Any]]:
             yield {**about, **row}
 
 
-def _csv_values(compared: Comparison, entry: ComparedModel) -> Iterator[dict[str, Any]]:
+def _csv_values(compared: Comparison, entry: ComparedModel) -> Iterator[dict[str, object]]:
     seeds = compared.finished_seeds(entry)
     for seed, value in zip(seeds, entry.valid, strict=False):
         if value is None:

@@ -75,7 +75,7 @@ def _draw_quality(panel: Axes, result: RobustnessResult, metric: str, index: int
     shares = [_share_of(result, row.step) for row in rows]
     means = np.array([row.mean[metric] for row in rows])
     deviations = np.array([row.std.get(metric) or 0.0 for row in rows])
-    style = {**look(index), "linestyle": LINES[index % len(LINES)]}
+    style: dict[str, Any] = {**look(index), "linestyle": LINES[index % len(LINES)]}
     (line,) = panel.plot(shares, means, markersize=6, linewidth=1.6, **style)
     if deviations.any():
         panel.fill_between(

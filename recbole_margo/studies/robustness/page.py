@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
 
 from recbole_margo.evaluation.detection import Estimate
 from recbole_margo.report import (
@@ -284,7 +283,7 @@ def robustness_csv(result: RobustnessResult) -> str:
     return csv_text(CSV_COLUMNS, [*_quality_rows(result), *_detection_rows(result)])
 
 
-def _quality_rows(result: RobustnessResult) -> Iterator[dict[str, Any]]:
+def _quality_rows(result: RobustnessResult) -> Iterator[dict[str, object]]:
     for row in result.quality:
         about = {"about": "quality", "name": clean(row.model), "step": row.step}
         for metric in result.metrics:
@@ -296,7 +295,7 @@ def _quality_rows(result: RobustnessResult) -> Iterator[dict[str, Any]]:
                     yield {**on, "statistic": statistic, "value": values[metric]}
 
 
-def _detection_rows(result: RobustnessResult) -> Iterator[dict[str, Any]]:
+def _detection_rows(result: RobustnessResult) -> Iterator[dict[str, object]]:
     for row in result.detection:
         about = {"about": "detection", "name": clean(row.detector), "step": row.step}
         about |= {"modality": row.modality, "items": row.items, "negatives": row.negatives}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from recbole_margo.config import Settings
 from recbole_margo.evaluation.detection import Estimate
 from recbole_margo.report import clean
 from recbole_margo.studies.wording import EvaluatedParts
@@ -133,7 +133,7 @@ class RobustnessResult:
     steps: tuple[float, ...]
     shares: tuple[Mapping[str, float], ...]
     models: tuple[str, ...]
-    settings: Mapping[str, Any]
+    settings: Settings
     metrics: tuple[str, ...]
     errors: tuple[FailedRun, ...]
     quality: tuple[Quality, ...]

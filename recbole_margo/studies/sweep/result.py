@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from recbole_margo.config import Config
+from recbole_margo.config import Config, Settings
 from recbole_margo.model.base import MultimodalRecommender
 from recbole_margo.model.parameters import Hyperparameter
 from recbole_margo.registry import find_model
@@ -81,7 +81,7 @@ class Sweep:
     split: str
     seeds: tuple[int, ...]
     valid_metric: str | None
-    settings: Mapping[str, Any]
+    settings: Settings
     metrics: tuple[str, ...]
     absent_parts: tuple[str, ...]
     hyperparameters: tuple[Curve, ...]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from recbole_margo.config import Settings
 from recbole_margo.studies.comparison.result import Comparison
 from recbole_margo.studies.tuning.plan import TuningPlan
 from recbole_margo.studies.tuning.trials import (
@@ -67,7 +68,7 @@ class TrialResult:
     last_score: float | None
     validations: int
     own: bool
-    values: Mapping[str, Any]
+    values: Settings
     seconds: float | None
     error: str | None
 
@@ -171,13 +172,13 @@ class Tuning:
     eval_protocol: str
     valid_metric: str
     bigger_is_better: bool
-    settings: Mapping[str, Any]
+    settings: Settings
     seed: int
     planned_trials: int
     space: tuple[SearchedKey, ...]
     trials: tuple[TrialResult, ...]
     best: int | None
-    best_values: Mapping[str, Any] | None
+    best_values: Settings | None
     importances: Mapping[str, float] | None
     importances_note: str | None
     final: FinalResult | None
