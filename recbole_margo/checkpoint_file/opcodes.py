@@ -99,9 +99,6 @@ class Outside:
 def records_of(pickled: bytes) -> Any:
     """Return what a pickle holds, as plain values and the records of this module.
 
-    Args:
-        pickled: the pickle.
-
     Raises:
         RefusalError: if it is damaged, or does what no checkpoint does.
     """

@@ -25,10 +25,6 @@ class ForeignNameError(RefusalError):
 def expect(condition: bool, what: str) -> None:
     """Refuse a file.
 
-    Args:
-        condition: what holds in every checkpoint.
-        what: what the file holds otherwise.
-
     Raises:
         RefusalError: if it does not hold.
     """
@@ -43,10 +39,6 @@ def is_count(value: Any, most: int) -> bool:
 
 def checked_shape(value: Any, most: int) -> tuple[int, ...]:
     """Return a shape or strides.
-
-    Args:
-        value: what the file says.
-        most: the largest number in it.
 
     Raises:
         RefusalError: if it is no tuple of such numbers.

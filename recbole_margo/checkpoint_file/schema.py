@@ -139,10 +139,6 @@ TRAINED: Mapping[str, tuple[Check, str]] = {
 def check_format(state: Mapping[str, Any], path: Path) -> None:
     """Refuse a checkpoint of another format than ours, or of a newer one.
 
-    Args:
-        state: the checkpoint.
-        path: its file, for the message.
-
     Raises:
         CheckpointError: says which format it has.
     """
@@ -162,10 +158,6 @@ def check_format(state: Mapping[str, Any], path: Path) -> None:
 
 def check_trained(state: Mapping[str, Any], path: Path) -> None:
     """Refuse a checkpoint of our trainer that does not hold what the trainer writes.
-
-    Args:
-        state: the checkpoint.
-        path: its file, for the message.
 
     Raises:
         CheckpointError: names the first field that is not as it should be.
@@ -188,10 +180,6 @@ def check_trained(state: Mapping[str, Any], path: Path) -> None:
 
 def checked_config(state: Mapping[str, Any], path: Path) -> Any:
     """Return the config of a checkpoint of RecBole or ours that has the fields to be loaded.
-
-    Args:
-        state: the checkpoint.
-        path: its file, for the message.
 
     Returns:
         RecBole's `Config`, or of our checkpoints the settings.

@@ -94,11 +94,7 @@ def _figures(parts: Iterable[Part]) -> Iterator[Figure]:
 
 
 def failure_section(lines: Iterable[str]) -> tuple[Section, ...]:
-    """Return the section that tells what failed, or nothing.
-
-    Args:
-        lines: a sentence for each failure.
-    """
+    """Return the section that tells what failed, or nothing."""
     told = tuple(lines)
     return (Section("What failed", (Bullets(told),)),) if told else ()
 

@@ -150,12 +150,7 @@ def draw(path: Path, drawing: Callable[[], Figure | None]) -> bool:
 
 
 def drawings_of(folder: Path, names: Iterable[str]) -> dict[str, bytes]:
-    """Return what `draw` wrote as SVG, by name, for a page to hold.
-
-    Args:
-        folder: where the figures are.
-        names: their names without endings.
-    """
+    """Return what `draw` wrote as SVG, by name, for a page to hold."""
     return {name: (folder / f"{name}.svg").read_bytes() for name in names}
 
 

@@ -23,10 +23,6 @@ FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 def write_texts(folder: Path, texts: Mapping[str, str]) -> list[Path]:
     """Write texts into a folder, which is made if it is not there, each replacing what was there.
 
-    Args:
-        folder: where to.
-        texts: text by file name.
-
     Returns:
         The files.
     """
@@ -100,9 +96,6 @@ def harmless_cell(value: Any) -> Any:
 
     A text that begins with apostrophes and goes on like a formula gets one more, so that to take
     one away where `FORMULA` matches gives every text back. Numbers stay as they are.
-
-    Args:
-        value: any value.
     """
     if not isinstance(value, str) or not FORMULA.match(value):
         return value
@@ -114,11 +107,7 @@ def harmless_cell(value: Any) -> Any:
 
 
 def json_text(value: Any) -> str:
-    """Return a value as JSON; what JSON has no number for becomes null.
-
-    Args:
-        value: plain data.
-    """
+    """Return a value as JSON; what JSON has no number for becomes null."""
     text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False, default=str)
     # Half of a surrogate pair, as a file's name may hold one, has no UTF-8.
     return text.encode("utf-8", "backslashreplace").decode("utf-8") + "\n"

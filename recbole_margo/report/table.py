@@ -79,22 +79,13 @@ class Table:
 
 
 def clean(text: object) -> str:
-    """Return a text of others on one line, without control characters.
-
-    Args:
-        text: anything.
-    """
+    """Return a text of others on one line, without control characters."""
     shown = "".join(sign if sign.isprintable() else " " for sign in str(text))
     return " ".join(shown.split())
 
 
 def shorten(text: object, width: int) -> str:
-    """Return a text of others on one line that is cut at a width.
-
-    Args:
-        text: anything.
-        width: the most characters.
-    """
+    """Return a text of others on one line that is cut at a width."""
     shown = clean(text)
     return shown if len(shown) <= width else f"{shown[: width - 1]}…"
 
@@ -124,12 +115,7 @@ def markdown_paragraphs(notes: Iterable[str]) -> Iterator[str]:
 
 
 def markdown_table(table: Table, heading: str = "##") -> Iterator[str]:
-    """Return the lines of a table under its title.
-
-    Args:
-        table: the table.
-        heading: the signs before the title.
-    """
+    """Return the lines of a table under its title."""
     yield from (f"{heading} {markdown_text(table.title)}", "")
     rows = [
         [marked(cell, markdown_text, "**{}**", f" {DAGGER}") for cell in row] for row in table.rows

@@ -40,9 +40,6 @@ def check_values(values: Mapping[str, Any]) -> None:
 def check_effects(config: Any) -> None:
     """Look whether what the user gave has an effect on this dataset with this model.
 
-    Args:
-        config: the config.
-
     Raises:
         ConfigError: says why a setting has no effect, and what to do instead.
     """
@@ -128,11 +125,7 @@ def _message(config: Any, key: str) -> str:
 
 
 def without_effect(config: Any) -> list[str]:
-    """Return a sentence for each setting that was given and changes nothing.
-
-    Args:
-        config: the config of a run.
-    """
+    """Return a sentence for each setting that was given and changes nothing."""
     given, said = config.external_config_dict, []
     modes = config["eval_args"]["mode"].values()
     if given.get("split_seed") is not None and config[FILES] and set(modes) <= {"full", "labeled"}:

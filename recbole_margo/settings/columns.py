@@ -90,11 +90,7 @@ def _needed(config: Any) -> Iterator[tuple[str, str]]:
 
 
 def reads_labels(config: Any) -> bool:
-    """Return whether labels of interactions are trained on or compared with scores.
-
-    Args:
-        config: the config, completed by RecBole.
-    """
+    """Return whether labels of interactions are trained on or compared with scores."""
     if "labeled" in config["eval_args"]["mode"].values():
         return True
     no_negatives = config["train_neg_sample_args"]["distribution"] == "none"

@@ -115,9 +115,6 @@ def _names_of_results(names: list[str], cutoffs: list[int]) -> list[str]:
 def check_evaluation(values: Mapping[str, Any]) -> None:
     """Look whether metrics, cut-offs, selection and way of evaluation fit together.
 
-    Args:
-        values: all values by key.
-
     Raises:
         ConfigError: says which two keys do not fit and what would.
     """

@@ -126,11 +126,7 @@ def p_value(value: float | None) -> str:
 
 
 def protocol_text(protocol: object) -> str:
-    """Return an evaluation protocol with what it means.
-
-    Args:
-        protocol: its name.
-    """
+    """Return an evaluation protocol with what it means."""
     name = clean(protocol)
     meaning = PROTOCOL_MEANING.get(name)
     return f"{name}: {meaning}" if meaning else name
@@ -157,11 +153,7 @@ def how_evaluated(
 
 
 def shown_settings(settings: Settings) -> str:
-    """Return settings on one line, values as JSON.
-
-    Args:
-        settings: values by key.
-    """
+    """Return settings on one line, values as JSON."""
     return ", ".join(
         f"{clean(key)} = {clean(json.dumps(value, ensure_ascii=False, default=str))}"
         for key, value in settings.items()

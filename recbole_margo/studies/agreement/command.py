@@ -49,9 +49,6 @@ REPLAYS = "replays"
 def agreement(arguments: Sequence[str]) -> int:
     """Run `recbole-margo agreement` and return its exit status.
 
-    Args:
-        arguments: the words after the verb.
-
     Returns:
         0.
 

@@ -236,21 +236,13 @@ class Replay:
 
 
 def replay_identity(run: TrainedRun, epochs: int) -> str:
-    """Return a checksum that differs between replays which may have different numbers.
-
-    Args:
-        run: the run.
-        epochs: epochs to replay.
-    """
+    """Return a checksum that differs between replays which may have different numbers."""
     parts = [REPLAY_FORMAT, epochs, run.result.as_plain()]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def check_has_weights(run: TrainedRun) -> None:
     """Refuse a run that learned no weights.
-
-    Args:
-        run: the run.
 
     Raises:
         CheckpointError: if it is not a MARGO's, or its weights cannot move.

@@ -30,9 +30,6 @@ for all seeds; `--split_seed` chooses another.
 def compare(arguments: Sequence[str]) -> int:
     """Run `recbole-margo compare` and return its exit status.
 
-    Args:
-        arguments: the words after the verb.
-
     Returns:
         0, or 1 if any run failed.
     """

@@ -30,9 +30,6 @@ LABEL_WIDTH, LABEL_LINES = 24, 2
 def metrics_figure(compared: Comparison) -> Figure | None:
     """Draw a panel per metric: a row per model with its seeds, mean and deviation.
 
-    Args:
-        compared: the comparison.
-
     Returns:
         The figure, None if no model has results.
     """
@@ -113,9 +110,6 @@ def _legend_of_metrics(
 def differences_figure(compared: Comparison) -> Figure | None:
     """Draw each model's difference to the reference on the metric of selection.
 
-    Args:
-        compared: the comparison.
-
     Returns:
         The figure, None without tests.
     """
@@ -151,9 +145,6 @@ def differences_figure(compared: Comparison) -> Figure | None:
 
 def slices_figure(compared: Comparison) -> Figure | None:
     """Draw a panel per kind of slice: a group per slice, a marker per model.
-
-    Args:
-        compared: the comparison.
 
     Returns:
         The figure, None without slices.

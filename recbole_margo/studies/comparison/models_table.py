@@ -75,11 +75,7 @@ def failures(outcomes: Sequence[RunOutcome]) -> list[str]:
 
 
 def models_document(outcomes: Sequence[RunOutcome]) -> Document:
-    """Return the page with the table, the stages, and how they came about.
-
-    Args:
-        outcomes: of models on one dataset.
-    """
+    """Return the page with the table, the stages, and how they came about."""
     finished = finished_runs(outcomes)
     stages = [Section(f"Stages of {clean(run.model)}", _stages(run)) for run in finished]
     return Document(

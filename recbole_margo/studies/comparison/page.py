@@ -79,11 +79,7 @@ def comparison_text(compared: Comparison, style: str = "simple", bold: str = "**
 
 
 def comparison_document(compared: Comparison) -> Document:
-    """Return the report of a comparison.
-
-    Args:
-        compared: the comparison.
-    """
+    """Return the report of a comparison."""
     metrics = ", ".join(metric_name(metric) for metric in compared.metrics)
     selected = metric_name(str(compared.selection_metric))
     of_metrics = Figure(
@@ -124,11 +120,7 @@ def _with_notes(notes: tuple[str, ...], tables: list[Table]) -> list[Part]:
 
 
 def comparison_latex(compared: Comparison) -> str:
-    """Return the test metrics as a LaTeX table for a paper.
-
-    Args:
-        compared: the comparison.
-    """
+    """Return the test metrics as a LaTeX table for a paper."""
     table = results_table(compared)
     # Time and memory, the last two columns, are no part of it.
     shown = dataclasses.replace(
@@ -139,11 +131,7 @@ def comparison_latex(compared: Comparison) -> str:
 
 
 def comparison_csv(compared: Comparison) -> str:
-    """Return one row per number, unrounded: the values of each seed, their mean and deviation.
-
-    Args:
-        compared: the comparison.
-    """
+    """Return one row per number, unrounded: the values of each seed, their mean and deviation."""
     return csv_text(CSV_COLUMNS, _csv_rows(compared))
 
 

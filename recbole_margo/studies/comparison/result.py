@@ -130,9 +130,6 @@ class Comparison:
     def finished_seeds(self, entry: ComparedModel) -> list[int]:
         """Return the seeds that the lists of a model belong to.
 
-        Args:
-            entry: the model.
-
         Raises:
             RecBoleMargoError: if there are more values than seeds that did not fail.
         """

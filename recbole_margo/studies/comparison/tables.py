@@ -22,11 +22,7 @@ SMALLER = "↓"
 
 
 def results_table(compared: Comparison) -> Table:
-    """Return one row per model: mean and deviation of each metric, time and memory.
-
-    Args:
-        compared: the comparison.
-    """
+    """Return one row per model: mean and deviation of each metric, time and memory."""
     metrics, models = compared.metrics, compared.models
     marked = {
         (metric, test.label)
@@ -111,11 +107,7 @@ def _result_notes(compared: Comparison) -> Iterator[str]:
 
 
 def runs_table(compared: Comparison) -> Table:
-    """Return one row per model and seed: selection metric on validation and test, epochs, time.
-
-    Args:
-        compared: the comparison.
-    """
+    """Return one row per model and seed: selection metric on validation and test, epochs, time."""
     metric = compared.selection_metric
     rows = []
     for entry in compared.models:
@@ -160,11 +152,7 @@ def _at(values: Sequence[Any], place: int) -> Any:
 
 
 def significance_tables(compared: Comparison) -> list[Table]:
-    """Return one table per tested metric: each model against the reference.
-
-    Args:
-        compared: the comparison.
-    """
+    """Return one table per tested metric: each model against the reference."""
     tables = []
     for metric, tests in compared.tests.items():
         rows = tuple(_significance_row(test) for test in tests)
@@ -202,11 +190,7 @@ SIGNIFICANCE_HEADERS = (
 
 
 def significance_notes(compared: Comparison) -> tuple[str, ...]:
-    """Return how to read the tests.
-
-    Args:
-        compared: the comparison.
-    """
+    """Return how to read the tests."""
     return (
         f"Difference: model minus {clean(compared.reference)}, mean over users; each user's "
         "values were first averaged over the seeds that both finished. Interval and bootstrap p: "
@@ -222,11 +206,7 @@ def significance_notes(compared: Comparison) -> tuple[str, ...]:
 
 
 def slice_tables(compared: Comparison) -> list[Table]:
-    """Return one table per kind of slice: a row per model, a column per slice.
-
-    Args:
-        compared: the comparison.
-    """
+    """Return one table per kind of slice: a row per model, a column per slice."""
     tables = []
     for (kind, metric), parts in compared.slices_by_kind().items():
         rows = []
@@ -252,11 +232,7 @@ SLICE_NOTES = (
 
 
 def settings_table(compared: Comparison) -> Table:
-    """Return one row per model: what it is and which settings it was given.
-
-    Args:
-        compared: the comparison.
-    """
+    """Return one row per model: what it is and which settings it was given."""
     rows = []
     for entry in compared.models:
         settings = shown_settings(entry.settings)

@@ -38,9 +38,6 @@ other items; the split is the same for all.
 def robustness(arguments: Sequence[str]) -> int:
     """Run `recbole-margo robustness` and return its exit status.
 
-    Args:
-        arguments: the words after the verb.
-
     Returns:
         0, or 1 if any run failed.
     """

@@ -48,12 +48,7 @@ class Entry:
 
 
 def merged_settings(config_files: Sequence[str] | None, config_dict: Settings | None) -> Settings:
-    """Return the values of YAML files, the later the stronger, and above them those of a mapping.
-
-    Args:
-        config_files: YAML files.
-        config_dict: values by key.
-    """
+    """Return the values of YAML files, the later the stronger, and above them those given."""
     settings: dict[str, Any] = {}
     for file in config_files or []:
         settings.update(read_yaml(Path(file)))

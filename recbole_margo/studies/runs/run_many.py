@@ -111,9 +111,6 @@ def run_entry(label: str, config: Config, folder: Path) -> RunOutcome:
 def check_results(folders: Iterable[Path]) -> None:
     """Look whether the records of the runs that have finished can be read.
 
-    Args:
-        folders: folders of runs.
-
     Raises:
         CheckpointError: if one is damaged.
     """

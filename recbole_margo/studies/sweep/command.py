@@ -31,9 +31,6 @@ that of --key=value. Values are read as YAML.
 def sweep(arguments: Sequence[str]) -> int:
     """Run `recbole-margo sweep` and return its exit status.
 
-    Args:
-        arguments: the words after the verb.
-
     Returns:
         0, or 1 if any run failed.
     """

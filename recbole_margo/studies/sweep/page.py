@@ -78,11 +78,7 @@ def sweep_text(swept: Sweep, bold: str = "**{}**") -> str:
 
 
 def sweep_document(swept: Sweep) -> Document:
-    """Return the report of a sweep.
-
-    Args:
-        swept: the sweep.
-    """
+    """Return the report of a sweep."""
     names = ", ".join(clean(curve.name) for curve in swept.hyperparameters)
     figure = Figure(
         "sweep",
@@ -114,11 +110,7 @@ def _conditions(swept: Sweep) -> Iterator[tuple[str, str]]:
 
 
 def sweep_tables(swept: Sweep) -> list[Table]:
-    """Return one table per hyper-parameter: a row per value.
-
-    Args:
-        swept: the sweep.
-    """
+    """Return one table per hyper-parameter: a row per value."""
     return [_table(swept, curve) for curve in swept.hyperparameters]
 
 
@@ -151,11 +143,7 @@ def _best_on_validation(curve: Curve, metric: str) -> str:
 
 
 def sweep_notes(swept: Sweep) -> tuple[str, ...]:
-    """Return how to read the tables.
-
-    Args:
-        swept: the sweep.
-    """
+    """Return how to read the tables."""
     seeds = ", ".join(map(str, swept.seeds))
     if len(swept.seeds) == 1:
         over_seeds = f"One seed ({seeds}), so there is no deviation over seeds."
@@ -171,11 +159,7 @@ def sweep_notes(swept: Sweep) -> tuple[str, ...]:
 
 
 def sweep_failures(swept: Sweep) -> tuple[str, ...]:
-    """Return one line per run that failed, with the reason.
-
-    Args:
-        swept: the sweep.
-    """
+    """Return one line per run that failed, with the reason."""
     lines = (
         f"{clean(point.label)} failed, seed {seed}: {clean(error)}"
         for curve in swept.hyperparameters
@@ -186,11 +170,7 @@ def sweep_failures(swept: Sweep) -> tuple[str, ...]:
 
 
 def sweep_csv(swept: Sweep) -> str:
-    """Return one row per number, unrounded, of every curve, value and seed that finished.
-
-    Args:
-        swept: the sweep.
-    """
+    """Return one row per number, unrounded, of every curve, value and seed that finished."""
     return csv_text(CSV_COLUMNS, _csv_rows(swept))
 
 
@@ -211,9 +191,6 @@ def panel_metrics(swept: Sweep) -> list[tuple[str, str]]:
 
     These are the metric of selection on validation and on test, and one more metric on test, with
     the same cut-off if there is one.
-
-    Args:
-        swept: the sweep.
     """
     chosen = str(swept.valid_metric or "").lower()
     others = [metric for metric in swept.metrics if metric != chosen]
@@ -226,9 +203,6 @@ def panel_metrics(swept: Sweep) -> list[tuple[str, str]]:
 
 def sweep_figure(swept: Sweep) -> Drawing | None:
     """Draw a row per hyper-parameter, a column per metric; a column shares its vertical axis.
-
-    Args:
-        swept: the sweep.
 
     Returns:
         The figure, None if no run finished or was evaluated.

@@ -151,11 +151,7 @@ def _rank(value: Any) -> tuple[int, float]:
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """Return the mean and the sample standard deviation, each None where there is none.
-
-    Args:
-        values: one value a seed.
-    """
+    """Return the mean and the sample standard deviation, each None where there is none."""
     if not values:
         return None, None
     deviation = statistics.stdev(values) if len(values) > 1 else None

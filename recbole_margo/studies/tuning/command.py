@@ -35,9 +35,6 @@ setting of all trials, as in `train`. `--seed` seeds the search and the training
 def tune(arguments: Sequence[str]) -> int:
     """Run `recbole-margo tune` and return its exit status.
 
-    Args:
-        arguments: the words after the verb.
-
     Returns:
         0, or 1 if the final training failed.
     """

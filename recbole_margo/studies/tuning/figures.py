@@ -64,9 +64,6 @@ def draw_history(found: Tuning) -> Figure | None:
 def draw_slices(found: Tuning) -> Figure | None:
     """Draw the score of each trial against its value, a panel per hyper-parameter.
 
-    Args:
-        found: the search.
-
     Returns:
         The figure, None if no trial is complete.
     """

@@ -61,11 +61,7 @@ def tuning_text(found: Tuning, bold: str = "**{}**") -> str:
 
 
 def tuning_document(found: Tuning) -> Document:
-    """Return the report of a search.
-
-    Args:
-        found: the search.
-    """
+    """Return the report of a search."""
     metric = metric_name(found.valid_metric)
     course = (
         Figure(
@@ -103,11 +99,7 @@ def tuning_document(found: Tuning) -> Document:
 
 
 def tuning_csv(found: Tuning) -> str:
-    """Return one row per trial, unrounded.
-
-    Args:
-        found: the search.
-    """
+    """Return one row per trial, unrounded."""
     keys = [searched.key for searched in found.space]
     columns = ("number", "state", "value", "last_score", "validations", "seconds")
     rows = (

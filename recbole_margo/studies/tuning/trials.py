@@ -75,10 +75,6 @@ def shown_url(url: str) -> str:
 def open_study(plan: TuningPlan, url: str) -> Study:
     """Open the optuna study of a search, which is made if it is not there.
 
-    Args:
-        plan: the search.
-        url: of its storage.
-
     Raises:
         ConfigError: if the storage cannot be reached.
     """
