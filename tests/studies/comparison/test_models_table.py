@@ -11,7 +11,15 @@ from recbole_margo.studies.comparison.models_table import models_document, model
 
 
 def stage(name: str, value: float) -> StageResult:
-    return StageResult(name, 7, 4, value, 1.25, {"recall@20": value}, {"recall@20": value})
+    return StageResult(
+        name=name,
+        epochs=7,
+        best_epoch=4,
+        best_score=value,
+        seconds=1.25,
+        valid={"recall@20": value},
+        test={"recall@20": value},
+    )
 
 
 def result(model: str, recall: float) -> RunResult:
