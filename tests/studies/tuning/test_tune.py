@@ -14,8 +14,8 @@ import yaml
 from recbole_margo.cli import main
 from recbole_margo.config import Config
 from recbole_margo.errors import CheckpointError, ConfigError, TrainingError
-from recbole_margo.run_folder import write_json
 from recbole_margo.store.plain import as_plain
+from recbole_margo.store.writing import write_json
 from recbole_margo.studies.comparison import compare_seeds as comparing
 from recbole_margo.studies.runs.pool import HERE, LostWorkerError, Pool
 from recbole_margo.studies.tuning import search as searching
