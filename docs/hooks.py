@@ -21,6 +21,10 @@ from recbole_margo.model.parameters import model_defaults
 from recbole_margo.registry import OURS, multimodal_models
 
 _BLOCK = re.compile(r"^\.\. math::(?P<formula>(?:.*\n)(?:(?:[ \t]+.*)?\n)*)", re.MULTILINE)
+# Formulas of pages, as GitHub shows them; code is left as it is.
+_DOLLARS = re.compile(
+    r"(?P<code>^```.*?^```|`[^`\n]+`)|\$(?P<formula>[^$\n]*[\\^_=][^$\n]*)\$", re.M | re.S
+)
 _INLINE = re.compile(r":math:`([^`]+)`")
 
 
@@ -34,6 +38,13 @@ def with_formulas(text: str) -> str:
     text = _BLOCK.sub(block, text + "\n")
     # Markdown takes a line that begins with <math> for a block, and one with <span> for text.
     return _INLINE.sub(lambda match: f"<span>{convert(match[1])}</span>", text).rstrip("\n")
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Return a page with its formulas as MathML."""
+    return _DOLLARS.sub(
+        lambda match: match["code"] or f"<span>{convert(match['formula'])}</span>", markdown
+    )
 
 
 class MathInDocstrings(griffe.Extension):
