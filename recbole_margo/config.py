@@ -153,6 +153,7 @@ class Config(recbole.config.Config):  # type: ignore[misc]
         )
         own_yaml = Path(data_path) / dataset / f"{dataset}.yaml"
         of_dataset = shipped_values(f"dataset/{dataset}.yaml")
+        of_dataset.update(of_dataset.pop("models", {}).get(model, {}))
         if own_yaml.exists():
             of_dataset.update(read_dataset_yaml(own_yaml))
         if model_class.type not in (ModelType.GENERAL, ModelType.TRADITIONAL):

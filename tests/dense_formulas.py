@@ -225,6 +225,17 @@ def plain_ranking(users: Array, items: Array, batch: Sequence[tuple[int, int, in
     return total / len(batch)
 
 
+def difference_spread(users: Array, items: Array, mask: Array) -> Array:
+    """Return the root mean square of r_ui^m - r_uj^m [M] over all users and pairs of items."""
+    squares: list[list[float]] = [[] for _ in range(mask.shape[1])]
+    for user in users[1:]:
+        r = np.array([modality_scores(user, item) for item in items])
+        for m, found in enumerate(squares):
+            known = r[mask[:, m], m]
+            found.extend(((known[:, None] - known[None, :]) ** 2).ravel())
+    return np.array([np.sqrt(np.mean(found)) for found in squares])
+
+
 def weighted_terms(
     users: Array,
     items: Array,
@@ -233,15 +244,19 @@ def weighted_terms(
     batch: Sequence[tuple[int, int, int]],
     tau: float,
     targets: list[tuple[Array | None, float]] | None = None,
+    unit: Array | float = 1.0,
 ) -> Triplets:
-    """Return the terms of stage 2; given targets are constants, as under a stop-gradient."""
+    """Return the terms of stage 2; given targets are constants, as under a stop-gradient.
+
+    `unit` [M] is that of the differences of Eq. 5.
+    """
     ranking, calibration, computed = 0.0, 0.0, []
     for number, (user, i, j) in enumerate(batch):
         r_i, r_j = modality_scores(users[user], items[i]), modality_scores(users[user], items[j])
         w_i, w_j = item_weights(logits[i], mask[i]), item_weights(logits[j], mask[j])
         positive, negative = float(w_i @ r_i), float(w_j @ r_j)
         if targets is None:
-            z = reliability(r_i - r_j, mask[i] & mask[j])
+            z = reliability((r_i - r_j) / unit, mask[i] & mask[j])
             c = confidence(positive, negative, z, tau)
         else:
             z, c = targets[number]

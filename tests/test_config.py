@@ -94,6 +94,16 @@ def test_shipped_datasets_have_the_settings_of_the_papers() -> None:
         assert (config["valid_metric"], config["topk"]) == ("Recall@20", [10, 20])
 
 
+def test_a_shipped_dataset_may_have_values_for_some_models_only() -> None:
+    for name, weight in (("baby", 1e-3), ("sports", 1e-3), ("clothing", 0.1)):
+        assert Config("MARGO", name)["learning_rate"] == 1e-4
+        dragon = Config("DRAGON", name)
+        assert (dragon["learning_rate"], dragon["reg_weight"]) == (1e-4, weight)
+        assert Config("VBPR", name)["learning_rate"] == 1e-3
+        assert "models" not in dragon.final_config_dict
+    assert Config("MARGO", "baby", config_dict={"learning_rate": 0.01})["learning_rate"] == 0.01
+
+
 def test_text_is_parsed_as_yaml_and_never_run() -> None:
     assert parse_yaml("1e-3") == 0.001
     assert parse_yaml("[text, 2]") == ["text", 2]

@@ -212,6 +212,12 @@ def check_resumable(state: Mapping[str, Any], path: Path) -> None:
         raise CheckpointError(
             f"{path}, `best_state`: expected tensors by name, found {_short(best)}"
         )
+    moments = state.get("best_moments", {})
+    if not _is_dict(moments, _is_text, lambda kept: isinstance(kept, dict)):
+        raise CheckpointError(
+            f"{path}, `best_moments`: expected what the optimiser kept, by parameter, found "
+            f"{_short(moments)}"
+        )
     states = state.get("random_states")
     try:
         _try_random_states(states)

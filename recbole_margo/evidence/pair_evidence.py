@@ -76,6 +76,7 @@ def _sums(
     """Return the sums of `PairEvidence` for one model, a block of pairs at a time."""
     user_table, item_table = model.embeddings()
     weights, mask = model.item_weights(), model.modality_mask
+    unit = model.evidence_unit(user_table, item_table)
     tau, scale = model.hyperparameters.tau, model.hyperparameters.score_scale
     count = negatives.shape[1]
     rows = max(1, BLOCK_NUMBERS // (count * item_table[0].numel()))
@@ -98,7 +99,7 @@ def _sums(
         counted = (negative > 0) & mask[item].any(dim=1, keepdim=True)
         usable = mask[item].unsqueeze(1) & counted.unsqueeze(-1)
         differences = positive_scores - negative_scores
-        vector, reliable = reliability_vector(differences, usable)
+        vector, reliable = reliability_vector(differences / unit, usable)
         trust = confidence(
             (weights[item].unsqueeze(1) * positive_scores).sum(dim=-1),
             (weights[negative] * negative_scores).sum(dim=-1),

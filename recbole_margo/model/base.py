@@ -29,6 +29,8 @@ from recbole_margo.resources import multiplies_in_bfloat16
 
 # The epochs over which the learning rate falls by `learning_rate_decay`.
 DECAY_EPOCHS = 50
+# Key of a parameter group: for how many epochs of the stage its learning rate is 0.
+FROZEN_EPOCHS = "frozen_epochs"
 
 
 class StepCapture(Enum):
@@ -49,6 +51,9 @@ class MultimodalRecommender(GeneralRecommender):  # type: ignore[misc]
     A model drops into stock RecBole: it finds its features through the config and fills missing
     hyper-parameters from its defaults. A subclass builds its parts in `__init__`
     and implements `calculate_loss` and `scoring_tables`; the rest of RecBole's interface is here.
+
+    Negatives are drawn by RecBole from all items that a user does not know; the public code of the
+    models here draws them from the items seen in training.
 
     Training goes in `training_stages`. The trainer calls `begin_stage` before each of them,
     `begin_epoch` before each epoch and `epoch_statistics` after it.
@@ -241,6 +246,11 @@ class MultimodalRecommender(GeneralRecommender):  # type: ignore[misc]
         """Whether a parameter that a batch leaves out moves on by the optimiser's momentum."""
         return False
 
+    @property
+    def keeps_optimizer(self) -> bool:
+        """Whether the next stage goes on with the optimiser's state of this one's best epoch."""
+        return False
+
     def epoch_statistics(self) -> dict[str, float]:
         """Return figures of the epoch for the logs, by name, and start counting anew."""
         return {}
@@ -252,7 +262,7 @@ class MultimodalRecommender(GeneralRecommender):  # type: ignore[misc]
             learning_rate: the global learning rate.
 
         Returns:
-            Groups as `torch.optim` takes them.
+            Groups as `torch.optim` takes them; `FROZEN_EPOCHS` in one keeps it still at first.
         """
         return [{"params": list(self.parameters()), "lr": learning_rate}]
 

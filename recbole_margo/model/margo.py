@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -12,13 +11,16 @@ from torch import Tensor, nn
 from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.evidence.item_reliability import ItemReliability
 from recbole_margo.model.backbone import BACKBONES
-from recbole_margo.model.base import MultimodalRecommender, StepCapture
-from recbole_margo.model.dragon import DRAGONParameters
+from recbole_margo.model.base import FROZEN_EPOCHS, MultimodalRecommender, StepCapture
+from recbole_margo.model.margo_parameters import MARGOParameters
 from recbole_margo.model.paper import Paper
-from recbole_margo.model.parameters import hyperparameter
 from recbole_margo.model.reliability_statistics import ReliabilityStatistics
 from recbole_margo.nn.content_path import ContentPath
-from recbole_margo.nn.fusion import log_modality_weights, modality_scores
+from recbole_margo.nn.fusion import (
+    log_modality_weights,
+    modality_scores,
+    spread_of_differences,
+)
 from recbole_margo.nn.losses import (
     bpr_loss,
     calibration_loss,
@@ -30,49 +32,6 @@ from recbole_margo.nn.propagation import select_rows
 
 BACKBONE_STAGE = "stage1"
 RELIABILITY_STAGE = "stage2"
-EVIDENCE = ("trained", "held_out")
-
-
-@dataclass(frozen=True, kw_only=True)
-class MARGOParameters(DRAGONParameters):
-    """Hyper-parameters of MARGO, beside those of its backbones."""
-
-    backbone: str = hyperparameter(
-        "what represents users and items", choices=tuple(BACKBONES), paper="DRAGON"
-    )
-    interaction_layers: int = hyperparameter(
-        "products with the interaction graph in the LightGCN backbone", low=0
-    )
-    reg_weight: float = hyperparameter(
-        "lambda, weight of the backbone's regulariser", low=0.0, search=(1e-5, 1e-1, "log")
-    )
-    alpha: float = hyperparameter(
-        "weight of the calibration loss; 0 is the ablation w/o L_cal",
-        low=0.0,
-        search=(1e-3, 10.0, "log"),
-    )
-    tau: float = hyperparameter(
-        "sensitivity of the confidence, in units of the score", low=1e-6, search=(0.05, 20.0, "log")
-    )
-    beta: float = hyperparameter("weight of the mean square of the weight logits", low=0.0)
-    weight_learning_rate: float | None = hyperparameter(
-        "learning rate of the weight logits; none: the global one", low=0.0, search=[1e-3, 1e-2]
-    )
-    weight_init_std: float = hyperparameter(
-        "standard deviation of the initial weight logits", low=0.0
-    )
-    item_weights: bool = hyperparameter("false is the ablation w/o weight: stage 1 only")
-    two_stage: bool = hyperparameter("false is the ablation w/o two-stage")
-    stop_gradient: bool = hyperparameter("false is the ablation w/o nograd")
-    evidence: str = hyperparameter(
-        "what supervises the weights: scores of the backbone that is trained, or the evidence of "
-        "regressions that never saw the item",
-        choices=EVIDENCE,
-        paper="trained",
-    )
-    evidence_temperature: float = hyperparameter(
-        "divisor of the scores of held-out evidence", low=1e-3
-    )
 
 
 class MARGO(MultimodalRecommender):
@@ -113,7 +72,15 @@ class MARGO(MultimodalRecommender):
         - An item that misses a modality has weight 0 for it, and the modality is left out of the
           reliability vector of every pair with that item. An item that misses every modality has
           uniform weights.
+        - `beta`, the weight of W's penalty, has its own value, 0 by default. The text after Eq. 10
+          counts W among the regularised parameters, so that the paper most likely takes lambda.
         - The backbone is exchangeable (`backbone`), its departures are listed in its own class.
+        - `evidence_scale: standardized` divides d^m of Eq. 5 by its root mean square over random
+          triplets, taken anew before each epoch, so that no modality speaks louder than another for
+          having larger scores. Held-out evidence always is.
+        - `keep_optimizer` and `weight_warmup_epochs` soften the start of stage 2, where a new
+          optimiser moves every parameter by its learning rate a step. During the warm-up the
+          optimiser gathers its averages of the backbone's gradients. Both need a stage 1.
         - Natural logarithm in the ranking loss; DRAGON's public code takes log2.
         - `evidence: held_out` supervises the weights of an item with its own reliability vector
           (`ItemReliability`) in place of the triplet's: the backbone, from whose scores Eq. 5-6
@@ -123,6 +90,7 @@ class MARGO(MultimodalRecommender):
           weighted scores. The gradients may conflict.
     """
 
+    difference_spread: Tensor
     parameters_class = MARGOParameters
     paper = Paper(
         title="Modality Reliability Guided Multimodal Recommendation",
@@ -144,6 +112,8 @@ class MARGO(MultimodalRecommender):
         "stop_gradient": True,
         "evidence": "trained",
         "evidence_temperature": 1.0,
+        "evidence_scale": "raw",
+        "weight_warmup_epochs": 0,
     }
 
     def __init__(self, config: Any, dataset: Any) -> None:
@@ -169,6 +139,8 @@ class MARGO(MultimodalRecommender):
                 self.modality_mask,
                 parameters.evidence_temperature,
             )
+        # sigma of Eq. 5's differences [M], of the current epoch; written in place, for CUDA graphs.
+        self.register_buffer("difference_spread", torch.ones(len(self.modalities)), False)
         self.stage = self.training_stages[-1]
         self._stage_begun = False
         self._statistics = ReliabilityStatistics()
@@ -226,13 +198,42 @@ class MARGO(MultimodalRecommender):
             with torch.no_grad():
                 self._draw_weight_logits()
 
+    @property
+    def keeps_optimizer(self) -> bool:
+        """Whether the next stage goes on with the optimiser's state of this one."""
+        return bool(self.hyperparameters.keep_optimizer) and self.stage == BACKBONE_STAGE
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Measure in what unit the trained evidence of the epoch is."""
+        if self.stage == BACKBONE_STAGE or self.hyperparameters.evidence_scale == "raw":
+            return
+        training = self.training
+        nn.Module.train(self, False)
+        with torch.no_grad():
+            self.difference_spread.copy_(self.evidence_unit(*self.embeddings()))
+        nn.Module.train(self, training)
+
+    def evidence_unit(self, users: Tensor, items: Tensor) -> Tensor:
+        """Return what divides the differences of Eq. 5, sigma [M]; 1 for `evidence_scale: raw`.
+
+        Args:
+            users: embeddings of all users [U, M, d].
+            items: embeddings of all items [I, M, d].
+        """
+        if self.hyperparameters.evidence_scale == "raw":
+            return torch.ones_like(self.difference_spread)
+        scale: float = self.hyperparameters.score_scale
+        return scale * spread_of_differences(users, items, self.modality_mask)
+
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         """Return the backbone's parameters, and from stage 2 on the logits with their own rate."""
         of_backbone = [p for p in self.parameters() if p is not self.weight_logits]
-        groups = [{"params": of_backbone, "lr": learning_rate}]
+        groups: list[dict[str, Any]] = [{"params": of_backbone, "lr": learning_rate}]
         if self.stage == RELIABILITY_STAGE:
             own_rate = self.hyperparameters.weight_learning_rate
             rate = learning_rate if own_rate is None else own_rate
+            if self.hyperparameters.weight_warmup_epochs and len(self.training_stages) > 1:
+                groups[0][FROZEN_EPOCHS] = self.hyperparameters.weight_warmup_epochs
             groups.append({"params": [self.weight_logits], "lr": rate})
         return groups
 
@@ -331,7 +332,10 @@ class MARGO(MultimodalRecommender):
         positive_score = (positive_log_weights.exp() * positive_scores).sum(dim=-1)
         negative_score = (negative_log_weights.exp() * negative_scores).sum(dim=-1)
         if held_out is None:
-            vector, reliable = reliability_vector(positive_scores - negative_scores, usable)
+            differences = positive_scores - negative_scores
+            if self.hyperparameters.evidence_scale == "standardized":
+                differences = differences / self.difference_spread
+            vector, reliable = reliability_vector(differences, usable)
             logs = positive_log_weights, negative_log_weights
         else:
             # Each of the two items against its own weights: twice as many comparisons.

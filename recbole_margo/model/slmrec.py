@@ -64,6 +64,8 @@ class SLMRec(MultimodalRecommender):
     published comparisons.
 
     Departures from the paper:
+        - The fusion layers start as torch's linear layers do; the public code draws them from
+          Xavier's uniform distribution.
         - The feature dropout and feature masking tasks are left out.
         - The third and any further modality is aligned as the second is, with heads of its own.
         - An item that misses a modality takes no part in its alignment.

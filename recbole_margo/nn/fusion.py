@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from recbole_margo.nn.content_path import array, layer_tables
 
+# Random triplets from which the spread of differences is taken, and how many at a time.
+TRIPLETS, BLOCK = 2**15, 2**12
+
 
 def modality_scores(users: Tensor, items: Tensor) -> Tensor:
     r"""Return the score of each modality, :math:`r_{ui}^m = \langle e_u^m, e_i^m \rangle`.
@@ -47,6 +50,37 @@ def log_modality_weights(logits: Tensor, mask: Tensor) -> Tensor:
     nothing = ~mask.any(dim=-1, keepdim=True)
     usable = logits.float().masked_fill(nothing, 0.0)
     return torch.log_softmax(usable.masked_fill(~(mask | nothing), -torch.inf), dim=-1)
+
+
+def spread_of_differences(users: Tensor, items: Tensor, mask: Tensor) -> Tensor:
+    r"""Return how much the scores of two items differ in each modality.
+
+    .. math:: \sigma_m^2 = \mathrm{mean}_{u, i, j} (r_{ui}^m - r_{uj}^m)^2
+
+    over random users and pairs of items that both have the modality, always the same ones.
+
+    Args:
+        users: user embeddings [U, M, d]; row 0 is PAD.
+        items: item embeddings [I, M, d]; row 0 is PAD.
+        mask: presence mask [I, M], bool.
+
+    Returns:
+        sigma [M]; 1 where no pair differs.
+    """
+    random = torch.Generator().manual_seed(0)
+    user = torch.randint(1, len(users), (TRIPLETS,), generator=random).to(users.device)
+    pairs = torch.randint(1, len(items), (2, TRIPLETS), generator=random).to(users.device)
+    squares, counts = torch.zeros((2, users.shape[1]), dtype=torch.float64, device=users.device)
+    for block in range(0, TRIPLETS, BLOCK):
+        first, second = pairs[:, block : block + BLOCK]
+        usable = mask[first] & mask[second]
+        differences = modality_scores(
+            users[user[block : block + BLOCK]], items[first] - items[second]
+        )
+        squares += (differences.double().square() * usable).sum(dim=0)
+        counts += usable.sum(dim=0)
+    spread = (squares / counts.clamp(min=1)).sqrt().float()
+    return torch.where(spread > 0, spread, 1.0)
 
 
 class ModalityAttention(nn.Module):

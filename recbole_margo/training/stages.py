@@ -74,6 +74,21 @@ class StageProgress:
         return asdict(self)
 
 
+def shortfall(stages: Sequence[StageProgress], bigger_is_better: bool) -> str | None:
+    """Return a warning if the last stage stays behind the first on validation, else none."""
+    first, last = stages[0], stages[-1]
+    scores = first.best_score, last.best_score
+    if len(stages) < 2 or scores[0] is None or scores[1] is None:
+        return None
+    if not last.improves(scores[0], bigger_is_better):
+        return None
+    return (
+        f"No epoch of {last.name} reached the best validation score of {first.name} "
+        f"({scores[1]:.4f} against {scores[0]:.4f}); the result is the best epoch of {last.name} "
+        "all the same."
+    )
+
+
 CHECK_EVERY = 20
 
 

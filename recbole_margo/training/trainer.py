@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Adam, AdamW, Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
 from recbole_margo.checkpoint_file.fitting import check_optimizer, check_parameters, load_into
@@ -34,7 +33,8 @@ from recbole_margo.training.checkpoint import (
 )
 from recbole_margo.training.cuda_graphs import CapturedSteps, Step, as_configured, products_in
 from recbole_margo.training.ranking_trainer import RankingTrainer
-from recbole_margo.training.stages import EpochLog, EpochLosses, StageProgress
+from recbole_margo.training.stage_optimizer import moments_by_name, rate_schedule, with_moments
+from recbole_margo.training.stages import EpochLog, EpochLosses, StageProgress, shortfall
 from recbole_margo.training.training_batches import training_batches
 
 
@@ -78,6 +78,8 @@ class MultimodalTrainer(RankingTrainer):
         super().__init__(config, model)
         self.progress: list[StageProgress] = []
         self._best_state: dict[str, Tensor] = {}
+        # What the optimiser kept of each parameter then, by name, for a stage that goes on with it.
+        self._best_moments: dict[str, dict[str, Any]] = {}
         self._resumed: dict[str, Any] | None = None
         self._resumed_from = Path()
         self._last_score = 0.0
@@ -177,9 +179,9 @@ class MultimodalTrainer(RankingTrainer):
             self._resumed = None
             return
         self.model.begin_stage(name)
-        self._build_stage_optimizer()
+        self._build_stage_optimizer(self._best_moments)
         self.progress.append(StageProgress(name))
-        self._best_state = {}
+        self._best_state, self._best_moments = {}, {}
         if fit.saved:
             self._save_last(fit.train_data)
 
@@ -192,18 +194,23 @@ class MultimodalTrainer(RankingTrainer):
         return optimizer
 
     def _build_stage_optimizer(
-        self, state: dict[str, Any] | None = None, epochs_done: int = 0
+        self,
+        moments: Mapping[str, Any],
+        state: dict[str, Any] | None = None,
+        epochs_done: int = 0,
     ) -> None:
-        """Build the optimiser of the current stage and the schedule of its learning rates."""
+        """Build the optimiser of the current stage and the schedule of its learning rates.
+
+        Its state is that of an interrupted run, or has what a stage before it kept of parameters.
+        """
         self.optimizer = self._build_optimizer(
             params=self.model.parameter_groups(self.learning_rate)
         )
-        if state is not None:
-            check_optimizer(self.optimizer, state, self._resumed_from)
-            self.optimizer.load_state_dict(copy.deepcopy(state))
-        self._schedule = LambdaLR(
-            self.optimizer, self.model.learning_rate_factor, last_epoch=epochs_done - 1
-        )
+        if state is None:
+            state = with_moments(self.model, self.optimizer, moments)
+        check_optimizer(self.optimizer, state, self._resumed_from)
+        self.optimizer.load_state_dict(copy.deepcopy(state))
+        self._schedule = rate_schedule(self.model, self.optimizer, epochs_done)
         self._captured = CapturedSteps(self.optimizer)
 
     def _fit_stage(self, fit: _Fit) -> None:
@@ -312,6 +319,8 @@ class MultimodalTrainer(RankingTrainer):
         self._best_state = {
             name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()
         }
+        if self.model.keeps_optimizer:
+            self._best_moments = moments_by_name(self.model, self.optimizer)
         if fit.saved:
             path = self.stage_model_file(self.progress[-1].name)
             write_checkpoint(path, self._state())
@@ -324,15 +333,9 @@ class MultimodalTrainer(RankingTrainer):
         self._epoch_log.stage_ended(self.progress[-1], self.valid_metric)
 
     def _compare_stages(self) -> None:
-        scores = [stage.best_score for stage in self.progress]
-        if len(scores) < 2 or scores[0] is None or scores[-1] is None:
-            return
-        if self.progress[-1].improves(scores[0], self.valid_metric_bigger):
-            self.logger.warning(
-                f"No epoch of {self.progress[-1].name} reached the best validation score of "
-                f"{self.progress[0].name} ({scores[-1]:.4f} against {scores[0]:.4f}); the result "
-                f"is the best epoch of {self.progress[-1].name} all the same."
-            )
+        warning = shortfall(self.progress, self.valid_metric_bigger)
+        if warning is not None:
+            self.logger.warning(warning)
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -354,6 +357,8 @@ class MultimodalTrainer(RankingTrainer):
         newest_is_best = 0 <= stage.best_epoch == stage.epochs - 1
         state["best_state"] = state["state_dict"] if newest_is_best else self._best_state
         state["random_states"] = random_states(train_data)
+        if self._best_moments:
+            state["best_moments"] = self._best_moments
         write_checkpoint(self.last_model_file, state)
 
     def resume_checkpoint(self, resume_file: str | Path) -> None:
@@ -389,6 +394,7 @@ class MultimodalTrainer(RankingTrainer):
         load_into(self.model, state, self._resumed_from)
         if state["best_state"]:
             check_parameters(self.model, state["best_state"], self._resumed_from, "best_state")
-        self._build_stage_optimizer(state["optimizer"], self.progress[-1].epochs)
+        self._best_moments = dict(state.get("best_moments", {}))
+        self._build_stage_optimizer({}, state["optimizer"], self.progress[-1].epochs)
         self._best_state = dict(state["best_state"])
         restore_random_states(state["random_states"], train_data)

@@ -131,6 +131,44 @@ def test_no_score_that_ranks_sees_the_scale(tmp_path):
         assert torch.equal(predicted, also_scaled)
 
 
+@pytest.mark.parametrize("missing", ["nothing missing", "some items miss one"])
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_standardized_evidence_is_in_units_of_its_spread(tmp_path, backbone, missing):
+    settings = {"backbone": backbone, "evidence_scale": "standardized", "score_scale": 0.5}
+    world, experiment = build(tmp_path, 3, missing, **settings)
+    (users, items), inputs = dense_tables(experiment, world), dense_inputs(experiment, world)
+    users = 0.5 * users
+    experiment.model.begin_epoch(0)
+    assert experiment.model.training
+    unit = experiment.model.difference_spread.double().numpy()
+    # Of all triplets the model draws 32,768.
+    expected = dense.difference_spread(users, items, inputs.mask)
+    assert_allclose(unit, expected, rtol=0.03)
+    assert max(expected) > 1.1 * min(expected)
+
+    triplets, logits = experiment.random_triplets(150), experiment.parameters()["weight_logits"]
+    terms = dense.weighted_terms(
+        users, items, logits, inputs.mask, triplets, SETTINGS["tau"], unit=unit
+    )
+    ranking, calibration, _ = experiment.losses(experiment.batch(triplets))
+    assert ranking.item() == pytest.approx(terms.ranking, rel=2e-5)
+    assert calibration.item() == pytest.approx(SETTINGS["alpha"] * terms.calibration, rel=2e-5)
+    raw = dense.weighted_terms(users, items, logits, inputs.mask, triplets, SETTINGS["tau"])
+    assert terms.calibration != pytest.approx(raw.calibration, rel=1e-3)
+
+
+def test_the_spread_of_what_does_not_differ_is_one(tmp_path):
+    _, experiment = build(tmp_path, 2, evidence_scale="standardized")
+    with torch.no_grad():
+        experiment.model.backbone.user_preference[0].zero_()
+        for parameter in experiment.model.backbone.projections[0].parameters():
+            parameter.zero_()
+    experiment.model.begin_epoch(0)
+    first, second = experiment.model.difference_spread.tolist()
+    assert first == 1 and 0 < second != 1
+    assert all(torch.isfinite(t) for t in experiment.losses(experiment.batch([(1, 2, 3)])))
+
+
 @pytest.mark.parametrize("scale", [0, -1.0, float("inf")])
 def test_a_scale_that_is_not_positive_is_refused(tmp_path, scale):
     with pytest.raises(ConfigError, match="`score_scale` must lie in"):

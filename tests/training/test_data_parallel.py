@@ -22,6 +22,15 @@ VARIANTS = [
     ("VBPR", {"penalty": "frobenius"}),
     ("MARGO", {"backbone": "LightGCN"}),
     ("MARGO", {"evidence": "held_out"}),
+    (
+        "MARGO",
+        {
+            "evidence_scale": "standardized",
+            "keep_optimizer": True,
+            "weight_warmup_epochs": 1,
+            "score_scale": 0.5,
+        },
+    ),
     ("LATTICE", {"graph_refresh": "batch"}),
     ("GRCN", {"routing": "paper"}),
 ]

@@ -47,8 +47,9 @@ class DragonBackbone(LateFusionBackbone):
     Source: DRAGON (Zhou, Zhou, Zhang, Shen, ECAI 2023), section 3.
 
     Departures from the paper:
-        - A user with fewer than k co-users takes the softmax over those there are. The public code
-          fills up with random repetitions anew each epoch, the same in expectation.
+        - A user with fewer than k co-users takes the softmax over those there are, exactly. The
+          public code fills the list with random repetitions anew each epoch, whose softmax gives
+          other weights, on average too.
         - A missing modality is a zero row after the projection and enters no kNN list; the item
           graph's weight of that modality goes to the others.
         - Ties among co-users are broken as `strongest_cooccurrences` says; the public code leaves
