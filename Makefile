@@ -18,6 +18,8 @@ demo: $(INSTALLED)
 
 evidence: $(INSTALLED)
 	$(BIN)/python benchmarks/evidence.py --epochs=25
+	$(BIN)/python -m benchmarks.score_scale --epochs=25 --seeds=2 --workers=2 \
+	  --output_dir=runs/evidence/score-scale
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2

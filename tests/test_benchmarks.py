@@ -18,7 +18,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import precision, repeated_timing
+from benchmarks import precision, repeated_timing, score_scale
 from benchmarks.__main__ import main
 from benchmarks.contenders import Naive, Ours, RecBoleEvaluation
 from benchmarks.generated_graph import generated_splits, power_law_degrees, read_splits
@@ -29,6 +29,7 @@ from benchmarks.shapes import SHAPES, TINY
 from benchmarks.shown import duration
 from benchmarks.workload import Workload, make_dataset
 from recbole_margo.errors import RecBoleMargoError
+from recbole_margo.testing import NAME, SETTINGS, random_world, small_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = ["benchmarks.json", "benchmarks.md"]
@@ -411,3 +412,39 @@ def test_everything_runs_at_the_tiny_shape_and_is_written(tmp_path):
     assert results["evaluate"]["differences"]["recbole-margo"] == 0
     peaks = results["memory"]["contenders"]["naive reference"]["peaks"]
     assert 0 < peaks["libraries"]["host"] <= peaks["evaluation"]["host"]
+
+
+def test_each_variant_takes_the_scale_that_is_best_on_validation(tmp_path, monkeypatch, capsys):
+    random_world().write(tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    settings = {**SETTINGS, **small_settings("MARGO"), "data_path": "data", "epochs": 1}
+    words = [f"--{key}={json.dumps(value)}" for key, value in settings.items()]
+    words += [f"--dataset={NAME}", "--seeds=2", "--scales=[4]", "--variants=w/o weight,MARGO"]
+    assert score_scale.main(words) == 0
+    printed = capsys.readouterr().out
+    root = Path("runs/score-scale") / NAME
+
+    def scores(folder):
+        found = {}
+        for path in folder.glob("seed-*/*/result.json"):
+            record = json.loads(path.read_text())
+            scale = record["hyperparameters"]["score_scale"]
+            name = "MARGO" if record["hyperparameters"]["item_weights"] else "w/o weight"
+            found[name, scale, record["seed"]] = record["stages"][-1]["best_score"]
+        return found
+
+    tuned, final = scores(root / "tuning"), scores(root)
+    names, scales = ("w/o weight", "MARGO"), (0.5, 1.0, 4.0)
+    assert tuned.keys() == {(name, scale, 1) for name in names for scale in scales}
+    best = {name: max(scales, key=lambda scale: tuned[name, scale, 1]) for name in names}
+    published = {("w/o weight", 1.0), ("w/o weight", 0.5), ("MARGO", 1.0)}
+    assert {key[:2] for key in final} == published | set(best.items())
+    assert {key[2] for key in final} == {1, 2}
+    assert all(final[key] == tuned[key] for key in final if key[2] == 1)
+    rows = {line.split("  ")[0]: line.split() for line in printed.splitlines()}
+    for name in names:
+        assert f"{best[name]:g}" in rows[f"{name}, tuned"]
+    times = {path: path.stat().st_mtime_ns for path in root.rglob("result.json")}
+    assert score_scale.main(words) == 0
+    assert times == {path: path.stat().st_mtime_ns for path in root.rglob("result.json")}
+    assert (root / "score-scale.html").is_file()
