@@ -242,10 +242,11 @@ def replay_identity(run: TrainedRun, epochs: int) -> str:
 
 
 def check_has_weights(run: TrainedRun) -> None:
-    """Refuse a run that learned no weights.
+    """Refuse a run that learned no weights or that cannot be replayed.
 
     Raises:
-        CheckpointError: if it is not a MARGO's, or its weights cannot move.
+        CheckpointError: if it is not a MARGO's, its weights cannot move, or its second stage cannot
+            be repeated.
     """
     settings = run.result.hyperparameters
     if run.model_name != MARGO.__name__:
@@ -254,10 +255,14 @@ def check_has_weights(run: TrainedRun) -> None:
         reason = "is the ablation w/o weight (`item_weights: false`): it has no second stage"
     elif len(modalities := run.result.modalities or ()) < 2:
         reason = f"has one modality, {', '.join(modalities)}, whose weight is always 1"
+    elif settings.get("keep_optimizer") or settings.get("weight_warmup_epochs"):
+        reason = "began stage 2 in a way that a replay does not repeat (`keep_optimizer`, "
+        reason += "`weight_warmup_epochs`)"
     else:
         return
     raise CheckpointError(
-        f"{run.folder} {reason}; give a run of MARGO with weights and two or more modalities"
+        f"{run.folder} {reason}; give a run of MARGO with weights, two or more modalities and a "
+        "new optimiser"
     )
 
 

@@ -53,6 +53,7 @@ def runs(tmp_path_factory) -> Path:
         ("seed-1/MARGO-text", "MARGO", ["text"], {}),
         ("seed-1/DRAGON", "DRAGON", ["image", "text"], {}),
         ("other/MARGO", "MARGO", ["image", "text"], {"tau": 2.0}),
+        ("kept/MARGO", "MARGO", ["image", "text"], {"keep_optimizer": True}),
         ("nograd/MARGO", "MARGO", ["image", "text"], {"stop_gradient": False, "alpha": 0.0}),
     ):
         record = json.loads((root / "seed-1/MARGO/result.json").read_text())
@@ -259,6 +260,7 @@ def test_a_replay_is_the_same_every_time(runs):
         (["--run=nowhere"], "nowhere holds no finished run"),
         (["--run=seed-1/w-o-weight"], "is the ablation w/o weight (`item_weights: false`)"),
         (["--run=seed-1/MARGO-text"], "has one modality, text, whose weight is always 1"),
+        (["--run=kept/MARGO"], "began stage 2 in a way that a replay does not repeat"),
         (["--run=seed-1/DRAGON"], "is a run of DRAGON, which has no calibration loss"),
         (["--run=seed-1", "--labels=DRAGON"], "is a run of DRAGON"),
         (["--run=seed-1", "--labels=MICRO"], "there is no run 'MICRO', found DRAGON, MARGO"),
