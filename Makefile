@@ -14,7 +14,8 @@ demo: $(INSTALLED)
 	$(BIN)/recbole-margo bundle --run $(run)/MARGO --output_dir $(run)/bundle
 	$(BIN)/recbole-margo recommend --bundle $(run)/bundle --users 196 --top 5
 	$(BIN)/recbole-margo explain --bundle $(run)/bundle --user 196
-	@echo "The same as pages: $(BIN)/pip install '.[serve]' && $(BIN)/recbole-margo serve --bundle $(run)/bundle"
+	@echo "The same as pages, at http://127.0.0.1:8000/:"
+	@echo "  $(BIN)/pip install fastapi uvicorn prometheus-client && $(BIN)/recbole-margo serve --bundle $(run)/bundle"
 
 evidence: $(INSTALLED)
 	$(BIN)/python benchmarks/evidence.py --epochs=25

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -29,7 +30,7 @@ from benchmarks.generated_graph import generated_splits
 from benchmarks.shapes import SHAPES, Shape
 from recbole_margo.command_line import run_command
 from recbole_margo.errors import RecBoleMargoError
-from recbole_margo.report.table import Cell, Table, markdown_table
+from recbole_margo.report.table import Cell, Table, clean, markdown_table
 from recbole_margo.serving.bundle import (
     Block,
     Bundle,
@@ -169,12 +170,11 @@ def served(bundle: Path, log: Path) -> Iterator[Worker]:
 
 def _address(process: subprocess.Popen[bytes], log: Path) -> str:
     for _ in range(READY_SECONDS * 10):
-        lines = log.read_text(encoding="utf-8").splitlines()
-        addresses = [line for line in lines if line.startswith("http://")]
+        said = log.read_text(encoding="utf-8")
         if process.poll() is not None:
-            raise RecBoleMargoError(f"the service ended: {' '.join(lines)}")
+            raise RecBoleMargoError(f"the service ended: {clean(said)}")
         with contextlib.suppress(OSError, IndexError):
-            address = addresses[0].removesuffix("/")
+            address = re.findall(r"http://[\w.:]+", said)[0]
             urllib.request.urlopen(f"{address}/ready", timeout=5).close()  # noqa: S310
             return address
         time.sleep(0.1)
@@ -251,7 +251,8 @@ def measure(options: argparse.Namespace) -> list[Table]:
         with served(link, log) as worker:
             loads = {}
             for name, path in PATHS.items():
-                asked(worker, path, shape.users, WARM_UP_SECONDS, options.connections)
+                warm = min(WARM_UP_SECONDS, options.seconds)
+                asked(worker, path, shape.users, warm, options.connections)
                 loads[name] = asked(worker, path, shape.users, options.seconds, options.connections)
             memory = memory_under_load(worker, shape.users, options)
             swapped = load_while_swapped(worker, bundles, link, log, options)

@@ -80,6 +80,7 @@ def user_page(catalogue: Catalogue, user: str, n: int) -> tuple[str, int]:
     shown["suggested"] = bundle.user_ids[:SUGGESTED_USERS]
     shown["examples"] = bundle.user_ids[:EXAMPLE_USERS]
     shown["n"] = n
+    shown["pictures"] = bundle.thumbnails is not None
     return _rendered("users.html.jinja", bundle, **shown), status
 
 

@@ -93,7 +93,9 @@ def serve(
     )
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    logging.getLogger("recbole_margo.serving").warning("http://%s:%d/", shown, port)
+    logging.getLogger("recbole_margo.serving").warning(
+        "Open http://%s:%d/ in a browser; Ctrl-C ends the service.", shown, port
+    )
     # What there is now stays: no collection of garbage need look at it while a request waits.
     gc.collect()
     gc.freeze()
