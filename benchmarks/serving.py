@@ -36,8 +36,8 @@ from recbole_margo.serving.bundle import (
     Bundle,
     BundleFacts,
     ModalityReliability,
-    write_bundle,
 )
+from recbole_margo.serving.bundle_files import write_bundle
 
 MODALITIES = ("image", "text", "audio")
 COLUMNS = 64

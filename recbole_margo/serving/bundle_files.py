@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -26,7 +24,7 @@ from recbole_margo.serving.bundle import (
 )
 from recbole_margo.store.feature_files import file_sha256
 from recbole_margo.store.reading import require_regular_file
-from recbole_margo.store.writing import disk_errors, temporary_sibling
+from recbole_margo.store.writing import new_folder
 
 FORMAT, FORMATS = 2, (1, 2)
 MANIFEST, TOKENS, CONTENT = "bundle.json", "tokens.json", "content_"
@@ -46,37 +44,21 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
         BundleError: there is something already.
         DataError: it cannot be written.
     """
-    if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
-        raise BundleError(
-            f"{folder}: expected a path at which there is nothing yet, found something: name "
-            "another --output_dir; a bundle that is in use is replaced by a new folder, not changed"
+    with new_folder(folder, BundleError) as temporary:
+        for name, array in {**bundle.arrays(), **_content_arrays(bundle)}.items():
+            np.save(temporary / f"{name}.npy", array, allow_pickle=False)
+        tokens = {"users": bundle.user_ids, "items": bundle.item_ids, "titles": bundle.titles}
+        (temporary / TOKENS).write_text(json.dumps(tokens, ensure_ascii=False), encoding="utf-8")
+        files = {
+            path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+            for path in sorted(temporary.iterdir())
+        }
+        manifest = {"format": FORMAT, **asdict(bundle.facts), "files": files}
+        if bundle.content is not None:
+            manifest["content"] = _plain_content(bundle.content)
+        (temporary / MANIFEST).write_text(
+            json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
         )
-    with disk_errors(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = temporary_sibling(folder)
-        temporary.mkdir()
-        try:
-            for name, array in {**bundle.arrays(), **_content_arrays(bundle)}.items():
-                np.save(temporary / f"{name}.npy", array, allow_pickle=False)
-            tokens = {"users": bundle.user_ids, "items": bundle.item_ids, "titles": bundle.titles}
-            (temporary / TOKENS).write_text(
-                json.dumps(tokens, ensure_ascii=False), encoding="utf-8"
-            )
-            files = {
-                path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
-                for path in sorted(temporary.iterdir())
-            }
-            manifest = {"format": FORMAT, **asdict(bundle.facts), "files": files}
-            if bundle.content is not None:
-                manifest["content"] = _plain_content(bundle.content)
-            (temporary / MANIFEST).write_text(
-                json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-            )
-            if folder.is_dir():
-                folder.rmdir()
-            os.replace(temporary, folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def open_bundle(folder: str | Path) -> Bundle:

@@ -55,19 +55,20 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
+def new_folder(folder: Path, refusal: type[Exception] = DataError) -> Iterator[Path]:
     """Yield a temporary folder that becomes `folder` when the block succeeds.
 
     Args:
         folder: a path at which there is nothing, or an empty folder.
+        refusal: what is raised where there is something.
 
     Raises:
-        DataError: there is something, or it cannot be written.
+        DataError: it cannot be written.
     """
     if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
-        raise DataError(
+        raise refusal(
             f"{folder}: expected a path at which there is nothing yet, found something: name "
-            "another --output_dir"
+            "another --output_dir; what is in use is replaced by a new folder, not changed"
         )
     with disk_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from recbole_margo.cli import main
 from recbole_margo.graph.neighbor_search import NeighborSearch
-from recbole_margo.serving.bundle import write_bundle
+from recbole_margo.serving.bundle_files import write_bundle
 from recbole_margo.serving.recommender import Recommender
 from recbole_margo.serving.vector_search import VectorSearch, built_index, measured
 from recbole_margo.serving.vectors import write_vectors
