@@ -7,7 +7,6 @@ import importlib.metadata
 import multiprocessing
 import os
 import platform
-import resource
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 STATUS = Path("/proc/self/status")
@@ -132,6 +132,11 @@ def _host_peak() -> int:
                 return int(line.split()[1]) * 1024
     except OSError:
         pass
+    memory = psutil.Process().memory_info()
+    if hasattr(memory, "peak_wset"):  # Windows
+        return int(memory.peak_wset)
+    import resource  # every other system has it
+
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

@@ -174,7 +174,7 @@ def _reason(failure: ProcessFailure, group: ProcessGroup) -> str:
     )
     if "traceback" not in report:
         how = f"was ended by {failure.signal_name()}" if code < 0 else f"ended with {code}"
-        hint = ", as it is when memory runs out" if code == -signal.SIGKILL else ""
+        hint = ", as it is when memory runs out" if code == -getattr(signal, "SIGKILL", 9) else ""
         return f"process {rank} of {group.count} {how}{hint}"
     if report["traceback"]:
         logging.getLogger().error("Process %d of %d:\n%s", rank, group.count, report["traceback"])
