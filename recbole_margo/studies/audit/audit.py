@@ -105,6 +105,12 @@ class AuditResult:
         """The rows of each modality [M]."""
         return tuple(self._modality(index) for index in range(len(self.rows.modalities)))
 
+    @property
+    def by_trouble(self) -> list[RowAudit]:
+        """The same, those in trouble as a whole first."""
+        order = [Verdict.NO_SIGN, None, Verdict.WEAK, Verdict.FITS]
+        return sorted(self.modalities, key=lambda one: order.index(one.verdict))
+
     def _modality(self, index: int) -> RowAudit:
         rows = self.rows
         known = rows.known[:, index]

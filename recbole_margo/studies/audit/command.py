@@ -131,7 +131,7 @@ def _audit(options: argparse.Namespace) -> int:
         files = (options.config_files or "").split()
         result = audit_dataset(options.dataset, settings, values, files, options.images)
     write_audit(make_output_folder(folder), result)
-    lists = [short_table(part, PRINTED) for part in result.modalities]
+    lists = [short_table(part, PRINTED) for part in result.by_trouble]
     sections = [
         Section("Which modality is in trouble?", (Paragraphs(tuple(answers(result))),)),
         Section(None, (modalities_table(result),)),

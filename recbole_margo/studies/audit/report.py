@@ -126,7 +126,7 @@ def audit_document(result: AuditResult, pictures: Mapping[str, str]) -> Document
         result: what was found.
         pictures: pictures by item token, as `data:` addresses.
     """
-    lists = tuple(rows_table(result, part, pictures) for part in result.modalities)
+    lists = tuple(rows_table(result, part, pictures) for part in result.by_trouble)
     sections = [
         Section(
             "Which modality is in trouble?",

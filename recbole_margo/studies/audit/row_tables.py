@@ -27,8 +27,7 @@ HOW_TO_LIST = {
 
 def answers(result: AuditResult) -> Iterator[str]:
     """Yield a sentence about each modality, those in trouble first."""
-    order = [Verdict.NO_SIGN, None, Verdict.WEAK, Verdict.FITS]
-    for part in sorted(result.modalities, key=lambda one: order.index(one.verdict)):
+    for part in result.by_trouble:
         name = clean(part.modality)
         share = f"{part.fitting.estimate:.0%} of its rows fit the users of their items"
         yield {
@@ -59,7 +58,7 @@ def modalities_table(result: AuditResult) -> Table:
                 ),
             )
         )
-        for part in result.modalities
+        for part in result.by_trouble
     )
     headers = ("modality", "verdict", "rows that fit", "95 % interval", "matching")
     return Table("Modalities", (*headers, "rows judged"), rows, texts=("verdict",))
@@ -81,7 +80,7 @@ def repair_table(result: AuditResult) -> Table:
                 ),
             )
         )
-        for part in result.modalities
+        for part in result.by_trouble
     )
     headers: tuple[str, ...] = (
         "modality",

@@ -20,7 +20,8 @@ from recbole_margo.evaluation.detection import (
     mean_roc,
     precision_estimate,
 )
-from recbole_margo.evidence.neighbor_agreement import neighbor_agreement
+from recbole_margo.evidence.item_evidence import item_evidence
+from recbole_margo.evidence.item_targets import item_targets
 from recbole_margo.graph.bipartite import interaction_matrix
 from recbole_margo.studies.audit.learned_weights import LearnedWeights
 from recbole_margo.studies.comparison.plan import FULL_MODEL
@@ -40,7 +41,7 @@ from recbole_margo.studies.robustness.result import (
 )
 from recbole_margo.studies.runs.trained_run import TrainedRun
 
-NEIGHBOR_AGREEMENT = "neighbor agreement"
+NEIGHBOR_AGREEMENT, HELD_OUT = "neighbor agreement", "held-out score"
 BINS = 40
 FALSE_POSITIVE_RATES = np.linspace(0.0, 1.0, 101)
 
@@ -90,11 +91,13 @@ class CorruptedItems:
             weights = _weights_of(run, len(items), features.modalities)
             if weights is not None:
                 trust[name] = weights
-        agreement = [
-            neighbor_agreement(interactions, matrix.numpy(), present[:, column])[1:]
+        targets = item_targets(interactions)
+        evidence = [
+            item_evidence(interactions, matrix.numpy(), present[:, column], targets)
             for column, matrix in enumerate(features.matrices)
         ]
-        trust[NEIGHBOR_AGREEMENT] = np.stack(agreement, axis=1)
+        trust[NEIGHBOR_AGREEMENT] = np.stack([one.agreement[1:] for one in evidence], axis=1)
+        trust[HELD_OUT] = np.stack([one.scores[1:] for one in evidence], axis=1)
         return cls(
             items=items,
             modalities=features.modalities,

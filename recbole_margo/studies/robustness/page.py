@@ -62,7 +62,9 @@ NOTES = (
     "the probability that a corrupted item has a lower weight than another; chance is 0.5 for "
     "it, and for the average precision what the last column says.",
     "neighbor agreement: no recommender, only how much an item's row is like those of the "
-    "other items of its users. DRAGON: the mean of its users' weights.",
+    "other items of its users. Held-out score: no recommender either; that, and how well a "
+    "regression on the other items tells from the row who uses the item. MARGO held_out: MARGO "
+    "whose weights are taught by such evidence. DRAGON: the mean of its users' weights.",
 )
 LONG_NOTES = (
     "Asked about: items that have the modality and another one and at least one training "

@@ -20,6 +20,7 @@ MODELS: dict[str, Entry] = {
         for label in ("w/o L_cal", "w/o nograd", "w/o weight")
     },
     "DRAGON": Entry("DRAGON", "DRAGON"),
+    "MARGO held_out": Entry("MARGO held_out", FULL_MODEL, {"evidence": "held_out"}),
 }
 
 

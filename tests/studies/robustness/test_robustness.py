@@ -66,8 +66,22 @@ def test_the_command_trains_the_models_and_writes_the_report(settings, capsys) -
     assert summary["steps"] == [0, 1]
     assert len(summary["quality"]) == 6
     detectors = {row["detector"] for row in summary["detection"]}
-    assert detectors == {"MARGO", "DRAGON", "neighbor agreement"}
+    assert detectors == {"MARGO", "DRAGON", "neighbor agreement", "held-out score"}
     check_against_the_run_s_files(summary)
+
+
+def test_held_out_evidence_is_a_model_of_the_study(settings) -> None:
+    assert "MARGO held_out" in RobustnessPlan(NAME, {"text": 0.4}).models
+    plan = RobustnessPlan(
+        NAME, {"text": 0.4}, models=["MARGO", "MARGO held_out"], seeds=[1], settings=settings
+    )
+    result = study_robustness(plan, "out")
+    assert not result.errors
+    detectors = {row.detector for row in result.detection}
+    assert {"MARGO", "MARGO held_out", "held-out score"} <= detectors
+    for model, evidence in (("MARGO-1", "trained"), ("MARGO-held_out-1", "held_out")):
+        record = json.loads(Path(f"out/comparison/seed-1/{model}/result.json").read_text())
+        assert record["hyperparameters"]["evidence"] == evidence
 
 
 def check_against_the_run_s_files(summary: dict[str, Any]) -> None:
@@ -136,7 +150,9 @@ def test_the_same_items_are_corrupted_for_every_model_and_others_by_every_seed(s
             log = Path(f"out/comparison/seed-{seed}/{model}/train.log").read_text()
             assert "'text': 6 items corrupted on purpose (swap)" in log
     assert items[0] != items[1]
-    assert {row.detector for row in result.detection} == {"DRAGON", "neighbor agreement"}
+    assert {row.detector for row in result.detection} == {
+        *("DRAGON", "neighbor agreement", "held-out score")
+    }
     assert all(row.auc.deviation is not None for row in result.detection)
     assert {histogram.model for histogram in result.weights} == {"DRAGON"}
 
@@ -207,4 +223,4 @@ def test_steps_scale_the_shares_and_noise_keeps_its_ratio() -> None:
             "signal_to_noise": 6.0,
         },
     }
-    assert len({entry.folder for entry in entries.values()}) == 15
+    assert len({entry.folder for entry in entries.values()}) == 18
