@@ -18,7 +18,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import precision, repeated_timing, score_scale
+from benchmarks import precision, repeated_timing, score_scale, startup
 from benchmarks.__main__ import main
 from benchmarks.contenders import Naive, Ours, RecBoleEvaluation
 from benchmarks.generated_graph import generated_splits, power_law_degrees, read_splits
@@ -207,6 +207,15 @@ def test_precision_trains_all_settings_until_the_time_is_used(data, tmp_path, ca
     )
     assert len(list(precision.measure(options, tmp_path / "runs", seconds=0))) == 1
     assert precision.main(["--dataset=none", f"--data_path={tmp_path}"]) == 2
+
+
+def test_two_starts_are_timed_in_their_parts(tmp_path, capsys):
+    assert startup.main(["--shape=tiny", f"--output_dir={tmp_path}"]) == 0
+    starts = json.loads((tmp_path / "startup.json").read_text())["starts"]
+    assert list(starts) == ["first start", "second start"]
+    assert all(seconds > 0 for parts in starts.values() for seconds, _ in parts.values())
+    shown = capsys.readouterr().out
+    assert all(part in shown for part in starts["first start"])
 
 
 def test_summaries_and_ratios_compare_medians():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +148,8 @@ def prepare_loaders(config: Any, dataset: Any, model_class: type[Any]) -> tuple[
         RecBole's loaders of training, validation and test data; those of full rankings list their
         items compactly.
     """
-    with without_tensors_by_user():
+    # RecBole stores loaders as soon as they are made, and whoever loads them expects its tensors.
+    with nullcontext() if config["save_dataloaders"] else without_tensors_by_user():
         train, valid, test = recbole_loaders(config, dataset, model_class)
     use_compact_lists(valid)
     use_compact_lists(test)

@@ -84,3 +84,17 @@ def test_loaders_of_sampled_candidates_stay(tmp_path):
     for loader in prepare_loaders(config, load_dataset(config), config.model_class)[1:]:
         assert not isinstance(loader, FullSortEvalDataLoader)
         use_compact_lists(loader)
+
+
+def test_loaders_that_recbole_stores_hold_its_tensors(tmp_path):
+    random_world().write(tmp_path)
+    config = make_config(
+        tmp_path, "MARGO", save_dataloaders=True, checkpoint_dir=str(tmp_path / "stored")
+    )
+    prepare_loaders(config, load_dataset(config), config.model_class)
+    (stored,) = (tmp_path / "stored").glob("*.pth")
+    pairs = pickle.loads(stored.read_bytes())  # noqa: S301 - our own
+    valid = next(loader for loader, _ in pairs if isinstance(loader, FullSortEvalDataLoader))
+    user = int(valid.uid_list[0])
+    assert isinstance(valid.uid2positive_item[user], torch.Tensor)
+    assert isinstance(valid.uid2history_item[user], torch.Tensor)

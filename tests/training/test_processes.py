@@ -308,3 +308,71 @@ def test_worlds_do_not_divide_evenly():
     """The shares of users and of rows differ, or the tests above would show less."""
     assert isinstance(WORLD, World)
     assert len({user for user, _ in WORLD.splits["valid"]}) % 2 == 1
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "cpu",
+        pytest.param(
+            "cuda",
+            marks=pytest.mark.skipif(
+                not (torch.cuda.is_available() and torch.distributed.is_nccl_available()),
+                reason="NCCL needs a CUDA device",
+            ),
+        ),
+    ],
+)
+def test_a_group_of_one_process_speaks_and_trains_as_no_group_does(kind, root, tmp_path):
+    """Through NCCL on a GPU, through gloo on the CPU: what several processes do, with one."""
+    script = tmp_path / "one.py"
+    script.write_text(GROUP_OF_ONE)
+    values = {**settings(root), "use_gpu": kind == "cuda", "cuda_graphs": False}
+    arguments = [json.dumps(values), NAME, str(tmp_path)]
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=1"]
+    done = subprocess.run(
+        [*words, str(script), *arguments], capture_output=True, text=True, timeout=120, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["backend"] == ("nccl" if kind == "cuda" else "gloo")
+    assert found["gathered"] == [{"a": 1}]
+    assert found["together"] == pytest.approx(found["alone"], rel=1e-4 if kind == "cuda" else 1e-6)
+
+
+GROUP_OF_ONE = """
+import json, sys
+from pathlib import Path
+import torch.distributed as dist
+from recbole.utils import init_seed
+from recbole_margo.config import Config
+from recbole_margo.data.protocol import load_and_split
+from recbole_margo.training.distributed import distributed_trainer
+from recbole_margo.training.processes import join, leave, own_device
+from recbole_margo.training.trainer import MultimodalTrainer
+
+values, dataset, folder = json.loads(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
+
+def scores(several):
+    config = Config("MARGO", dataset, config_dict={**values, "checkpoint_dir": str(folder)})
+    processes = None
+    if several:
+        config["device"] = own_device(config)
+        processes = join(config["device"])
+    loaders = load_and_split(config)[1]
+    init_seed(config["seed"], config["reproducibility"])
+    model = config.model_class(config, loaders[0]._dataset).to(config["device"])
+    if several:
+        trainer = distributed_trainer(MultimodalTrainer, "MARGO")(config, model, processes)
+    else:
+        trainer = MultimodalTrainer(config, model)
+    trainer.fit(*loaders[:2], verbose=False, saved=False)
+    losses = [trainer.train_loss_dict[epoch] for epoch in sorted(trainer.train_loss_dict)]
+    return processes, losses
+
+_, alone = scores(False)
+processes, together = scores(True)
+found = {"backend": dist.get_backend(), "gathered": processes.gathered({"a": 1})}
+(folder / "found.json").write_text(json.dumps({**found, "alone": alone, "together": together}))
+leave()
+"""
