@@ -13,6 +13,7 @@ What has finished is kept: the same command goes on where it was interrupted. Ev
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -31,11 +32,13 @@ from recbole_margo.report import (
     terminal_text,
     write_document,
 )
-from recbole_margo.run_folder import RunFolder, write_json
-from recbole_margo.studies.comparison.compare_seeds import PLAN, compare_seeds, resume_seeds
+from recbole_margo.run_folder import RunFolder
+from recbole_margo.studies.comparison.compare_seeds import COMPARISON
+from recbole_margo.studies.comparison.plan import ComparisonPlan
 from recbole_margo.studies.comparison.result import ComparedModel, Comparison
 from recbole_margo.studies.runs.entry import Entry
 from recbole_margo.studies.runs.options import read_seeds
+from recbole_margo.studies.runs.pool import Pool
 
 SUM = "w/o weight"
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -79,13 +82,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     count = len(modality_names(Config("MARGO", options.dataset, config_dict=settings)))
     scales = sorted({*parse_yaml(options.scales, "--scales"), 1 / count, 1})
     root = options.output_dir / options.dataset
-    tuned = compared(
-        [entry(name, scale) for name in names for scale in scales],
-        options.dataset,
-        seeds[:1],
-        settings,
-        root / "tuning",
-        options.workers,
+    study, pool = dataclasses.replace(COMPARISON, shares_folder=True), Pool(options.workers)
+    tuning = [entry(name, scale) for name in names for scale in scales]
+    tuned = study.part(
+        ComparisonPlan.of(tuning, options.dataset, seeds[:1], settings), root / "tuning", pool
     )
     chosen = {name: best_scale(tuned, name, scales) for name in names}
     final = [entry(name, scale) for name, scale in chosen.items()]
@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     final = list({each.label: each for each in final}.values())
     for each in final:
         take_over(each.run_folder(root / "tuning", seeds[0]), each.run_folder(root, seeds[0]))
-    over_seeds = compared(final, options.dataset, seeds, settings, root, options.workers)
+    over_seeds = study.part(ComparisonPlan.of(final, options.dataset, seeds, settings), root, pool)
     document = Document(
         f"The scale of the scores on {options.dataset}",
         tuple(over_seeds.conditions()),
@@ -117,31 +117,6 @@ def entry(variant: str, scale: float) -> Entry:
     """Return what trains a variant at a scale."""
     label = f"{variant}, scale {scale:g}"
     return Entry(label, "MARGO", {**VARIANTS[variant], "score_scale": float(scale)})
-
-
-def compared(
-    entries: Sequence[Entry],
-    dataset: str,
-    seeds: Sequence[int],
-    settings: Mapping[str, Any],
-    folder: Path,
-    workers: int,
-) -> Comparison:
-    """Compare entries, going on with what has finished in the folder."""
-    if not (folder / PLAN).is_file() and not folder.exists():
-        return compare_seeds(
-            entries, dataset, seeds, config_dict=settings, output_dir=folder, workers=workers
-        )
-    if not (folder / PLAN).is_file():
-        plan = {
-            "entries": [each.as_plain() for each in entries],
-            "dataset": dataset,
-            "seeds": list(seeds),
-            "reference": entries[0].label,
-            "settings": dict(settings),
-        }
-        write_json(folder / PLAN, plan)
-    return resume_seeds(folder, workers)
 
 
 def take_over(run: Path, folder: Path) -> None:

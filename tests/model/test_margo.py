@@ -138,8 +138,11 @@ def test_standardized_evidence_is_in_units_of_its_spread(tmp_path, backbone, mis
     world, experiment = build(tmp_path, 3, missing, **settings)
     (users, items), inputs = dense_tables(experiment, world), dense_inputs(experiment, world)
     users = 0.5 * users
+    place = experiment.model.difference_spread.data_ptr()
     experiment.model.begin_epoch(0)
     assert experiment.model.training
+    # A captured step reads what lies at the same place.
+    assert experiment.model.difference_spread.data_ptr() == place
     unit = experiment.model.difference_spread.double().numpy()
     # Of all triplets the model draws 32,768.
     expected = dense.difference_spread(users, items, inputs.mask)

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from recbole_margo.errors import CheckpointError
-from recbole_margo.studies.comparison.compare_seeds import compare_seeds
+from recbole_margo.studies.comparison.compare_seeds import COMPARISON
+from recbole_margo.studies.comparison.plan import ComparisonPlan
 from recbole_margo.studies.runs.entry import Entry
 from recbole_margo.testing import NAME, SETTINGS, random_world, small_settings
 from recbole_margo.testing.interruption import (
@@ -92,9 +93,9 @@ def test_runs_that_keep_it_share_a_first_stage_with_the_numbers_of_each_alone(
         Entry("two", "MARGO", {**GENTLE, "alpha": 0.0}),
         Entry("three", "MARGO", {**GENTLE, "weight_warmup_epochs": 0}),
     ]
-    compare_seeds(entries, NAME, [1], config_dict=settings, output_dir="together")
+    COMPARISON.begin(ComparisonPlan.of(entries, NAME, [1], settings), "together")
     for entry in entries:
-        compare_seeds([entry], NAME, [1], config_dict=settings, output_dir=entry.label)
+        COMPARISON.begin(ComparisonPlan.of([entry], NAME, [1], settings), entry.label)
         found = [
             json.loads(Path(folder, "seed-1", entry.label, "result.json").read_text())["stages"]
             for folder in ("together", entry.label)
