@@ -36,7 +36,7 @@ EXTRAS = {
     "tables": "parquet tables and safetensors matrices",
     "tune": "`tune`: the search for hyper-parameters",
 }
-FOR_DEVELOPERS = frozenset({"test", "check", "dev"})
+FOR_DEVELOPERS = frozenset({"test", "check", "docs", "dev"})
 TRAINED = ("BPR", "MARGO")
 GIB = 1 << 30
 
