@@ -75,7 +75,7 @@ def test_held_out_evidence_is_a_model_of_the_study(settings) -> None:
     plan = RobustnessPlan(
         NAME, {"text": 0.4}, models=["MARGO", "MARGO held_out"], seeds=[1], settings=settings
     )
-    result = study_robustness(plan, "out")
+    result = ROBUSTNESS.begin(plan, "out")
     assert not result.errors
     detectors = {row.detector for row in result.detection}
     assert {"MARGO", "MARGO held_out", "held-out score"} <= detectors
