@@ -11,6 +11,7 @@ from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 from tabulate import tabulate
 from tqdm import tqdm
 
@@ -91,9 +92,10 @@ def bundle(arguments: Sequence[str] | None = None) -> int:
     made = bundle_of_run(options.run, not options.no_evidence, options.images)
     write_bundle(made, options.output_dir)
     facts = made.facts
+    pictured = 0 if made.thumbnails is None else np.count_nonzero(np.diff(made.thumbnails.starts))
     sys.stdout.write(
         f"Bundle of {facts.model} on {facts.dataset}, {len(made.user_ids):,} users and "
-        f"{len(made.item_ids):,} items: {options.output_dir}\n"
+        f"{len(made.item_ids):,} items, {pictured:,} with a picture: {options.output_dir}\n"
     )
     return 0
 
