@@ -77,6 +77,10 @@ VERBS = {
         "recbole_margo.serving.command:bundle",
         "write what serving needs of a trained model into a folder of plain tables",
     ),
+    "add_items": Verb(
+        "recbole_margo.serving.command:add_items",
+        "add items that arrived after the training to a bundle, from their features",
+    ),
     "recommend": Verb(
         "recbole_margo.serving.command:recommend",
         "recommend items to users of a trained model, or to a new user",

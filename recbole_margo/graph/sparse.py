@@ -110,6 +110,11 @@ class SparseMatrix(nn.Module):
         matrix = self._parts("")
         return matrix, matrix if self.symmetric else self._parts("transposed_")
 
+    def as_scipy(self) -> sp.csr_matrix:
+        """Return A [R, C] in scipy's form."""
+        starts, columns, values = (part.cpu().numpy() for part in self._parts(""))
+        return sp.csr_matrix((values, columns, starts), self.shape)
+
     def forward(self, dense: Tensor) -> Tensor:
         """Multiply A with a dense matrix.
 

@@ -23,6 +23,7 @@ from recbole_margo.graph.neighbor_search import NeighborSearch
 from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import Parameters
 from recbole_margo.nn.content_path import ContentPath
+from recbole_margo.nn.linear_history import LinearHistory
 from recbole_margo.nn.losses import bpr_loss, embedding_penalty
 from recbole_margo.nn.propagation import select_rows
 from recbole_margo.resources import multiplies_in_bfloat16
@@ -211,6 +212,10 @@ class MultimodalRecommender(GeneralRecommender):  # type: ignore[misc]
         Returns:
             None where the contents do not enter the scores.
         """
+        return None
+
+    def linear_history(self) -> LinearHistory | None:
+        """Return what user rows are made of; none where they are not linear in a history."""
         return None
 
     @classmethod

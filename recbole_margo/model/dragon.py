@@ -15,6 +15,7 @@ from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import MultimodalParameters, hyperparameter
 from recbole_margo.nn.content_path import ContentPath
 from recbole_margo.nn.fusion import modality_scores
+from recbole_margo.nn.linear_history import LinearHistory
 from recbole_margo.nn.losses import bpr_loss, mean_square
 
 
@@ -130,6 +131,13 @@ class DRAGON(MultimodalRecommender):
         scale = self.hyperparameters.score_scale
         ranking = bpr_loss(scale * positive, scale * negative)
         return ranking, self.hyperparameters.reg_weight * penalty
+
+    def linear_history(self) -> LinearHistory | None:
+        """Return what user rows are made of; see `MultimodalRecommender`."""
+        found: LinearHistory | None = self.backbone.linear_history(
+            self.interactions, self.features, self.modality_mask, self.user_weights
+        )
+        return found
 
     def content_path(self, raw: Sequence[Tensor]) -> ContentPath:
         """Return how an item's row follows from its contents; see `MultimodalRecommender`."""

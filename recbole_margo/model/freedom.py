@@ -10,13 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recbole_margo.graph.bipartite import InteractionGraph, sample_interactions
+from recbole_margo.graph.bipartite import (
+    InteractionGraph,
+    normalized_interactions,
+    sample_interactions,
+)
 from recbole_margo.graph.item_knn import binary_knn_graph, combined_graph, modality_shares
 from recbole_margo.graph.sparse import SparseMatrix
 from recbole_margo.model.base import MultimodalRecommender, StepCapture
 from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import MultimodalParameters, hyperparameter
 from recbole_margo.nn.content_path import ContentPath, direction_tables, spread_tables
+from recbole_margo.nn.linear_history import LinearHistory, light_gcn_history
 from recbole_margo.nn.losses import bpr_loss
 from recbole_margo.nn.projection import linear_projection, xavier_table
 from recbole_margo.nn.propagation import light_gcn, power, select_rows
@@ -158,6 +163,19 @@ class FREEDOM(MultimodalRecommender):
             for m, (good, bad) in enumerate(zip(of_positives, of_negatives, strict=True))
         ]
         return ranking, self.hyperparameters.reg_weight * torch.stack(single).sum()
+
+    def linear_history(self) -> LinearHistory | None:
+        """Return what user rows are made of; see `MultimodalRecommender`."""
+        layers = self.hyperparameters.interaction_layers
+        _, sources = self.interaction_graph.sum_of_layers(
+            self.user_embedding, self.item_embedding, max(layers - 1, 0)
+        )
+        return light_gcn_history(
+            normalized_interactions(self.interactions),
+            self.user_embedding,
+            sources,
+            layers,
+        )
 
     def content_path(self, raw: Sequence[Tensor]) -> ContentPath:
         """Return how an item's row follows from its contents; see `MultimodalRecommender`."""

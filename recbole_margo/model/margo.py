@@ -21,6 +21,7 @@ from recbole_margo.nn.fusion import (
     modality_scores,
     spread_of_differences,
 )
+from recbole_margo.nn.linear_history import LinearHistory
 from recbole_margo.nn.losses import (
     bpr_loss,
     calibration_loss,
@@ -357,6 +358,13 @@ class MARGO(MultimodalRecommender):
             return None
         vectors, known = self.held_out(torch.stack([positive, negative]))
         return vectors, known
+
+    def linear_history(self) -> LinearHistory | None:
+        """Return what user rows are made of; see `MultimodalRecommender`."""
+        found: LinearHistory | None = self.backbone.linear_history(
+            self.interactions, self.features, self.modality_mask
+        )
+        return found
 
     def content_path(self, raw: Sequence[Tensor]) -> ContentPath:
         """Return how an item's row follows from its contents; see `MultimodalRecommender`."""

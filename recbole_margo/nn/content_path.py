@@ -149,13 +149,7 @@ def degrees(graph: Any) -> NDArray[np.float64]:
 
     An item is its own neighbour with cosine 1, so that its diagonal entry is 1 / degree.
     """
-    (starts, columns, values), _ = graph.both()
-    starts, columns, values = (part.cpu().numpy() for part in (starts, columns, values))
-    rows = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
-    own = rows == columns
-    found = np.zeros(len(starts) - 1)
-    found[rows[own]] = _inverse(values[own].astype(np.float64))
-    return found[1:]
+    return _inverse(graph.as_scipy().diagonal().astype(np.float64))[1:]
 
 
 def unit_rows(rows: NDArray[Any]) -> Rows:

@@ -11,11 +11,14 @@ import torch
 
 from recbole_margo.data.features import feature_folder
 from recbole_margo.errors import BundleError, CheckpointError
+from recbole_margo.evaluation.score_tables import score_tables
 from recbole_margo.evidence.item_evidence import item_evidence
 from recbole_margo.evidence.item_targets import item_targets
 from recbole_margo.model.base import MultimodalRecommender
 from recbole_margo.model.content import content_of
-from recbole_margo.serving.bundle import Block, Bundle, BundleFacts, ModalityReliability
+from recbole_margo.recbole_bridge import load_data_and_model
+from recbole_margo.run_folder import RunFolder
+from recbole_margo.serving.bundle import Block, Bundle, BundleFacts, ModalityReliability, UserParts
 from recbole_margo.serving.fold_in import fold_in_map
 from recbole_margo.serving.thumbnails import thumbnails_of
 from recbole_margo.studies.audit.item_contents import ItemContents
@@ -41,19 +44,23 @@ def bundle_of_run(folder: Path, evidence: bool = True, images: Path | None = Non
         named = ", ".join(str(run.folder) for run in runs[:4])
         raise CheckpointError(f"{folder}: expected the run of one model, found several: {named}")
     run = runs[0]
-    if not issubclass(run.config.model_class, MultimodalRecommender):
-        raise BundleError(
-            f"{run.folder}: {run.model_name} is RecBole's own, whose scores are not known to be "
-            "products of a user and an item table: use RecBole's `load_data_and_model` and "
-            "`full_sort_topk` with its checkpoint"
-        )
-    return _bundle(run, run.load_model(), evidence, images)
+    if issubclass(run.config.model_class, MultimodalRecommender):
+        return _bundle(run, run.load_model(), evidence, images)
+    model = load_data_and_model(str(RunFolder(run.folder).checkpoint))[1]
+    return _bundle(run, model.eval(), evidence, images)
 
 
 @torch.no_grad()
 def _bundle(run: TrainedRun, model: Any, evidence: bool, images: Path | None) -> Bundle:
     dataset = run.dataset
-    users, items = (table[1:].float().cpu().numpy() for table in model.scoring_tables())
+    tables = score_tables(model, dataset)
+    if tables is None:
+        raise BundleError(
+            f"{run.folder}: expected a model whose scores are products of a user and an item "
+            f"table, found {run.model_name}, of which none are known to give what it predicts: use "
+            "RecBole's `load_data_and_model` and `full_sort_topk` with its checkpoint"
+        )
+    users, items = (table[1:].float().cpu().numpy() for table in tables)
     user_ids, item_ids = (
         tuple(map(str, dataset.field2id_token[field][1:]))
         for field in (dataset.uid_field, dataset.iid_field)
@@ -73,7 +80,7 @@ def _bundle(run: TrainedRun, model: Any, evidence: bool, images: Path | None) ->
             metrics=result.test or result.valid,
             versions=result.versions,
             modalities=tuple(model.modalities) if weighs else (),
-            blocks=_blocks(model.score_blocks()),
+            blocks=_blocks(_named_blocks(model, items.shape[1])),
         ),
         user_ids=user_ids,
         item_ids=item_ids,
@@ -84,6 +91,7 @@ def _bundle(run: TrainedRun, model: Any, evidence: bool, images: Path | None) ->
         seen_items=seen.indices.astype(np.int32),
         fold_in=fold_in_map(users, items, history),
         reliability=_reliability(model, evidence) if weighs else None,
+        history=_history(model),
         content=content_of(run.config, dataset, model),
         thumbnails=thumbnails_of(contents.images, item_ids, _image_folders(run.config, images)),
     )
@@ -105,6 +113,27 @@ def _interactions(datasets: list[Any], shape: tuple[int, int]) -> sp.csr_matrix:
     known.sum_duplicates()
     known.data[:] = 1
     return known
+
+
+def _named_blocks(model: Any, width: int) -> tuple[tuple[str, int], ...]:
+    if isinstance(model, MultimodalRecommender):
+        return model.score_blocks()
+    return (("score", width),)
+
+
+def _history(model: Any) -> UserParts | None:
+    """Return what user rows are made of, without PAD, if they are linear in a history."""
+    found = model.linear_history() if isinstance(model, MultimodalRecommender) else None
+    if found is None:
+        return None
+    weights = [matrix[1:, 1:].tocsr() for matrix in found.weights]
+    return UserParts(
+        own=found.own[1:],
+        sources=found.sources[1:],
+        starts=weights[0].indptr.astype(np.int64),
+        items=weights[0].indices.astype(np.int32),
+        weights=np.stack([matrix.data for matrix in weights], axis=1).astype(np.float32),
+    )
 
 
 def _blocks(named: tuple[tuple[str, int], ...]) -> tuple[Block, ...]:

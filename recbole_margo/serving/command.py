@@ -7,8 +7,6 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +21,10 @@ from recbole_margo.report.table import clean
 from recbole_margo.serving.bundle_files import open_bundle, write_bundle
 from recbole_margo.serving.output import COLUMNS, check_format, rows, writing
 from recbole_margo.serving.recommender import Recommendations, Recommender
+from recbole_margo.serving.user_blocks import ListRequest, lists_by_block
 from recbole_margo.serving.vectors import FORMATS, write_vectors
 from recbole_margo.store.reading import require_regular_file
 
-# Users whose lists are held at once.
-USERS_AT_ONCE = 4096
 PRINTED_USERS, EXPLAINED, COMPARED = 20, 5, 20
 BUNDLE = """\
 Write what serving needs of a trained model into a folder of plain tables: it opens with NumPy
@@ -59,6 +56,11 @@ INDICES = {
     "faiss": ("faiss-flat", "faiss-hnsw", "faiss-ivf"),
     **{name: (name,) for name in ("faiss-flat", "faiss-hnsw", "faiss-ivf")},
 }
+ADD_ITEMS = """\
+Add items that the model was not trained with to a bundle, from their features alone, and write
+the result as a new bundle. The features are those of the dataset's modalities, in the format that
+`convert` and `encode` write.
+"""
 EXPLAIN = "Split the score of an item for a user into parts that add up to it."
 
 
@@ -100,6 +102,29 @@ def bundle(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def add_items(arguments: Sequence[str] | None = None) -> int:
+    """Run `recbole-margo add_items` and return its exit status.
+
+    Raises:
+        RecBoleMargoError: the features do not fit, or the bundle cannot have new items.
+    """
+    parser = command_parser("add_items", ADD_ITEMS)
+    add = parser.add_argument
+    add("--bundle", type=Path, required=True, metavar="DIR", help="a bundle, which stays")
+    add("--features", type=Path, required=True, metavar="DIR", help="NAME.features.json is in it")
+    add("--output_dir", type=Path, required=True, metavar="DIR", help="folder of the new bundle")
+    options = parser.parse_args(arguments)
+    recommender = Recommender(open_bundle(options.bundle))
+    known = len(recommender.bundle.item_ids)
+    added = recommender.add_items(options.features)
+    added.save(options.output_dir)
+    items = len(added.bundle.item_ids)
+    sys.stdout.write(
+        f"{items - known:,} new items beside {known:,} trained ones: {options.output_dir}\n"
+    )
+    return 0
+
+
 def recommend(arguments: Sequence[str] | None = None) -> int:
     """Run `recbole-margo recommend` and return its exit status.
 
@@ -118,6 +143,8 @@ def recommend(arguments: Sequence[str] | None = None) -> int:
     add("--output", type=Path, metavar="FILE", help="a .csv, .jsonl or .parquet file")
     add("--allow", type=_ids, help="the only items that may be recommended")
     add("--deny", type=_ids, help="items that may not be")
+    add("--workers", type=int, metavar="N", help="processes that share the users (1)")
+    add("--cluster", metavar="ADDRESS", help="a Ray cluster: auto, local or HOST:PORT")
     add("--with_seen", action="store_true", help="items that the user knows, too")
     add(
         "--on_unknown",
@@ -151,28 +178,24 @@ def recommend(arguments: Sequence[str] | None = None) -> int:
 
 def _answer(recommender: Recommender, users: Sequence[str], options: argparse.Namespace) -> None:
     """Write or print the lists of users, block by block."""
-
-    def lists_of(block: Sequence[str]) -> list[Recommendations]:
-        return recommender.recommend(
-            block,
-            options.top,
-            exclude_seen=not options.with_seen,
-            allow=options.allow,
-            deny=options.deny,
-            on_unknown=options.on_unknown,
-        )
-
+    request = ListRequest(
+        options.top,
+        not options.with_seen,
+        None if options.allow is None else tuple(options.allow),
+        None if options.deny is None else tuple(options.deny),
+        options.on_unknown,
+    )
     if options.output is None:
         if len(users) > PRINTED_USERS:
             raise ConfigError(f"more than {PRINTED_USERS} users: name a file with --output")
-        _print(lists_of(users))
+        _print(request.lists(recommender, users))
         return
     progress = tqdm(total=len(users), desc="Recommend", unit="user", disable=None)
+    pool = (options.bundle, options.workers, options.cluster)
     with writing(options.output) as write, progress:
-        remaining = iter(users)
-        while block := list(islice(remaining, USERS_AT_ONCE)):
-            write(lists_of(block))
-            progress.update(len(block))
+        for lists in lists_by_block(recommender, users, request, *pool):
+            write(lists)
+            progress.update(len(lists))
     sys.stdout.write(f"Recommendations to {len(users):,} users: {options.output}\n")
 
 
@@ -187,17 +210,26 @@ def explain(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--user", required=True, help="raw id")
     parser.add_argument("--item", help="raw id (the five that are recommended first)")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="a .png or .svg bar chart")
     options = parser.parse_args(arguments)
+    if options.output:
+        from recbole_margo.serving.charts import check_chart
+
+        check_chart(options.output)
     recommender = _load(options)
     items = [options.item] if options.item else _first_items(recommender, options.user)
     found = [recommender.explain(options.user, item) for item in items]
     if options.json:
-        plain = [asdict(one) for one in found]
+        plain = [one.as_plain() for one in found]
         shown = plain[0] if options.item else plain
         sys.stdout.write(json.dumps(shown, indent=2, ensure_ascii=False) + "\n")
     else:
         blocks = ["".join(f"{clean(line)}\n" for line in one.sentences()) for one in found]
         sys.stdout.write("\n".join(blocks))
+    if options.output:
+        from recbole_margo.serving.charts import write_chart
+
+        write_chart(options.output, found)
     return 0
 
 

@@ -316,10 +316,12 @@ class Recommender:
     ) -> tuple[list[NDArray[np.intp]], list[NDArray[np.float32]]]:
         """Return item rows and scores of the n best candidates of each user [B, K]."""
         tops, values = [], []
-        for scores, known in zip(users @ self.bundle.items.T, seen, strict=True):
-            allowed = candidates.copy()
-            allowed[known] = False
-            rows, best = largest(scores, allowed, n)
+        block = users @ self.bundle.items.T
+        if not candidates.all():
+            block[:, ~candidates] = -np.inf
+        for scores, known in zip(block, seen, strict=True):
+            scores[known] = -np.inf
+            rows, best = _largest_finite(scores, n)
             tops.append(rows)
             values.append(best)
         return tops, values
@@ -342,12 +344,18 @@ def largest(
     scores: NDArray[np.float32], allowed: NDArray[np.bool_], n: int
 ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
     """Return rows and values of the n largest allowed scores; of equal ones the lower row first."""
-    rows = np.flatnonzero(allowed)
+    return _largest_finite(np.where(allowed, scores, np.float32(-np.inf)), n)
+
+
+def _largest_finite(
+    scores: NDArray[np.float32], n: int
+) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """Return rows and values of the n largest scores above minus infinity; as `largest`."""
+    threshold = -np.inf
+    if len(scores) > n:
+        threshold = np.partition(scores, len(scores) - n)[len(scores) - n]
+    rows = np.flatnonzero((scores >= threshold) & (scores > -np.inf))
     values = scores[rows]
-    if len(rows) > n:
-        threshold = np.partition(values, len(rows) - n)[len(rows) - n]
-        kept = np.flatnonzero(values >= threshold)
-        rows, values = rows[kept], values[kept]
     order = np.argsort(-values, kind="stable")[:n]
     return rows[order], values[order]
 

@@ -19,7 +19,6 @@ from starlette.exceptions import HTTPException
 
 from recbole_margo.errors import ConfigError, DataError, UnknownIdError
 from recbole_margo.serving.catalogue import Catalogue
-from recbole_margo.serving.explanation import Explanation
 from recbole_margo.serving.guard import CurrentBundle, Guard, RequestMetrics, ServiceLimits
 from recbole_margo.serving.page import catalogue_page, user_page
 from recbole_margo.serving.recommender import Recommendations
@@ -136,7 +135,7 @@ def _add_facts(app: FastAPI, allowed: ServiceLimits) -> None:
     @app.get("/explain")
     async def explain(catalogue: Current, user: str, item: str) -> JSONResponse:
         """Return the parts of a score, which add up to it."""
-        return JSONResponse(_plain_explanation(catalogue.recommender.explain(user, item)))
+        return JSONResponse(catalogue.recommender.explain(user, item).as_plain())
 
     @app.get("/items/{item:path}")
     async def item_facts(catalogue: Current, item: str) -> JSONResponse:
@@ -194,11 +193,6 @@ def _plain_list(one: Recommendations) -> dict[str, Any]:
         "popular": one.popular,
         "items": [vars(ranked) for ranked in one.items],
     }
-
-
-def _plain_explanation(found: Explanation) -> dict[str, Any]:
-    parts = [{**vars(part), "doubtful": part.doubtful} for part in found.contributions]
-    return {**vars(found), "contributions": parts}
 
 
 def _error(status: int, message: str) -> JSONResponse:

@@ -13,9 +13,11 @@ import pytest
 import scipy.sparse as sp
 import torch
 from PIL import Image
+from recbole.data.interaction import Interaction
 
 from recbole_margo import Recommender
 from recbole_margo.errors import BundleError, CheckpointError, ConfigError, UnknownIdError
+from recbole_margo.recbole_bridge import load_data_and_model
 from recbole_margo.registry import multimodal_models
 from recbole_margo.run import run_recbole_margo
 from recbole_margo.serving.bundle_files import MANIFEST, open_bundle, write_bundle
@@ -263,9 +265,36 @@ def test_a_damaged_or_foreign_bundle_is_refused(root: Path, tmp_path: Path) -> N
         Recommender.load(tmp_path)
 
 
-def test_a_model_of_recbole_is_refused_with_the_way_that_there_is(root: Path) -> None:
-    folder = root / "runs" / "BPR"
+def of_recbole(root: Path, model: str) -> Path:
+    folder = root / "runs" / model
     settings = {**SETTINGS, "data_path": str(root / "data"), "epochs": 1}
-    run_recbole_margo("BPR", NAME, None, settings, folder)
+    run_recbole_margo(model, NAME, None, settings, folder)
+    return folder
+
+
+@pytest.mark.parametrize("model", ["BPR", "LightGCN"])
+def test_models_of_recbole_are_bundled_if_their_tables_give_their_scores(
+    root: Path, tmp_path: Path, model: str
+) -> None:
+    folder = of_recbole(root, model) / model
+    write_bundle(bundle_of_run(folder), tmp_path / "bundle")
+    recommender = Recommender.load(tmp_path / "bundle")
+    loaded = load_data_and_model(str(folder / "checkpoint.pth"))[1].eval()
+    users = torch.arange(1, 21)
+    with torch.no_grad():
+        scores = loaded.full_sort_predict(Interaction({"user_id": users})).view(20, -1)[:, 1:]
+    bundle = recommender.bundle
+    pairs = [(user, item) for user in bundle.user_ids for item in bundle.item_ids]
+    np.testing.assert_allclose(
+        recommender.score(pairs), scores.numpy().ravel(), rtol=1e-5, atol=1e-6
+    )
+    with pytest.raises(BundleError, match="without a path from contents"):
+        recommender.add_items({"new": {"image": np.ones(4)}})
+
+
+@pytest.mark.parametrize("model", ["ItemKNN", "NeuMF"])
+def test_models_of_recbole_without_tables_are_refused_with_the_way_that_there_is(
+    root: Path, model: str
+) -> None:
     with pytest.raises(BundleError, match="full_sort_topk"):
-        Recommender.load(folder)
+        Recommender.load(of_recbole(root, model))

@@ -6,13 +6,16 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from recbole_margo import Recommender
 from recbole_margo.cli import main
 from recbole_margo.run import run_recbole_margo
-from recbole_margo.serving import command
+from recbole_margo.serving import user_blocks
+from recbole_margo.store.feature_files import write_features
 from recbole_margo.testing import NAME, SETTINGS, random_world, small_settings
 
 
@@ -29,7 +32,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_all_users_go_to_a_file_block_by_block(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command, "USERS_AT_ONCE", 3)
+    monkeypatch.setattr(user_blocks, "USERS_AT_ONCE", 3)
     words = ["recommend", "--bundle", str(root / "bundle"), "--all", "--top", "4", "--output"]
     for end in ("csv", "jsonl", "parquet"):
         if end == "parquet":
@@ -99,6 +102,7 @@ def test_new_users_and_explanations_are_printed(
         (["--all", "--output", "lists.txt"], ".csv, .jsonl, .parquet"),
         (["--users", "u1", "--allow", "x"], "'x'"),
         (["--users_file", "nowhere"], "nowhere"),
+        (["--all", "--output", "lists.csv", "--workers", "0"], "`workers`"),
     ],
 )
 def test_wrong_input_is_one_line_and_status_2(
@@ -116,3 +120,41 @@ def test_a_file_stays_as_it_was_when_a_user_is_unknown(root: Path, tmp_path: Pat
     words = ["--users_file", str(users), "--output", str(output)]
     assert main(["recommend", "--bundle", str(root / "bundle"), *words]) == 2
     assert output.read_text() == "old" and len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_pool_writes_the_lists_in_the_order_of_the_users(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(user_blocks, "USERS_AT_ONCE", 3)
+    words = ["recommend", "--bundle", str(root / "bundle"), "--all", "--top", "4", "--output"]
+    assert main([*words, str(tmp_path / "one.csv")]) == 0
+    assert main([*words, str(tmp_path / "two.csv"), "--workers", "2"]) == 0
+    assert (tmp_path / "two.csv").read_text() == (tmp_path / "one.csv").read_text()
+
+
+def test_a_chart_is_drawn(root: Path, tmp_path: Path) -> None:
+    words = ["explain", "--bundle", str(root / "bundle"), "--user", "u1", "--output"]
+    assert main([*words, str(tmp_path / "chart.png")]) == 0
+    with Image.open(tmp_path / "chart.png") as image:
+        assert image.width > 800
+    assert main([*words, str(tmp_path / "chart.txt")]) == 2
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_new_items_are_added_to_a_copy(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for modality, width in (("image", 4), ("text", 5)):
+        rows = np.ones((1, width), np.float32)
+        write_features(tmp_path / "new", "arrivals", modality, rows, ["fresh"], "a test")
+    words = ["add_items", "--bundle", str(root / "bundle"), "--features", str(tmp_path / "new")]
+    assert main([*words, "--output_dir", str(tmp_path / "more")]) == 0
+    assert "1 new items beside 15 trained ones" in capsys.readouterr().out
+    source = ["--bundle", str(tmp_path / "more")]
+    assert main(["recommend", *source, "--users", "u1", "--allow", "fresh"]) == 0
+    assert "fresh" in capsys.readouterr().out
+    again = [*words[:2], str(tmp_path / "more"), *words[3:]]
+    assert main([*again, "--output_dir", str(tmp_path / "third")]) == 2
+    assert "found 'fresh'" in capsys.readouterr().err
+    assert main([*words, "--output_dir", str(tmp_path / "more")]) == 2
+    assert not (tmp_path / "third").exists()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from recbole_margo.graph.neighbor_search import EXACT, NeighborSearch
 from recbole_margo.nn.content_path import ContentPath
+from recbole_margo.nn.linear_history import LinearHistory
 from recbole_margo.nn.losses import mean_square
 from recbole_margo.nn.propagation import select_rows
 
@@ -87,6 +88,26 @@ class LateFusionBackbone(nn.Module):
             mask: presence mask [I, M], bool.
         """
         raise NotImplementedError
+
+    def linear_history(
+        self,
+        interactions: sp.csr_matrix,
+        features: Sequence[Tensor],
+        mask: Tensor,
+        user_weights: Tensor | None = None,
+    ) -> LinearHistory | None:
+        """Return what user rows of all modalities [M * d] are made of.
+
+        Args:
+            interactions: training interactions R [U, I].
+            features: one matrix [I, D_m] per modality.
+            mask: presence mask [I, M], bool.
+            user_weights: factors [U, M] on the users' modalities; none: 1.
+
+        Returns:
+            None of a backbone that is not linear in the items of a history.
+        """
+        return None
 
     def regularization(self, users: Tensor) -> Tensor:
         r"""Return :math:`\sum_m \mathrm{mean}_{b, f} (P_m[u_b]_f)^2`, a scalar.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_margo.data.row_norms import normalized_rows
-from recbole_margo.graph.bipartite import InteractionGraph
+from recbole_margo.graph.bipartite import InteractionGraph, normalized_interactions
 from recbole_margo.graph.item_knn import binary_knn_graph, combined_graph, modality_shares
 from recbole_margo.graph.neighbor_search import EXACT, NeighborSearch
 from recbole_margo.graph.sparse import SparseMatrix
@@ -19,10 +19,12 @@ from recbole_margo.graph.user_cooccurrence import softmax_rows, strongest_cooccu
 from recbole_margo.model.backbone.base import LateFusionBackbone
 from recbole_margo.nn.content_path import (
     ContentPath,
+    array,
     direction_tables,
     layer_tables,
     spread_tables,
 )
+from recbole_margo.nn.linear_history import LinearHistory, shared_weights
 from recbole_margo.nn.projection import mlp_projection
 from recbole_margo.nn.propagation import power, select_rows
 
@@ -130,6 +132,25 @@ class DragonBackbone(LateFusionBackbone):
             normalized_rows(_side_by_side(tables)).flatten(1),
             normalized_rows(_side_by_side(projected).to(tables[0].dtype)).flatten(1),
         )
+
+    def linear_history(
+        self,
+        interactions: sp.csr_matrix,
+        features: Sequence[Tensor],
+        mask: Tensor,
+        user_weights: Tensor | None = None,
+    ) -> LinearHistory:
+        """Return what user rows are made of; see `LateFusionBackbone`."""
+        modalities = len(features)
+        users, items = self._first_layer(features, mask, range(modalities))
+        _, sources = self.interaction_graph.sum_of_layers(users, items, LAYERS_ON_INTERACTIONS - 1)
+        factors = None if user_weights is None else array(user_weights)
+        own = array(users)
+        if factors is not None:
+            own = (own.reshape(*factors.shape, -1) * factors[:, :, None]).reshape(own.shape)
+        normalized = normalized_interactions(interactions)
+        weights = shared_weights(normalized, self.user_graph.as_scipy(), factors, modalities)
+        return LinearHistory(own, array(sources), weights)
 
     def content_path(
         self,

@@ -9,10 +9,11 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-from recbole_margo.graph.bipartite import InteractionGraph
+from recbole_margo.graph.bipartite import InteractionGraph, normalized_interactions
 from recbole_margo.graph.neighbor_search import EXACT, NeighborSearch
 from recbole_margo.model.backbone.base import LateFusionBackbone
 from recbole_margo.nn.content_path import ContentPath, layer_tables
+from recbole_margo.nn.linear_history import LinearHistory, light_gcn_history
 from recbole_margo.nn.projection import linear_projection
 from recbole_margo.nn.propagation import select_rows
 
@@ -65,6 +66,22 @@ class LightGCNBackbone(LateFusionBackbone):
         if user_weights is not None:
             user_embeddings = user_embeddings * select_rows(user_weights, users).unsqueeze(-1)
         return user_embeddings, self._by_modality(select_rows(all_items, items))
+
+    def linear_history(
+        self,
+        interactions: sp.csr_matrix,
+        features: Sequence[Tensor],
+        mask: Tensor,
+        user_weights: Tensor | None = None,
+    ) -> LinearHistory:
+        """Return what user rows are made of; see `LateFusionBackbone`."""
+        users = torch.cat(list(self.user_preference), dim=1)
+        items = torch.cat(
+            [self.projections[m](matrix) * mask[:, m : m + 1] for m, matrix in enumerate(features)],
+            dim=1,
+        )
+        _, sources = self.interaction_graph.sum_of_layers(users, items, max(self.layers - 1, 0))
+        return light_gcn_history(normalized_interactions(interactions), users, sources, self.layers)
 
     def content_path(
         self,
