@@ -361,17 +361,12 @@ class MARGO(MultimodalRecommender):
 
     def linear_history(self) -> LinearHistory | None:
         """Return what user rows are made of; see `MultimodalRecommender`."""
-        found: LinearHistory | None = self.backbone.linear_history(
-            self.interactions, self.features, self.modality_mask
-        )
-        return found
+        return self.backbone.linear_history(self.interactions, self.features, self.modality_mask)
 
     def content_path(self, raw: Sequence[Tensor]) -> ContentPath:
         """Return how an item's row follows from its contents; see `MultimodalRecommender`."""
-        path: ContentPath = self.backbone.content_path(
-            self.features, raw, self.modalities, self.modality_mask
-        )
-        return path
+        mask = self.modality_mask
+        return self.backbone.content_path(self.features, raw, self.modalities, mask)
 
     def scoring_tables(self) -> tuple[Tensor, Tensor]:
         """Return users [U, M * d] and weighted items [I, M * d]; stage 1 scores by the sum."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 
 from recbole_margo.errors import ConfigError
 from recbole_margo.report.figures import COLORS, STYLE, new_figure, wrapped
-from recbole_margo.serving.explanation import Explanation
+from recbole_margo.serving.explanation import Explanation, Reason
 from recbole_margo.store.writing import disk_errors, replacing
 
 REASONS = 8
@@ -70,7 +71,11 @@ def _bars(one: Explanation) -> list[tuple[str, float, str]]:
         for part in one.contributions
     ]
     reasons = [
-        (wrapped(reason.words(), 50, 2), reason.value, COLORS[1])
+        (wrapped(_shortened(reason).words(), 60, 2), reason.value, COLORS[1])
         for reason in one.reasons[:REASONS]
     ]
     return parts + reasons
+
+
+def _shortened(reason: Reason) -> Reason:
+    return replace(reason, title=wrapped(reason.title, 28, 1), item=wrapped(reason.item, 16, 1))

@@ -86,7 +86,7 @@ def lists_by_block(
         users: raw ids.
         request: what is asked.
         bundle: the folder that the processes of a pool open.
-        workers: processes, as of `run_in_pool`.
+        workers: processes, as of `Pool`.
         cluster: address of a Ray cluster whose machines have the bundle at the same path.
 
     Raises:
@@ -104,13 +104,13 @@ def lists_by_block(
             "make a bundle first, `recbole-margo bundle --run RUN --output_dir DIR`"
         )
     # Needs torch, which serving does not.
-    from recbole_margo.studies.runs.pool import run_in_pool
+    from recbole_margo.studies.runs.pool import Pool
 
     # Blocks that were finished before their turn.
     waiting: dict[int, list[Recommendations]] = {}
     turn = 0
     task = _BlockTask(bundle.resolve(), request)
-    for index, lists in run_in_pool(task, blocks, workers, cluster):
+    for index, lists in Pool(workers, cluster).run(task, blocks):
         waiting[index] = lists
         while turn in waiting:
             yield waiting.pop(turn)
