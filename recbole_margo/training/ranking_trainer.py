@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from recbole.evaluator.metrics import NDCG
+from recbole.evaluator.collector import DataStruct
+from recbole.evaluator.metrics import MAP, MRR, NDCG, Hit, Precision, Recall
 from recbole.trainer import Trainer
 from torch import Tensor
 
@@ -36,6 +39,51 @@ class VectorizedNDCG(NDCG):  # type: ignore[misc]
         last = np.minimum(pos_len, length).reshape(-1, 1) - 1
         ideal = np.cumsum(gains)[np.minimum(np.arange(length), last)]
         return np.cumsum(np.where(pos_index, gains, 0), axis=1) / ideal
+
+
+# Averages over users, 0 for those without a hit.
+ZERO_WITHOUT_HITS = (Hit, MAP, MRR, NDCG, Precision, Recall, VectorizedNDCG)
+
+
+@contextmanager
+def averaging_hits_alone(metrics: Iterable[Any], collected: DataStruct) -> Iterator[None]:
+    """Let RecBole's metrics look at the users with a hit alone, and average over all of them.
+
+    Nothing is added for the others, who are most: the averages are the same to the last bit. Where
+    one of the metrics is another one, or somebody listens to its values, nothing changes.
+
+    Args:
+        metrics: those that will be asked while the context lasts.
+        collected: what they will be asked with.
+    """
+    metrics = list(metrics)
+    # A single column is summed in another order than several.
+    if not metrics or not all(
+        type(metric) in ZERO_WITHOUT_HITS
+        and max(metric.topk) > 1
+        and not {"used_info", "topk_result"} & vars(metric).keys()
+        for metric in metrics
+    ):
+        yield
+        return
+    hits, counts = metrics[0].used_info(collected)
+    rows = np.flatnonzero(hits.any(axis=1))
+    of_rows = hits[rows], counts[rows]
+
+    def average(metric: Any) -> Callable[[str, Any], dict[str, float]]:
+        def topk_result(name: str, values: Any) -> dict[str, float]:
+            means = np.add.reduce(values, axis=0) / len(hits)
+            return {f"{name}@{k}": round(means[k - 1], metric.decimal_place) for k in metric.topk}
+
+        return topk_result
+
+    for metric in metrics:
+        metric.used_info, metric.topk_result = lambda _: of_rows, average(metric)
+    try:
+        yield
+    finally:
+        for metric in metrics:
+            del metric.used_info, metric.topk_result
 
 
 class RankingTrainer(Trainer):  # type: ignore[misc]
@@ -82,7 +130,9 @@ class RankingTrainer(Trainer):  # type: ignore[misc]
         else:
             self.model.eval()
             top = self._top_items(ranking, show_progress, slice(None))
-            result = self.evaluator.evaluate(ranking.collect(top, self.eval_collector.data_struct))
+            collected = ranking.collect(top, self.eval_collector.data_struct)
+            with averaging_hits_alone(self.evaluator.metric_class.values(), collected):
+                result = self.evaluator.evaluate(collected)
             self.wandblogger.log_eval_metrics(result, head="eval")
         return {name: float(value) for name, value in result.items()}
 

@@ -9,13 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from recbole.evaluator.collector import DataStruct
 from recbole.trainer import Trainer
 
 from recbole_margo.errors import ConfigError
 from recbole_margo.testing import MISSING, Experiment, World, prepare, random_world
 from recbole_margo.training import full_ranking as module
 from recbole_margo.training.full_ranking import FullRanking
-from recbole_margo.training.ranking_trainer import UNROUNDED
+from recbole_margo.training.ranking_trainer import (
+    UNROUNDED,
+    ZERO_WITHOUT_HITS,
+    averaging_hits_alone,
+)
 
 METRICS = ["Recall", "NDCG", "MRR", "MAP", "Hit", "Precision"]
 
@@ -236,3 +241,32 @@ def test_a_collector_that_is_listened_to_gets_recboles_batches(tmp_path, monkeyp
     )
     assert ours.evaluate_unrounded(test) == expected
     assert seen[0].shape == (20, 16)
+
+
+@pytest.mark.parametrize("topk", [[1], [1, 2], [5, 20]])
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5])
+def test_metrics_of_the_users_with_hits_are_those_of_all_to_the_last_bit(share, topk):
+    random = np.random.default_rng(3)
+    hits = random.random((3001, max(topk))) < share
+    counts = hits.sum(axis=1, keepdims=True) + random.integers(1, 9, (3001, 1))
+    struct = DataStruct()
+    struct.set("rec.topk", torch.from_numpy(np.concatenate([hits, counts], axis=1).astype(int)))
+    config = {"topk": topk, "metric_decimal_place": UNROUNDED}
+    metrics = [kind(config) for kind in ZERO_WITHOUT_HITS]
+    expected = [metric.calculate_metric(struct) for metric in metrics]
+    with averaging_hits_alone(metrics, struct):
+        found = [metric.calculate_metric(struct) for metric in metrics]
+    assert found == expected
+    assert all(not {"used_info", "topk_result"} & vars(metric).keys() for metric in metrics)
+
+
+def test_metrics_that_somebody_listens_to_see_all_users():
+    struct = DataStruct()
+    struct.set("rec.topk", torch.tensor([[1, 0, 1], [0, 0, 1]]))
+    metric = ZERO_WITHOUT_HITS[0]({"topk": [2], "metric_decimal_place": UNROUNDED})
+    seen = []
+    metric.topk_result = lambda name, values: seen.append(len(values))
+    with averaging_hits_alone([metric], struct):
+        metric.calculate_metric(struct)
+    assert seen == [2]
+    assert "topk_result" in vars(metric)
