@@ -55,14 +55,9 @@ def models_table(outcomes: Sequence[RunOutcome]) -> Table:
         rows.append((Cell(clean(outcome.model)), *shown, *map(Cell, rest)))
     if not finished:
         headers, rows = ("model", "status"), [row[:2] for row in rows]
-    what = shown_metrics(finished)
-    return Table(f"{what[0].upper()}{what[1:]}", headers, tuple(rows))
-
-
-def shown_metrics(results: Sequence[RunResult]) -> str:
-    """Return which metrics `models_table` shows, in words."""
-    part = EvaluatedParts.of_runs(results).shown
-    return f"{PART_NAMES[part]} metrics" if part else "no metrics"
+    what = f"{PART_NAMES[part]} metrics" if part else "no metrics"
+    notes = ("The test set was scored once per trained model.",) if part == "test" else ()
+    return Table(f"{what[0].upper()}{what[1:]}", headers, tuple(rows), notes)
 
 
 def failures(outcomes: Sequence[RunOutcome]) -> list[str]:

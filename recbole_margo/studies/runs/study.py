@@ -110,11 +110,14 @@ class Study(Generic[Plan, Result]):
         """Read the plan of a folder.
 
         Raises:
-            CheckpointError: if there is none, or it is none of this kind of study.
+            CheckpointError: if there is none.
+            ConfigError: if it is of another kind of study, or cannot be done here.
         """
         try:
             plan = from_plain(self.plan, read_json(folder / self.file))
             plan.check()
+        except ConfigError as error:
+            raise ConfigError(f"{folder / self.file}: {error}") from error
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise CheckpointError(
                 f"{folder} does not hold a {self.what} that can be resumed: {one_line(error)}"

@@ -193,7 +193,7 @@ def test_bad_input_is_refused_before_anything_is_trained(settings, over, message
 
 def test_a_comparison_is_not_continued_as_a_sweep(settings):
     compare_seeds(Entry.of_models(["BPR", "DRAGON"]), NAME, [1], settings, "out")
-    with pytest.raises(CheckpointError, match="to be continued with `recbole-margo compare"):
+    with pytest.raises(ConfigError, match="to be continued with `recbole-margo compare"):
         SWEEP.resume("out")
     with pytest.raises(CheckpointError, match="does not hold a sweep"):
         SWEEP.resume("nothing")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_margo.errors import ConfigError
+from recbole_margo.store.plain import as_plain, from_plain
 from recbole_margo.studies.tuning.plan import Dimension, search_space
 from recbole_margo.testing import make_config, random_world
 
@@ -106,7 +106,7 @@ def test_a_model_without_published_ranges_says_how_to_give_one(of_recbole):
     )
 )
 def test_every_listed_value_survives_the_storage(values):
-    dimension = Dimension.from_plain(asdict(Dimension.of("key", values)))
+    dimension = from_plain(Dimension, as_plain(Dimension.of("key", values)))
     for value in values:
         # A text can be written like a list; then the first of the two is meant.
         found = dimension.value_of(dimension.stored(value))
