@@ -37,8 +37,8 @@ from recbole_margo.studies.comparison.compare_seeds import COMPARISON
 from recbole_margo.studies.comparison.plan import ComparisonPlan
 from recbole_margo.studies.comparison.result import ComparedModel, Comparison
 from recbole_margo.studies.runs.entry import Entry
-from recbole_margo.studies.runs.options import read_seeds
 from recbole_margo.studies.runs.pool import Pool
+from recbole_margo.studies.runs.study import read_seeds
 
 SUM = "w/o weight"
 VARIANTS: dict[str, dict[str, Any]] = {

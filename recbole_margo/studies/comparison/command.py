@@ -14,7 +14,7 @@ from recbole_margo.studies.comparison.compare_seeds import COMPARISON
 from recbole_margo.studies.comparison.page import comparison_text
 from recbole_margo.studies.comparison.plan import ComparisonPlan, ablation_entries
 from recbole_margo.studies.runs.entry import Entry
-from recbole_margo.studies.runs.options import add_run_options, read_seeds
+from recbole_margo.studies.runs.study import add_run_options, read_seeds
 
 COMPARE_EXAMPLES = """\
 examples:

@@ -17,7 +17,7 @@ from recbole_margo.studies.comparison.plan import FULL_MODEL
 from recbole_margo.studies.robustness.page import robustness_text
 from recbole_margo.studies.robustness.plan import DEFAULT_SHARE, MODELS, RobustnessPlan
 from recbole_margo.studies.robustness.study import ROBUSTNESS
-from recbole_margo.studies.runs.options import add_run_options, read_seeds
+from recbole_margo.studies.runs.study import add_run_options, read_seeds
 
 DESCRIPTION = """\
 Corrupt a known share of the items' features, train MARGO, its ablations and DRAGON on them, and

@@ -12,7 +12,7 @@ from recbole_margo.config import Settings
 from recbole_margo.defaults import parse_yaml
 from recbole_margo.errors import ConfigError
 from recbole_margo.report import terminal_bold
-from recbole_margo.studies.runs.options import add_run_options, read_seeds
+from recbole_margo.studies.runs.study import add_run_options, read_seeds
 from recbole_margo.studies.sweep.page import sweep_text
 from recbole_margo.studies.sweep.sweep import SWEEP, SweepPlan, sweep_entries
 

@@ -13,7 +13,7 @@ from recbole_margo.command_line import command_parser
 from recbole_margo.config import Settings
 from recbole_margo.errors import ConfigError
 from recbole_margo.report import terminal_bold
-from recbole_margo.studies.runs.options import add_pool_options, read_seeds
+from recbole_margo.studies.runs.study import add_pool_options, read_seeds
 from recbole_margo.studies.tuning.page import tuning_text
 from recbole_margo.studies.tuning.plan import TuningPlan
 from recbole_margo.studies.tuning.search import BEST, TUNING, search
