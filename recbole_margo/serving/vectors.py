@@ -73,14 +73,10 @@ def write_vectors(
 def vectors_document(bundle: Bundle, qualities: Sequence[SearchQuality]) -> Document:
     """Return the report on vectors and indices."""
     facts = bundle.facts
-    parts: list[Part] = [
-        Paragraphs(
-            (
-                "A score is the inner product of a user's and an item's vector; the larger, the "
-                "better. The item's vector holds the weights of its modalities.",
-            )
-        )
-    ]
+    said = "A score is the inner product of a user's and an item's vector; the larger, the better."
+    if facts.modalities:
+        said += " The item's vector holds the weights of its modalities."
+    parts: list[Part] = [Paragraphs((said,))]
     if qualities:
         parts.append(_table(qualities))
     return Document(
