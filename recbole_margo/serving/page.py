@@ -14,10 +14,10 @@ from recbole_margo.errors import UnknownIdError
 from recbole_margo.report.table import shorten
 from recbole_margo.serving.bundle import Bundle
 from recbole_margo.serving.catalogue import Catalogue
-from recbole_margo.serving.explanation import Explanation
+from recbole_margo.serving.explanation import HISTORY, Explanation, Reason
 
 SHOWN_HISTORY, SUGGESTED_USERS, FOUND_USERS, EXAMPLE_USERS = 30, 200, 20, 8
-TITLE_CHARACTERS = 200
+TITLE_CHARACTERS, SHOWN_REASONS = 200, 2
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,14 @@ class Card:
         """Names of the modalities that show no sign that they belong to the item."""
         parts = self.explanation.contributions if self.explanation else ()
         return tuple(part.name for part in parts if part.doubtful)
+
+    @property
+    def reasons(self) -> tuple[Reason, ...]:
+        """The largest reasons of the score, and the largest of single items of the history."""
+        found = self.explanation.reasons if self.explanation else ()
+        of_items = [reason for reason in found if reason.source == HISTORY]
+        shown = (*found[:SHOWN_REASONS], *of_items[:SHOWN_REASONS])
+        return tuple(reason for reason in found if reason in shown)
 
 
 def user_page(catalogue: Catalogue, user: str, n: int) -> tuple[str, int]:

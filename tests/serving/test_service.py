@@ -23,7 +23,7 @@ import pytest
 from made_up_bundle import HOSTILE, made_up_bundle
 
 from recbole_margo.cli import main
-from recbole_margo.serving.bundle import Block
+from recbole_margo.serving.bundle import Block, UserParts
 from recbole_margo.serving.bundle_files import open_bundle, write_bundle
 from recbole_margo.serving.recommender import Recommender
 
@@ -208,6 +208,30 @@ def test_pages_show_hostile_texts_as_texts(client: TestClient) -> None:
     catalogue = client.get("/catalogue").text
     assert HOSTILE not in catalogue and catalogue.count("data-item=") == 24
     assert client.get("/").status_code == 200
+
+
+def test_the_page_names_items_of_the_history_among_the_reasons(tmp_path: Path) -> None:
+    bundle = made_up_bundle()
+    rng = np.random.default_rng(1)
+    parts = UserParts(
+        own=np.zeros_like(bundle.users),
+        sources=rng.normal(size=bundle.items.shape).astype(np.float32),
+        starts=bundle.seen_starts,
+        items=bundle.seen_items,
+        weights=rng.uniform(size=(len(bundle.seen_items), 2)).astype(np.float32),
+    )
+    write_bundle(replace(bundle, history=parts), tmp_path / "bundle")
+    client = TestClient(create_app(CurrentBundle(tmp_path / "bundle")))
+    page = client.get("/?user=u3&n=1").text
+    best = client.get("/recommend?user=u3&n=1").json()["items"][0]["item"]
+    reasons = client.get("/explain", params={"user": "u3", "item": best}).json()["reasons"]
+    of_items = [one for one in reasons if one["source"] == "history"]
+    assert len(of_items) > 2
+    shown = page.partition("Where it comes from")[2]
+    assert 2 <= shown.count("<li><bdi>because of ") <= 4
+    for one in (*reasons[:2], *of_items[:2]):
+        assert f"{one['value']:+.3f} ({100 * one['share']:.0f} %)" in shown
+    assert HOSTILE not in page
 
 
 def test_a_swap_answers_from_the_new_bundle_and_a_bad_one_changes_nothing(tmp_path: Path) -> None:
