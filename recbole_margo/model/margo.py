@@ -78,7 +78,7 @@ class MARGO(MultimodalRecommender):
         - The backbone is exchangeable (`backbone`), its departures are listed in its own class.
         - `evidence_scale: standardized` divides d^m of Eq. 5 by its root mean square over random
           triplets, taken anew before each epoch, so that no modality speaks louder than another for
-          having larger scores. Held-out evidence always is.
+          having larger scores. Held-out evidence has its own scale.
         - `keep_optimizer` and `weight_warmup_epochs` soften the start of stage 2, where a new
           optimiser moves every parameter by its learning rate a step. During the warm-up the
           optimiser gathers its averages of the backbone's gradients. Both need a stage 1.
