@@ -18,6 +18,8 @@ demo: $(INSTALLED)
 	@echo "  $(BIN)/pip install fastapi uvicorn prometheus-client && $(BIN)/recbole-margo serve --bundle $(run)/bundle"
 
 evidence: $(INSTALLED)
+	$(BIN)/python -m benchmarks.evidence_detection
+	$(BIN)/python -m benchmarks.evidence_cost baby
 	$(BIN)/python benchmarks/evidence.py --epochs=25
 	$(BIN)/python -m benchmarks.score_scale --epochs=25 --seeds=2 --workers=2 \
 	  --output_dir=runs/evidence/score-scale
