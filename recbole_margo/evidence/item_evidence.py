@@ -66,8 +66,8 @@ def item_evidence(
     """Weigh the rows of one modality against the interactions, without any recommender.
 
     The mean of two scores of equal deviation is not behind the better by more than .011
-    of ROC-AUC on the data it was measured on (docs/results/evidence.md): a regression sees what many
-    items have in common, the direct comparison what few have.
+    of ROC-AUC on the data it was measured on (docs/results/evidence.md): a regression sees what
+    many items have in common, the direct comparison what few have.
 
     Args:
         interactions: binary training interactions R [U, I].
