@@ -20,9 +20,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from recbole_margo.command_line import listed_names, run_command
 from recbole_margo.config import Config
 from recbole_margo.data.features import modality_names
 from recbole_margo.defaults import parse_settings, parse_yaml
+from recbole_margo.errors import ConfigError
 from recbole_margo.report import (
     Cell,
     Document,
@@ -72,15 +74,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dataset", default="ml-100k", help="name of the dataset (ml-100k)")
     parser.add_argument("--seeds", default="3", help="how many, or which (3)")
     parser.add_argument("--scales", default=SCALES, help=f"values to choose from ({SCALES})")
-    parser.add_argument("--variants", default=",".join(VARIANTS), help="names, by commas (all)")
+    parser.add_argument(
+        "--variants",
+        default=",".join(VARIANTS),
+        help="names, by commas; the sum is always one (all)",
+    )
     parser.add_argument("--workers", type=int, default=1, help="runs at a time (1)")
     parser.add_argument("--output_dir", type=Path, default=Path("runs/score-scale"))
     options, rest = parser.parse_known_args(arguments)
     settings = parse_settings(rest)
     seeds = read_seeds(options.seeds)
-    names = [name for name in VARIANTS if name in options.variants.split(",")]
+    names = list(dict.fromkeys([SUM, *listed_names(options.variants)]))
+    if not set(names) <= set(VARIANTS):
+        raise ConfigError(f"--variants must be some of {', '.join(VARIANTS)}, found {names[1:]}")
+    given = parse_yaml(options.scales, "--scales")
+    if not isinstance(given, list) or not all(type(scale) in (int, float) for scale in given):
+        raise ConfigError(f"--scales must be a list of numbers such as {SCALES}, found {given!r}")
     count = len(modality_names(Config("MARGO", options.dataset, config_dict=settings)))
-    scales = sorted({*parse_yaml(options.scales, "--scales"), 1 / count, 1})
+    scales = sorted({*map(float, given), 1 / count, 1.0})
     root = options.output_dir / options.dataset
     study, pool = dataclasses.replace(COMPARISON, shares_folder=True), Pool(options.workers)
     tuning = [entry(name, scale) for name in names for scale in scales]
@@ -189,4 +200,4 @@ def seeds_table(compared: Comparison, chosen: Mapping[str, float], count: int) -
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))
