@@ -9,6 +9,7 @@ export OMP_NUM_THREADS ?= 1
 
 demo: run := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 demo: $(INSTALLED)
+	$(BIN)/recbole-margo audit --dataset=ml-100k --output_dir=$(run)-audit
 	$(BIN)/python run_recbole_margo.py --model=MARGO,DRAGON,LightGCN,BPR --dataset=ml-100k \
 	  --output_dir=$(run)
 	$(BIN)/recbole-margo bundle --run $(run)/MARGO --output_dir $(run)/bundle
