@@ -16,6 +16,8 @@ from recbole_margo.studies.audit.tables import (
     percent,
 )
 
+# A list whose first row is more probably right than wrong has nothing to show.
+MANY_ALARMS = 0.5
 HOW_TO_LIST = {
     Verdict.FITS: "Begin at the top, and stop where the false alarms are more than you care to "
     "look at.",
@@ -153,6 +155,8 @@ NUMBERS = ("fits others as well", "says nothing", "false alarms so far", "traini
 
 
 def _notes(part: RowAudit) -> tuple[str, ...]:
+    if part.listed and part.listed[0].false_alarms > MANY_ALARMS:
+        return ("No row stands out: those of this list fit after all, as far as can be told.",)
     return (HOW_TO_LIST[part.verdict],) if part.verdict else ()
 
 

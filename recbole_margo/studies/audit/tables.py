@@ -218,8 +218,9 @@ def item_cell(row: NamedItem, picture: str) -> Cell:
     """Return title, token and the beginning of the text; what says the same is said once."""
     # Texts of items mostly begin with their titles.
     extra = shorten(clean(row.text).removeprefix(clean(row.title)), TEXT_SIGNS)
-    aside = clean(row.item) if row.title else ""
-    return Cell(clean(row.title or row.item), best=True, aside=aside, below=extra, picture=picture)
+    name = shorten(row.title or row.item, TEXT_SIGNS)
+    aside = shorten(row.item, TEXT_SIGNS) if row.title else ""
+    return Cell(name, best=True, aside=aside, below=extra, picture=picture)
 
 
 def _bar(row: ListedItem, average: float) -> Cell:
