@@ -167,7 +167,7 @@ def pandas_that_reads_fast(pandas: ModuleType) -> ModuleType:
         if (
             set(options) == plain
             and options["engine"] == "python"
-            and options["encoding"] in ("utf-8", "utf8", "UTF-8")
+            and options["encoding"] in (None, "utf-8")
             and _is_plain_table(path, options["delimiter"])
         ):
             try:

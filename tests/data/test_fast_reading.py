@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 from recbole.data import create_dataset
 
-from recbole_margo.data import protocol
 from recbole_margo.data.protocol import load_and_split, split_fingerprint
 from recbole_margo.recbole_mends import pandas_that_reads_fast
 from recbole_margo.testing import make_config, random_world
@@ -113,28 +112,21 @@ def test_a_plain_file_is_read_by_the_parser_in_c_and_others_are_not(tmp_path):
 def test_recbole_gives_the_same_ids(tmp_path, monkeypatch):
     random_world().write(tmp_path)
     config = make_config(tmp_path, "MARGO")
+    engines = []
+    read_csv = pd.read_csv
+
+    def noted(*words, **options):
+        engines.append(options["engine"])
+        return read_csv(*words, **options)
+
+    monkeypatch.setattr(pd, "read_csv", noted)
     mended = create_dataset(config)
+    assert set(engines) == {"c"}, "with the options that RecBole gives"
     monkeypatch.setattr("recbole.data.dataset.dataset.pd", pd)
     stock = create_dataset(config)
     assert_frame_equal(mended.inter_feat, stock.inter_feat, check_exact=True)
     for field, tokens in stock.field2id_token.items():
         assert list(mended.field2id_token[field]) == list(tokens)
-
-
-@given(
-    pairs=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), max_size=12),
-    names=st.lists(
-        st.text(alphabet="ab\x01 \té", min_size=1, max_size=3),
-        min_size=10,
-        max_size=10,
-        unique=True,
-    ),
-)
-def test_pairs_are_sorted_as_texts(pairs, names):
-    users, items = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
-    tokens = np.array(names[:5]), np.array(names[5:])
-    found = protocol._sorted_pairs(users, items, np.char.add(tokens[0], "\t"), tokens[1])
-    assert found == sorted(f"{tokens[0][u]}\t{tokens[1][i]}" for u, i in pairs)
 
 
 def test_the_fingerprint_of_a_split_stays_what_it_was(tmp_path):
