@@ -7,13 +7,15 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import sqrt
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recbole_margo.errors import ConfigError
-from recbole_margo.graph.graph_cache import GraphCache
+
+if TYPE_CHECKING:  # it loads torch, which a search through faiss does without
+    from recbole_margo.graph.graph_cache import GraphCache
 
 # Method -> its parameters and their defaults; None: chosen by the number of items.
 METHODS: dict[str, dict[str, int | None]] = {

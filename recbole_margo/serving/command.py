@@ -15,17 +15,14 @@ from tqdm import tqdm
 
 from recbole_margo.command_line import command_parser
 from recbole_margo.errors import ConfigError, DataError, import_optional
-from recbole_margo.graph.neighbor_search import NeighborSearch, import_faiss
-from recbole_margo.report.rendering import terminal_text
 from recbole_margo.report.table import clean
 from recbole_margo.serving.bundle_files import open_bundle, write_bundle
 from recbole_margo.serving.output import COLUMNS, check_format, rows, writing
 from recbole_margo.serving.recommender import Recommendations, Recommender
 from recbole_margo.serving.user_blocks import ListRequest, lists_by_block
-from recbole_margo.serving.vectors import FORMATS, write_vectors
 from recbole_margo.store.reading import require_regular_file
 
-PRINTED_USERS, EXPLAINED, COMPARED = 20, 5, 20
+PRINTED_USERS, EXPLAINED = 20, 5
 BUNDLE = """\
 Write what serving needs of a trained model into a folder of plain tables: it opens with NumPy
 alone, without the dataset, RecBole or torch.
@@ -43,19 +40,6 @@ Answer requests over HTTP from a bundle, and show its recommendations and catalo
 Listens on this machine alone unless --host names another address, which needs --token_file.
 SIGHUP opens the bundle again, without losing a request. Needs pip install '.[serve]'.
 """
-VECTORS = """\
-Write the user and item vectors of a trained model, whose inner products are its scores, for a
-database such as pgvector or an index of another system; and indices of faiss with their recall
-against the exact lists of real users.
-
-examples:
-  recbole-margo vectors --bundle shop --output_dir vectors
-  recbole-margo vectors --run RUN --output_dir vectors --format npy --index faiss --nprobe 32
-"""
-INDICES = {
-    "faiss": ("faiss-flat", "faiss-hnsw", "faiss-ivf"),
-    **{name: (name,) for name in ("faiss-flat", "faiss-hnsw", "faiss-ivf")},
-}
 ADD_ITEMS = """\
 Add items that the model was not trained with to a bundle, from their features alone, and write
 the result as a new bundle. The features are those of the dataset's modalities, in the format that
@@ -133,7 +117,7 @@ def recommend(arguments: Sequence[str] | None = None) -> int:
         DataError: a file of ids cannot be read, or the output not be written.
     """
     parser = command_parser("recommend", RECOMMEND)
-    _add_source(parser)
+    add_source(parser)
     add = parser.add_argument
     add("--users", type=_ids, help="raw ids, separated by commas")
     add("--users_file", type=Path, metavar="FILE", help="a raw id a line")
@@ -158,7 +142,7 @@ def recommend(arguments: Sequence[str] | None = None) -> int:
         raise ConfigError("expected one of --users, --users_file, --all and --history")
     if options.output:
         check_format(options.output)
-    recommender = _load(options)
+    recommender = load_recommender(options)
     if options.history:
         lists = recommender.recommend(
             n=options.top,
@@ -206,7 +190,7 @@ def explain(arguments: Sequence[str] | None = None) -> int:
         RecBoleMargoError: the user or the item is not known, or the model cannot be read.
     """
     parser = command_parser("explain", EXPLAIN)
-    _add_source(parser)
+    add_source(parser)
     parser.add_argument("--user", required=True, help="raw id")
     parser.add_argument("--item", help="raw id (the five that are recommended first)")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -216,7 +200,7 @@ def explain(arguments: Sequence[str] | None = None) -> int:
         from recbole_margo.serving.charts import check_chart
 
         check_chart(options.output)
-    recommender = _load(options)
+    recommender = load_recommender(options)
     items = [options.item] if options.item else _first_items(recommender, options.user)
     found = [recommender.explain(options.user, item) for item in items]
     if options.json:
@@ -263,55 +247,15 @@ def serve(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def vectors(arguments: Sequence[str] | None = None) -> int:
-    """Run `recbole-margo vectors` and return its exit status.
-
-    Raises:
-        RecBoleMargoError: the model cannot be read, or faiss is not installed.
-        DataError: there is something at the output's place, or it cannot be written.
-    """
-    parser = command_parser("vectors", VECTORS)
-    _add_source(parser)
-    add = parser.add_argument
-    add("--output_dir", type=Path, required=True, metavar="DIR", help="folder of what is written")
-    add("--format", choices=FORMATS, default="parquet", help="of the vectors (parquet)")
-    add("--index", choices=INDICES, help="an index; faiss makes all three, to be compared")
-    add("--top", type=int, metavar="N", help="length of the lists that are compared (20)")
-    add("--ef_search", type=int, metavar="N", help="of faiss-hnsw: candidates of a search (64)")
-    add("--nprobe", type=int, metavar="N", help="of faiss-ivf: lists that are searched (16)")
-    options = parser.parse_args(arguments)
-    given = {"faiss-hnsw": ("ef_search",), "faiss-ivf": ("nprobe",)}
-    methods = INDICES[options.index] if options.index else ()
-    searches = []
-    for method in methods:
-        named = {name: vars(options)[name] for name in given.get(method, ())}
-        chosen = {name: value for name, value in named.items() if value is not None}
-        searches.append(NeighborSearch.from_setting({"method": method, **chosen}, "--index"))
-    for method, names in given.items():
-        for name in names:
-            if vars(options)[name] is not None and method not in methods:
-                raise ConfigError(f"--{name}: expected it with --index {method}, found no such")
-    if searches:
-        import_faiss()
-    recommender = _load(options)
-    top = options.top
-    if top is None:
-        top = min(COMPARED, len(recommender.bundle.item_ids))
-    recommender.check_n(top)
-    document = write_vectors(recommender.bundle, options.output_dir, options.format, searches, top)
-    sys.stdout.write(f"{document.title}: {options.output_dir}\n")
-    if searches:
-        sys.stdout.write(f"\n{terminal_text(document.sections)}\n")
-    return 0
-
-
-def _add_source(parser: argparse.ArgumentParser) -> None:
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name a bundle or a run."""
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--bundle", type=Path, metavar="DIR", help="a bundle")
     source.add_argument("--run", type=Path, metavar="DIR", help="a finished run of one model")
 
 
-def _load(options: argparse.Namespace) -> Recommender:
+def load_recommender(options: argparse.Namespace) -> Recommender:
+    """Return the recommender that the options of `add_source` name."""
     if options.bundle:
         return Recommender(open_bundle(options.bundle))
     return Recommender.load(options.run)
