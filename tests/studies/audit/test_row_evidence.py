@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -80,3 +82,24 @@ def test_unrelated_probabilities_by_hand() -> None:
     assert found == pytest.approx(np.minimum(1, 0.6 / density))
     assert unrelated_probabilities(np.zeros(0), 0.5).shape == (0,)
     assert unrelated_probabilities(np.full(4, 0.5), 0.0) == pytest.approx(np.full(4, 0.5))
+
+
+def test_the_first_fifty_texts_of_real_artists_are_swapped_ones(shared_data: Path) -> None:
+    folder = shared_data / "lfm2k"
+    table = np.loadtxt(folder / "lfm2k.inter", skiprows=1, dtype=np.int64, delimiter="\t")
+    users, items = table[table[:, 3] == 0, :2].T + 1
+    text = np.load(folder / "text_feat.npy").astype(np.float32)
+    shape = (int(users.max()) + 1, len(text) + 1)
+    interactions = sp.csr_matrix((np.ones(len(users)), (users, items)), shape=shape)
+    chosen = np.random.default_rng(1).permutation(len(text))[: round(0.3 * len(text))]
+    text[chosen] = text[np.roll(chosen, 1)]
+    present = np.ones((len(text) + 1, 1), dtype=bool)
+    present[0] = False
+    rows = np.vstack([np.zeros((1, text.shape[1]), np.float32), text])
+    names = [str(item) for item in range(len(text))]
+    found = RowEvidence.of(interactions, [rows], present, names, ("text",))
+    order = found.order(0, 5)
+    assert np.isin(order[:50], chosen).mean() >= 0.85
+    # What is estimated of the first two hundred is what is found.
+    alarms = found.false_alarms(0, order)[199]
+    assert alarms == pytest.approx(1 - np.isin(order[:200], chosen).mean(), abs=0.05)
