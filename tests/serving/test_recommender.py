@@ -298,3 +298,22 @@ def test_models_of_recbole_without_tables_are_refused_with_the_way_that_there_is
 ) -> None:
     with pytest.raises(BundleError, match="full_sort_topk"):
         Recommender.load(of_recbole(root, model))
+
+
+def test_a_bundle_of_the_first_format_opens_and_has_no_new_items(
+    root: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "bundle"
+    write_bundle(bundle_of_run(trained(root, "MARGO"), evidence=False), folder)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    later = ("history_", "content_", "modality_fitting")
+    manifest["files"] = {
+        name: of for name, of in manifest["files"].items() if not name.startswith(later)
+    }
+    del manifest["content"]
+    (folder / MANIFEST).write_text(json.dumps({**manifest, "format": 1}))
+    recommender = Recommender.load(folder)
+    found = recommender.explain("u1", "i3")
+    assert found.reasons == () and len(found.contributions) == 2
+    with pytest.raises(BundleError, match="an earlier version made it"):
+        recommender.add_items({"new": {"image": np.ones(4)}})
