@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_studies import compare_seeds
 
 from recbole_margo.store.plain import as_plain, from_plain
 from recbole_margo.studies.comparison.cold import cold_tables
-from recbole_margo.studies.comparison.compare_seeds import compare_seeds
 from recbole_margo.studies.comparison.result import Comparison
 from recbole_margo.studies.runs.entry import Entry
 from recbole_margo.studies.runs.trained_run import find_runs
@@ -24,9 +24,8 @@ def test_warm_and_cold_items_are_reported_with_baselines(tmp_path: Path) -> None
         "cold_items": 0.2,
         "embedding_size": 8,
     }
-    entries = Entry.of_models(["VBPR", "BM3"])
     compared = compare_seeds(
-        entries, NAME, [1, 2], config_dict=settings, output_dir=tmp_path / "out"
+        Entry.of_models(["VBPR", "BM3"]), NAME, [1, 2], settings, str(tmp_path / "out")
     )
     assert compared.cold is not None and compared.cold.items == 3
     labels = [row.label for row in compared.cold.rows]
@@ -35,7 +34,7 @@ def test_warm_and_cold_items_are_reported_with_baselines(tmp_path: Path) -> None
     assert len(runs) == 2 and len({run.result.split for run in runs}) == 1
     first = compared.cold.rows[0]
     for part in ("among_cold", "among_all"):
-        values = [run.record["cold"][part]["recall@5"] for run in runs]
+        values = [run.result.as_plain()["cold"][part]["recall@5"] for run in runs]
         assert getattr(first, part)["recall@5"] == pytest.approx(np.mean(values))
     tables = cold_tables(compared.cold)
     assert [row[-1].text for row in tables[0].rows] == [
