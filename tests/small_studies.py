@@ -35,7 +35,8 @@ def sweep(
     seeds: Sequence[int],
     settings: Mapping[str, Any],
     folder: str | Path,
+    model: str = "MARGO",
 ) -> Sweep:
-    """Begin a sweep of MARGO."""
-    entries = sweep_entries("MARGO", over, dataset, settings)
+    """Begin a sweep of a model."""
+    entries = sweep_entries(model, over, dataset, settings)
     return SWEEP.begin(SweepPlan.of(entries, dataset, seeds, settings), folder)

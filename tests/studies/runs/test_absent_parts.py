@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 from recbole.quick_start import load_data_and_model, run_recbole
-from small_studies import compare_seeds
+from small_studies import compare_seeds, sweep
 
 import recbole_margo
 from recbole_margo.cli import main
@@ -23,7 +23,6 @@ from recbole_margo.run import run_recbole_margo
 from recbole_margo.store.plain import as_plain
 from recbole_margo.studies.comparison.compare import compare, resume_comparison
 from recbole_margo.studies.runs.entry import Entry
-from recbole_margo.studies.sweep.sweep import sweep
 from recbole_margo.testing import NAME, SETTINGS, SMALL, random_world
 from recbole_margo.training.checkpoint import read_checkpoint
 from recbole_margo.training.trainer import MultimodalTrainer
@@ -191,12 +190,12 @@ def test_a_sweep_draws_what_was_there(case: str, settings: dict[str, Any], tmp_p
     write_world(tmp_path / "data", empty)
     swept = as_plain(
         sweep(
-            "BPR",
             {"learning_rate": [0.01, 0.1]},
             NAME,
             [1],
-            config_dict={**small(settings), **changes},
-            output_dir="out",
+            {**small(settings), **changes},
+            "out",
+            model="BPR",
         )
     )
     assert swept["absent_parts"] == [
