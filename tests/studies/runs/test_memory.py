@@ -13,6 +13,7 @@ from recbole_margo.store.dataset_files import write_splits
 from recbole_margo.store.feature_files import write_features
 from recbole_margo.studies.runs import memory
 from recbole_margo.studies.runs.memory import GIB, MIB, Memory, memory_of, workers_that_fit
+from recbole_margo.studies.runs.pool import Pool
 from recbole_margo.studies.runs.run_many import Job, run_many
 from recbole_margo.testing import make_config, random_world
 
@@ -102,7 +103,7 @@ def test_runs_are_refused_before_the_first_of_them_starts(config, tmp_path, monk
     let_be_free(monkeypatch, 100 * MIB)
     jobs = [Job(f"run {i}", config, tmp_path / f"run-{i}") for i in range(2)]
     with pytest.raises(ConfigError, match="--workers=2"):
-        run_many(jobs, workers=2)
+        run_many(jobs, Pool(2))
     assert not list(tmp_path.glob("run-*"))
 
 

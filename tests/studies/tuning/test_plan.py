@@ -38,6 +38,7 @@ def test_without_a_choice_all_published_ranges_are_searched(config):
         "alpha",
         "tau",
         "weight_learning_rate",
+        "score_scale",
     }
     assert (space["alpha"].low, space["alpha"].high, space["alpha"].scale) == (1e-3, 10.0, "log")
     assert space["item_neighbors"].choices == (5, 10, 20)
