@@ -131,11 +131,11 @@ def _draw_areas(panel: Axes, result: RobustnessResult, modality: str, names: lis
     step = result.steps[-1]
     for row in result.detectors(step, modality, HEADLINE):
         height, auc = names.index(row.detector), row.auc
-        color = look(_index(result, row.detector))["color"]
+        color = _color(_index(result, row.detector))
         panel.plot([auc.low, auc.high], [height, height], "-|", color=color, linewidth=1.8)
         panel.plot(auc.mean, height, color=color, **ALL_ITEMS)
     for row in result.detectors(step, modality, POPULAR):
-        color = look(_index(result, row.detector))["color"]
+        color = _color(_index(result, row.detector))
         # Below the other, so that neither covers the other.
         panel.plot(row.auc.mean, names.index(row.detector) + 0.25, color=color, **POPULAR_ITEMS)
     panel.axvline(0.5, color="black", linestyle=":", linewidth=1.2)
@@ -153,7 +153,7 @@ def _draw_curves(panel: Axes, result: RobustnessResult, modality: str) -> dict[s
             (lines[curve.detector],) = panel.plot(
                 curve.false_positive_rate,
                 curve.true_positive_rate,
-                color=look(index)["color"],
+                color=_color(index),
                 linestyle=LINES[index % len(LINES)],
                 linewidth=1.6,
             )
@@ -212,5 +212,12 @@ def _about(result: RobustnessResult) -> str:
 
 
 def _index(result: RobustnessResult, name: str) -> int:
-    """Return the index of a model or the control, so that it looks the same in every figure."""
-    return result.models.index(name) if name in result.models else len(result.models)
+    """Return the index of a model or a control, so that it looks the same in every figure."""
+    detectors = (row.detector for row in result.detection)
+    names = list(dict.fromkeys((*result.models, *detectors)))
+    return names.index(name)
+
+
+def _color(index: int) -> str:
+    """Return a colour that is not again the first model's; beyond them lines tell apart."""
+    return COLORS[min(index, len(COLORS) - 1)]
