@@ -13,17 +13,22 @@ from torch import Tensor, nn
 from recbole_margo.evidence.item_evidence import ItemEvidence, item_evidence
 from recbole_margo.evidence.item_targets import item_targets
 
+# No modality is believed or disbelieved as a whole beyond this share of its rows.
+LEAST_FITTING = 0.05
+
 
 class ItemReliability(nn.Module):
     r"""The modality reliability vector of each item, fixed before any training.
 
-    .. math:: z_i = \mathrm{softmax}_m(e_i^m / \theta), \qquad
-        e_i^m = \mu_m (s_i^m - \mu_m / 2), \qquad \mu_m = \max(\mathrm{mean}_i s_i^m, 0)
+    .. math:: z_i = \mathrm{softmax}_m(e_i^m / \theta), \qquad e_i^m =
+        \log \frac{\pi_m}{1 - \pi_m} + \mu_m (s_i^m - \mu_m / 2), \qquad
+        \mu_m = \max(\mathrm{mean}_i s_i^m, 0)
 
-    over the modalities that the item has, with the score s of `item_evidence`: e is the log
-    likelihood ratio of a score that is shifted as the modality's are on average against one around
-    0, both of deviation 1. So scores count less in a modality where they say less, and not at all
-    where no row has anything to do with its item; there e is 0, neither for nor against.
+    over the modalities that the item has, with the score s of `item_evidence`: e is the log odds
+    that a row fits. The share of the modality's rows that do, :math:`\pi` (not trusted below .05
+    or above .95), is the prior; the rest is the likelihood ratio of a score that is shifted as
+    the modality's are on average against one around 0, both of deviation 1. So scores count less
+    in a modality where they say less.
 
     Args:
         interactions: binary training interactions R [U, I].
@@ -54,7 +59,7 @@ class ItemReliability(nn.Module):
             rows = matrix.detach().float().cpu().numpy()
             found = item_evidence(interactions, rows, mask[:, m].numpy(), targets)
             known[:, m] = torch.from_numpy(found.content.known)
-            evidence[:, m] = torch.from_numpy(_log_likelihood_ratios(found))
+            evidence[:, m] = torch.from_numpy(_log_odds(found))
         complete = mask.any(dim=1) & (known | ~mask).all(dim=1)
         evidence[~complete] = 0.0
         anything = mask | ~mask.any(dim=1, keepdim=True)
@@ -67,10 +72,11 @@ class ItemReliability(nn.Module):
         return self.vectors[items], self.known[items]
 
 
-def _log_likelihood_ratios(found: ItemEvidence) -> NDArray[np.float64]:
+def _log_odds(found: ItemEvidence) -> NDArray[np.float64]:
     """Return e of one modality [I], 0 where nothing is known."""
-    known, ratios = found.content.known, np.zeros(len(found.scores))
+    known, odds = found.content.known, np.zeros(len(found.scores))
     if known.any():
         shift = max(found.scores[known].mean(), 0.0)
-        ratios[known] = shift * (found.scores[known] - shift / 2)
-    return ratios
+        fitting = np.clip(found.fitting.estimate, LEAST_FITTING, 1 - LEAST_FITTING)
+        odds[known] = shift * (found.scores[known] - shift / 2) + np.log(fitting / (1 - fitting))
+    return odds

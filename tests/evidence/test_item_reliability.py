@@ -16,7 +16,7 @@ def build(interactions, *features, mask=None, temperature=1.0):
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
-def test_vectors_are_the_softmax_of_log_likelihood_ratios(temperature):
+def test_vectors_are_the_softmax_of_log_odds(temperature):
     interactions, features = world(200, 40, each=5)
     moved, _ = swapped(features, 0.5)
     found = build(interactions, features, moved, temperature=temperature)
@@ -27,8 +27,10 @@ def test_vectors_are_the_softmax_of_log_likelihood_ratios(temperature):
     known = evidence[0].content.known
     scores = np.stack([each.scores for each in evidence], axis=1)
     shift = scores[known].mean(axis=0)
-    # log N(s; mu, 1) / N(s; 0, 1)
-    raw = np.exp((scores**2 - (scores - shift) ** 2) / 2 / temperature)
+    share = np.clip([each.fitting.estimate for each in evidence], 0.05, 0.95)
+    # log N(s; mu, 1) / N(s; 0, 1), after the odds of a row of the modality
+    odds = (scores**2 - (scores - shift) ** 2) / 2 + np.log(share / (1 - share))
+    raw = np.exp(odds / temperature)
     np.testing.assert_array_equal(found.known, known)
     expected = np.where(known[:, None], raw / raw.sum(axis=1, keepdims=True), 0.5)
     np.testing.assert_allclose(found.vectors, expected, rtol=1e-5)
@@ -45,7 +47,7 @@ def test_a_modality_that_was_swapped_loses_to_one_that_was_not():
     assert roc_auc_score(chosen, vectors[:, 1]) > 0.9
     # A modality that says nothing of any item is the less trusted one throughout.
     vectors = build(interactions, features, other).vectors.numpy()
-    assert vectors[:, 1].mean() < 0.3
+    assert vectors[:, 1].mean() < 0.1
     assert roc_auc_score(chosen, build(interactions, moved, other).vectors[:, 1]) > 0.9
 
 
