@@ -50,7 +50,7 @@ class MARGOParameters(DRAGONParameters):
         paper="trained",
     )
     evidence_temperature: float = hyperparameter(
-        "divisor of the log likelihood ratios of held-out evidence", low=1e-3
+        "divisor of the log odds of held-out evidence", low=1e-3
     )
     evidence_scale: str = hyperparameter(
         "trained evidence as it is, or each modality's in units of its own spread",
