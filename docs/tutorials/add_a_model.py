@@ -140,4 +140,4 @@ result = run_recbole_margo(
     config_dict={"epochs": 2, "embedding_size": 16},
     output_dir=package.parent / "run",
 )
-print(result["test_result"])
+print(result["test"])
