@@ -32,9 +32,9 @@ def _inspect(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     # Imported here, because torch and RecBole take seconds that --help need not wait for.
     from recbole_margo.config import Config
+    from recbole_margo.inspection.alignment import Verdict
     from recbole_margo.inspection.dataset_inspection import DatasetInspection
     from recbole_margo.inspection.report import banner, inspection_document, write_inspection
-    from recbole_margo.inspection.verdict import Verdict
     from recbole_margo.output_folder import make_output_folder
     from recbole_margo.report import terminal_text
 

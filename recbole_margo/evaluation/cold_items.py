@@ -15,6 +15,7 @@ from recbole_margo.data.cold_items import ColdItems, cold_items_of
 from recbole_margo.data.features import modality_names, raw_features
 from recbole_margo.errors import FeatureError
 from recbole_margo.evaluation.score_tables import score_tables
+from recbole_margo.graph.bipartite import interaction_matrix
 from recbole_margo.model.content import content_of
 from recbole_margo.nn.content_path import unit_rows
 from recbole_margo.nn.new_items import prior_weights
@@ -88,7 +89,7 @@ class ColdTest:
         cold = cold_items_of(train)
         if cold is None:
             return None
-        train_part, valid, test = (_matrix(loader._dataset) for loader in loaders)
+        train_part, valid, test = (interaction_matrix(loader._dataset)[:, 1:] for loader in loaders)
         masked = train_part if config["eval_protocol"] == "mmrec" else train_part + valid
         shape = (train.user_num, len(cold.tokens))
         wanted = sp.csr_matrix((np.ones(len(cold.users)), (cold.users, cold.items)), shape)
@@ -277,11 +278,3 @@ def _content_knn(rows: Sequence[NDArray[np.float32]], trained: sp.csr_matrix) ->
 def _flat(test: ColdTest) -> Scores:
     width = test.trained.shape[1] + len(test.cold.tokens)
     return lambda block: np.zeros((len(block), width), np.float32)
-
-
-def _matrix(part: Any) -> sp.csr_matrix:
-    users, items = (part.inter_feat[field].numpy() for field in (part.uid_field, part.iid_field))
-    shape = (part.user_num, part.item_num - 1)
-    found = sp.csr_matrix((np.ones(len(users)), (users, items - 1)), shape)
-    found.data[:] = 1
-    return found

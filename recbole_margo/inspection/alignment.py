@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
 import scipy.sparse as sp
@@ -12,7 +13,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from recbole_margo.graph.item_knn import nearest_neighbors
-from recbole_margo.inspection.verdict import Verdict
 
 CUTOFF = 20
 NEIGHBORS = 20
@@ -31,6 +31,14 @@ CLEARLY = 4.0
 DENSE_CELLS, MOST_PAIRS = 1 << 24, 1 << 24
 # A block of scores takes at most 64 MB.
 BLOCK_CELLS = 1 << 24
+
+
+class Verdict(Enum):
+    """Whether the rows of a modality belong to its items; the value is what reports say."""
+
+    FITS = "fits"
+    WEAK = "weak but real"
+    NO_SIGN = "no sign that they belong"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from recbole.utils import init_seed
 
 from recbole_margo.data.features import ItemFeatures, feature_folder, load_item_features
 from recbole_margo.data.protocol import load_dataset, prepare_loaders
-from recbole_margo.inspection.alignment import Alignment
+from recbole_margo.inspection.alignment import Alignment, Verdict
 from recbole_margo.inspection.figures import DatasetFigure
 from recbole_margo.inspection.statistics import (
     NEAR_COSINE,
@@ -23,7 +23,6 @@ from recbole_margo.inspection.statistics import (
     degrees,
     row_norms,
 )
-from recbole_margo.inspection.verdict import Verdict
 from recbole_margo.store.manifest import FeatureManifest
 
 LOW_COVERAGE = 0.5

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from recbole_margo.inspection.alignment import Verdict
 from recbole_margo.inspection.dataset_inspection import DatasetInspection
 from recbole_margo.inspection.figures import dataset_figure
-from recbole_margo.inspection.verdict import Verdict
 from recbole_margo.report import (
     Bullets,
     Cell,

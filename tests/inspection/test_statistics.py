@@ -15,10 +15,10 @@ from recbole_margo.inspection.alignment import (
     NEIGHBORS,
     Alignment,
     NeighborTest,
+    Verdict,
     knn_recall,
 )
 from recbole_margo.inspection.statistics import DuplicateItems, InteractionStatistics, ranks
-from recbole_margo.inspection.verdict import Verdict
 
 
 def random_interactions(generator: np.random.Generator, users: int, items: int, share: float):

@@ -54,18 +54,20 @@ class LightGCNBackbone(LateFusionBackbone):
         items: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Represent users and items in every modality; see `LateFusionBackbone`."""
-        user_columns = torch.cat(list(self.user_preference), dim=1)
-        item_columns = torch.cat(
-            [self.projections[m](matrix) * mask[:, m : m + 1] for m, matrix in enumerate(features)],
-            dim=1,
-        )
         all_users, all_items = self.interaction_graph.sum_of_layers(
-            user_columns, item_columns, self.layers
+            *self._first_layer(features, mask), self.layers
         )
         user_embeddings = self._by_modality(select_rows(all_users, users))
         if user_weights is not None:
             user_embeddings = user_embeddings * select_rows(user_weights, users).unsqueeze(-1)
         return user_embeddings, self._by_modality(select_rows(all_items, items))
+
+    def _first_layer(self, features: Sequence[Tensor], mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the tables of users [U, M * d] and items [I, M * d] before any propagation."""
+        projected = [
+            self.projections[m](matrix) * mask[:, m : m + 1] for m, matrix in enumerate(features)
+        ]
+        return torch.cat(list(self.user_preference), dim=1), torch.cat(projected, dim=1)
 
     def linear_history(
         self,
@@ -75,11 +77,7 @@ class LightGCNBackbone(LateFusionBackbone):
         user_weights: Tensor | None = None,
     ) -> LinearHistory:
         """Return what user rows are made of; see `LateFusionBackbone`."""
-        users = torch.cat(list(self.user_preference), dim=1)
-        items = torch.cat(
-            [self.projections[m](matrix) * mask[:, m : m + 1] for m, matrix in enumerate(features)],
-            dim=1,
-        )
+        users, items = self._first_layer(features, mask)
         _, sources = self.interaction_graph.sum_of_layers(users, items, max(self.layers - 1, 0))
         return light_gcn_history(normalized_interactions(interactions), users, sources, self.layers)
 

@@ -16,7 +16,7 @@ from recbole_margo.data.protocol import load_and_split
 from recbole_margo.errors import DataError
 from recbole_margo.evidence.item_evidence import FittingShare
 from recbole_margo.graph.bipartite import interaction_matrix
-from recbole_margo.inspection.verdict import Verdict
+from recbole_margo.inspection.alignment import Verdict
 from recbole_margo.studies.audit.item_contents import ItemContents
 from recbole_margo.studies.audit.labelled_runs import audited_runs, labelled_runs
 from recbole_margo.studies.audit.result import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from recbole_margo.inspection.verdict import Verdict
+from recbole_margo.inspection.alignment import Verdict
 from recbole_margo.report import NOTHING, Cell, Table, clean, shorten
 from recbole_margo.studies.audit.audit import AuditResult, RowAudit, SuspiciousRow
 from recbole_margo.studies.audit.tables import (

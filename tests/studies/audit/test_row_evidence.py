@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from recbole_margo.inspection.verdict import Verdict
+from recbole_margo.inspection.alignment import Verdict
 from recbole_margo.studies.audit.row_evidence import RowEvidence, unrelated_probabilities
 
 USERS, ITEMS, GROUPS, SWAPPED = 300, 300, 6, 90
