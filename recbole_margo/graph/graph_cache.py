@@ -158,7 +158,8 @@ class GraphCache:
             return None
         with suppress(OSError):  # in a folder that others fill
             os.utime(path)
-        logging.getLogger().info("%s was built earlier: %s", path.name.partition("-")[0], path)
+        name = path.stem.rpartition("-")[0].replace("-", " ")
+        logging.getLogger().info("The %s was built earlier: %s", name, path)
         return graph
 
     def _write(self, path: Path, key: str, about: str, graph: sp.csr_matrix) -> None:
