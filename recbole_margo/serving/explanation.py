@@ -114,6 +114,8 @@ class Explanation:
             weight = "" if part.weight is None else f", weight {part.weight:.2f}"
             lack = ", which the item lacks" if part.missing else ""
             lines.append(f"{part.name}: {part.value:+.4f} ({part.share:.0%}{weight}){lack}")
+        if self.reasons:
+            lines.append("The same score by where it comes from, the largest parts:")
         lines += [
             f"{reason.words()}: {reason.value:+.4f} ({reason.share:.0%})"
             for reason in self.reasons[:SPOKEN]
