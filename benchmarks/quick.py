@@ -155,7 +155,7 @@ def _steps(ours: Ours, device: str, graphs: Any, precision: str) -> list[float]:
     trainer.progress = [StageProgress(stage)]
     model.begin_stage(stage)
     model.train()
-    trainer._build_stage_optimizer()
+    trainer._build_stage_optimizer({})
     batches = list(training_batches(ours.loaders[0], trainer.device))
     batches = (batches[:-1] or batches) * (1 + (WARM_UP + STEPS) // max(len(batches) - 1, 1))
     take = trainer._step_of_epoch(model.calculate_loss)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 from pathlib import Path
@@ -30,8 +31,12 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
 
 
 @pytest.fixture(autouse=True)
-def _seed() -> None:
-    """Start every test from the same random numbers."""
+def _same_start() -> None:
+    """Start every test from the same random numbers, and from what its process began with."""
+    # RecBole's SINE switches it on for the whole process when it is imported.
+    torch.autograd.set_detect_anomaly(False)
+    logging.disable(logging.NOTSET)
+    logging.getLogger().setLevel(logging.WARNING)
     random.seed(SEED)
     np.random.seed(SEED)
     torch.manual_seed(SEED)

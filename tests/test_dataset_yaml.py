@@ -29,6 +29,14 @@ def test_what_ships_and_what_converters_write_may_be_said(tmp_path: Path) -> Non
     ]
     assert {path.name for path in files} >= set(DESCRIBING)
     for path in files:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if "models" in values:  # values of single models come with the package alone
+            assert path.is_relative_to(properties_folder())
+            with pytest.raises(ConfigError, match="found `models`"):
+                read_dataset_yaml(path)
+            del values["models"]
+            path = tmp_path / path.name
+            path.write_text(yaml.safe_dump(values), encoding="utf-8")
         assert read_dataset_yaml(path), path
     for values in (
         dataset_config(["image"]),

@@ -57,8 +57,11 @@ def write_comparison_report(folder: Path, compared: Comparison) -> list[Path]:
     Raises:
         RecBoleMargoError: if the values do not fit the seeds.
     """
+    summary = as_plain(compared)
+    if compared.cold is None:  # as it was before there were cold items
+        del summary["cold"]
     texts = {
-        "summary.json": json_text(as_plain(compared)),
+        "summary.json": json_text(summary),
         "comparison.tex": comparison_latex(compared),
         "comparison.csv": comparison_csv(compared),
     }

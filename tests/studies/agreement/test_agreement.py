@@ -27,7 +27,7 @@ def a_model(logits: Any, mask: Any, stop_gradient: bool = True, tau: float = TAU
         weight_logits=logits,
         modality_mask=torch.as_tensor(mask),
         n_items=len(logits),
-        hyperparameters=SimpleNamespace(tau=tau, stop_gradient=stop_gradient),
+        hyperparameters=SimpleNamespace(tau=tau, stop_gradient=stop_gradient, evidence_scale="raw"),
     )
     model.weighted_losses = MARGO.weighted_losses.__get__(model)
     model.held_out_evidence = lambda positive, negative: None
