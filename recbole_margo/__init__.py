@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from recbole_margo.serving.recommender import Recommender
     from recbole_margo.studies.comparison.compare import compare
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Config",
