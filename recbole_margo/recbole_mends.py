@@ -30,11 +30,7 @@ class ModuleWith(ModuleType):
 
 
 def knows_all(sampler: Any) -> NDArray[np.bool_]:
-    """Return which users know every item that a sampler draws from [U].
-
-    Args:
-        sampler: RecBole's `Sampler` of one phase.
-    """
+    """Return which users know every item that a sampler draws from [U]."""
     known = sampler.used_ids
     if sampler.distribution == "popularity":
         drawn = set(sampler.prob)
@@ -48,7 +44,6 @@ def refuse_users_who_know_all(sampler: Any, users: Any) -> None:
     """Raise a `DataError` if a user of some is to get an item that the user does not know.
 
     Args:
-        sampler: RecBole's `Sampler` of one phase.
         users: ids of the users [*].
     """
     # Phases are shallow copies of one sampler, each with known items of its own.

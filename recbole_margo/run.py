@@ -90,9 +90,6 @@ def resume_run(checkpoint: str | Path, switches: Mapping[str, Any] | None = None
     Args:
         checkpoint: the run's `checkpoint-last.pth`; results go beside it.
         switches: `nproc` and the like, where other processes go on than those that began.
-
-    Returns:
-        The result record.
     """
     return _plain(continue_run(checkpoint, switches))
 
@@ -114,7 +111,6 @@ def run_config(config: Config, folder: Path, resume: Path | None = None) -> RunR
     """Run one experiment, in as many processes as the config or torchrun says.
 
     Args:
-        config: the config.
         folder: where the record, checkpoints, log and figures of this model go.
         resume: checkpoint of an interrupted run of the same config.
 

@@ -117,7 +117,6 @@ class RunResult:
 
         Args:
             plain: what `as_plain` returned, read from a file that may come from anybody.
-            path: the file, for messages.
 
         Raises:
             CheckpointError: if the run did not finish, or the record is damaged.

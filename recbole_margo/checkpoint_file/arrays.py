@@ -239,7 +239,6 @@ def array(record: Call, limit: int) -> Any:
     """Return an array or a NumPy matrix of numbers.
 
     Args:
-        record: what the file says.
         limit: the most that a dimension can be.
     """
     shape, stored_dtype, by_column, content = _state_of_array(record, limit)

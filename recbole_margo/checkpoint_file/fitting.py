@@ -26,9 +26,7 @@ def load_into(model: Any, checkpoint: Mapping[str, Any], path: str | Path) -> No
     """Give a model the parameters of a checkpoint, and what it keeps beside them.
 
     Args:
-        model: the model.
         checkpoint: holds `state_dict` and `other_parameter`.
-        path: its file, for the message.
 
     Raises:
         CheckpointError: if they are of another model, or not finite; the model is as it was.
@@ -56,12 +54,6 @@ def load_into(model: Any, checkpoint: Mapping[str, Any], path: str | Path) -> No
 
 def check_parameters(model: Any, stored: Any, path: str | Path, field: str = "state_dict") -> None:
     """Refuse parameters of another model, and such as are not finite.
-
-    Args:
-        model: the model that is to take them.
-        stored: tensors by name.
-        path: their file, for the message.
-        field: where they are in it.
 
     Raises:
         CheckpointError: names the tensor.
@@ -101,9 +93,7 @@ def check_optimizer(optimizer: Any, stored: Mapping[str, Any], path: str | Path)
     """Refuse the state of an optimiser of other parameters.
 
     Args:
-        optimizer: the optimiser that is to take it.
         stored: its `param_groups` and `state`, of the types that they should have.
-        path: its file, for the message.
 
     Raises:
         CheckpointError: says what differs.

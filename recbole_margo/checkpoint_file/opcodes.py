@@ -36,12 +36,7 @@ ABSENT = _Absent()
 
 @dataclass(eq=False)
 class Name:
-    """The name of a class or function.
-
-    Args:
-        module: its module.
-        name: its name there.
-    """
+    """The name of a class or function."""
 
     module: str
     name: str
@@ -52,11 +47,7 @@ class Name:
 
 @dataclass(eq=False)
 class Pairs:
-    """A dict, as the pairs that it was given.
-
-    Args:
-        pairs: keys and values.
-    """
+    """A dict, as the pairs that it was given."""
 
     pairs: list[tuple[Any, Any]] = field(default_factory=list)
 
@@ -66,8 +57,6 @@ class Call:
     """An object, as what made it.
 
     Args:
-        target: what was called.
-        arguments: with what.
         new: whether its `__new__` was called rather than itself.
         state: what the object was given afterwards.
         pairs: the items that it was given afterwards, as a dict is.
@@ -87,11 +76,7 @@ def is_call(record: Any, *names: str) -> bool:
 
 @dataclass(eq=False)
 class Outside:
-    """What stands outside of the pickle: a storage of a tensor.
-
-    Args:
-        identity: how the pickle names it.
-    """
+    """What stands outside of the pickle: a storage of a tensor."""
 
     identity: Any
 

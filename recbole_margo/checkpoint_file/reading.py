@@ -23,7 +23,6 @@ def checkpoint_in(path: Path, map_location: Any = None) -> Any:
     """Read a checkpoint of RecBole or of recbole-margo; nothing that it names is called.
 
     Args:
-        path: the file.
         map_location: where the tensors go, as in `torch.load`.
 
     Returns:
@@ -66,9 +65,6 @@ class _Archive:
 
     Nothing in it is compressed and no bytes belong to two members, so that what is read is never
     longer than the file.
-
-    Args:
-        path: the file.
 
     Raises:
         RefusalError: if the archive is of another kind or damaged.

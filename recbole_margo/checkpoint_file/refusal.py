@@ -12,11 +12,7 @@ class RefusalError(CheckpointError):
 
 
 class ForeignNameError(RefusalError):
-    """A file names a class or function that RecBole does not write.
-
-    Args:
-        name: the name.
-    """
+    """A file names a class or function that RecBole does not write."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"names {name:.200}, which RecBole does not write into a checkpoint")

@@ -202,7 +202,6 @@ def check_resumable(state: Mapping[str, Any], path: Path) -> None:
 
     Args:
         state: a checkpoint that `check_trained` accepts.
-        path: its file, for the message.
 
     Raises:
         CheckpointError: names the field that is missing or wrong.

@@ -46,8 +46,6 @@ def values_of(pickled: bytes, tensors: arrays.Tensors, limit: int) -> Any:
     """Return what a checkpoint's pickle holds; nothing that it names is called.
 
     Args:
-        pickled: the pickle.
-        tensors: makes the tensors.
         limit: length of the file, which no size exceeds.
 
     Returns:

@@ -41,7 +41,6 @@ def keep_items_cold(config: Any, dataset: Any, seed: int) -> None:
     Args:
         config: the config with `cold_items`, a share, or none.
         dataset: RecBole's `Dataset`, not yet split.
-        seed: of the draw.
 
     Raises:
         ConfigError: the model's data hold items elsewhere too.

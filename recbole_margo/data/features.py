@@ -116,7 +116,6 @@ class FeatureStatistics:
     """What a row of one modality goes through before a model takes it.
 
     Attributes:
-        width: its columns.
         normalization: one of `NORMALIZATIONS`.
         mean: of each column, over the items of the dataset [D]; of `standard` alone.
         deviation: likewise, 1 where a column is constant.
@@ -129,12 +128,7 @@ class FeatureStatistics:
 
 
 def feature_statistics(config: Any, dataset: Any) -> tuple[FeatureStatistics, ...]:
-    """Return what `load_item_features` does to the rows of each modality [M].
-
-    Args:
-        config: as in `load_item_features`.
-        dataset: as there.
-    """
+    """Return what `load_item_features` does to the rows of each modality [M]."""
     folder, manifest = _manifest(config)
     modalities = _chosen_modalities(config["modalities"], manifest, folder)
     normalizations = _normalizations(config["feature_normalization"], modalities, manifest)
@@ -185,7 +179,6 @@ def raw_features(
     """Return features as they are stored, of items that a dataset need not have.
 
     Args:
-        config: as in `load_item_features`.
         modalities: whose features [M].
         tokens: raw ids of items [B].
 
@@ -209,9 +202,6 @@ def raw_features(
 
 def check_features(config: Any) -> None:
     """Look whether the feature files are there that a configuration names; reads none of them.
-
-    Args:
-        config: as in `load_item_features`.
 
     Raises:
         FeatureError: the files do not exist, are damaged, or are of other modalities.
@@ -252,9 +242,6 @@ def _corrupt(
 
 def modality_names(config: Any) -> tuple[str, ...]:
     """Return the modalities that a configuration uses, without loading their features.
-
-    Args:
-        config: as in `load_item_features`.
 
     Raises:
         FeatureError: the files do not exist, or lack a modality that is named.
@@ -356,7 +343,6 @@ def _gather(
         stored: [rows, D] memory-mapped.
         rows: [I] row of each item, -1 for none.
         item_tokens: [I] for messages.
-        path: for messages.
 
     Returns:
         The matrix [I, D] float32, and [I] bool which items have a row that is not all zero.

@@ -140,7 +140,6 @@ def prepare_loaders(config: Any, dataset: Any, model_class: type[Any]) -> tuple[
     Args:
         config: the config, whose `eval_batch_size` is filled if it has none: RecBole counts
             user-item cells, and 1,024 users a batch is our default.
-        dataset: RecBole's `Dataset`.
         model_class: class of the model, which may score only pairs.
 
     Returns:

@@ -35,7 +35,6 @@ class ColdResult:
     Attributes:
         scored_by: what the scores of cold items come from.
         users: users with training interactions and cold ones.
-        items: cold items.
         interactions: of these users with these items.
         among_cold: `recall@20` and the like, where cold items alone are ranked.
         among_all: where all items are ranked that the user does not know.
@@ -60,13 +59,11 @@ class ColdTest:
     """What is ranked and what counts; items are the trained ones without PAD, then the cold ones.
 
     Attributes:
-        cold: the cold items.
         trained: training interactions [U, I].
         known: interactions of any part [U, I].
         tested: interactions of the usual test, and what is masked there, both [U, I].
         masked: see `tested`.
         wanted: interactions with cold items [U, C].
-        topk: cut-offs.
     """
 
     cold: ColdItems
@@ -79,12 +76,7 @@ class ColdTest:
 
     @classmethod
     def of_loaders(cls, config: Any, loaders: Sequence[Any]) -> ColdTest | None:
-        """Return the cold test of a split, none where no items are cold.
-
-        Args:
-            config: of the run.
-            loaders: of training, validation and test.
-        """
+        """Return the cold test of a split, none where no items are cold."""
         train = loaders[0]._dataset
         cold = cold_items_of(train)
         if cold is None:
@@ -143,11 +135,6 @@ def evaluate_cold_items(config: Any, loaders: Sequence[Any], model: Any) -> Cold
     A cold item's row of the item table is that of `ContentPath`. A model whose scores do not depend
     on contents has nothing to tell cold items apart by: each gets the mean row of the trained
     items, in random order. A model without tables cannot score them at all.
-
-    Args:
-        config: of the run.
-        loaders: of training, validation and test.
-        model: the trained model, in evaluation mode.
     """
     test = ColdTest.of_loaders(config, loaders)
     if test is None:
@@ -181,10 +168,6 @@ def cold_baselines(config: Any, loaders: Sequence[Any]) -> dict[str, ColdResult]
     `popularity` ranks by training interactions, of which cold items have none. `content kNN` ranks
     by the mean cosine with the contents of the items that the user was trained on, summed over the
     modalities; it is left out where there are no features.
-
-    Args:
-        config: of a run.
-        loaders: of training, validation and test.
     """
     test = ColdTest.of_loaders(config, loaders)
     if test is None:
@@ -221,7 +204,6 @@ def ranking_metrics(
         users: who is evaluated [N].
         wanted: which items count [U, I].
         masked: which items are no candidates [U, I].
-        topk: cut-offs K.
     """
     longest, step = max(topk), max(CELLS // wanted.shape[1], 1)
     hits = []

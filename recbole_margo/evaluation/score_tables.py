@@ -28,10 +28,6 @@ def score_tables(model: Any, dataset: Any) -> tuple[Tensor, Tensor] | None:
     custom are tried, and their products compared with what the model predicts for users spread
     over all of them.
 
-    Args:
-        model: a trained model, in evaluation mode.
-        dataset: RecBole's training `Dataset`.
-
     Returns:
         None if no such tables were found.
     """

@@ -36,9 +36,7 @@ def approximate_neighbors(
     faiss holds a copy of all directions, N D values in float32, on the CPU.
 
     Args:
-        directions: of N items.
         k: number of neighbours, at most N.
-        search: a method of faiss and its parameters.
 
     Returns:
         Their positions [N, k], -1 where fewer were found, and their cosines [N, k].
@@ -80,7 +78,6 @@ def sampled_recall(
     equally near items does not matter.
 
     Args:
-        directions: of N items.
         positions: what was found [N, k], -1 for nothing.
         cosines: how near they are [N, k].
         seed: of the sample of `SAMPLED_ITEMS`.

@@ -169,7 +169,6 @@ class InteractionGraph(nn.Module):
         Args:
             users: X_u [U, d]; half precision is computed in float32.
             items: X_i [I, d], likewise.
-            layers: L.
 
         Returns:
             [U, d] and [I, d], float32.

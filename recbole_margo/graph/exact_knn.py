@@ -61,7 +61,6 @@ def exact_neighbors(
     its rows and its columns.
 
     Args:
-        directions: of N items.
         k: number of neighbours, at most N.
 
     Returns:
@@ -114,7 +113,6 @@ def largest_columns(values: Tensor, k: int) -> Tensor:
 
     Args:
         values: [n, C].
-        k: how many.
 
     Returns:
         Columns [n, min(k, C)], ascending in each row.

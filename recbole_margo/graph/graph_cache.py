@@ -45,7 +45,6 @@ class StoredGraph:
     """A file of the cache.
 
     Attributes:
-        path: where it lies.
         size: in bytes.
         used: when it was written or read last, in seconds of the epoch.
     """
@@ -71,7 +70,6 @@ class GraphCache:
     go when all take more than the limit. A file that is not what its name says is a miss.
 
     Args:
-        folder: where the files are.
         limit: how many bytes they may take together.
     """
 
@@ -109,7 +107,6 @@ class GraphCache:
             about: what it is, in words for a list.
             parts: everything that it depends on.
             made_by: the modules that build it.
-            build: builds it.
         """
         key = _key(kind, parts, made_by)
         path = self.folder / f"{kind}-{key}.npz"

@@ -81,7 +81,6 @@ def binary_knn_graph(
         features: the feature matrix [I, D].
         present: which items have the modality [I], bool.
         k: number of neighbours, the item itself among them.
-        search: how the neighbours are found.
 
     Returns:
         The graph [I, I]; every row sums to 1, or to 0 for an item without the modality.
@@ -109,7 +108,6 @@ def similarity_knn_graph(
         features: the feature matrix [I, D].
         present: which items have the modality [I], bool.
         k: number of neighbours, the item itself among them.
-        search: how the neighbours are found.
 
     Returns:
         The graph [I, I], float32; not symmetric.

@@ -57,7 +57,6 @@ class NeighborSearch:
 
         Args:
             setting: a method, or a mapping with `method` and some of its parameters; None: exact.
-            key: what it is called, for messages.
 
         Raises:
             ConfigError: if the method does not exist, has no such parameter, or the value of a
@@ -106,11 +105,6 @@ EXACT = NeighborSearch("exact")
 def untrained_index(search: NeighborSearch, width: int, count: int) -> Any:
     """Return an index of faiss for the largest inner products, without rows.
 
-    Args:
-        search: a method of faiss and its parameters.
-        width: columns of the vectors.
-        count: how many vectors there will be.
-
     Raises:
         ConfigError: if faiss is not installed, or there are fewer vectors than lists.
     """
@@ -141,7 +135,6 @@ def train_index(
 
     Args:
         index: of `untrained_index`.
-        count: how many vectors there are.
         vectors: returns those of some rows, which are sorted.
     """
     if not index.is_trained:

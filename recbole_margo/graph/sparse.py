@@ -27,12 +27,7 @@ Parts = tuple[Tensor, Tensor, Tensor]
 
 
 def csr_tensor(matrix: Parts, shape: tuple[int, ...]) -> Tensor:
-    """Return a torch CSR tensor of parts that are known to be valid.
-
-    Args:
-        matrix: the parts.
-        shape: R and C.
-    """
+    """Return a torch CSR tensor of parts that are known to be valid."""
     with warnings.catch_warnings():
         # torch calls the layout a beta, once a process; the products here are tested.
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
@@ -135,7 +130,6 @@ class SparseMatrix(nn.Module):
 
         Args:
             dense: X [N, d]; half precision is computed in float32.
-            layers: L.
 
         Returns:
             [N, d] in float32.
@@ -206,7 +200,6 @@ def transposed_by_counting(matrix: Parts, columns: int) -> Parts:
 
     Args:
         matrix: the parts of a matrix [R, C].
-        columns: C.
     """
     row_pointer, column, value = (part.numpy() for part in matrix)
     shape = (len(row_pointer) - 1, columns)
@@ -259,8 +252,6 @@ def horner(next_sum: Callable[[Sum], Sum], start: Sum, layers: int) -> Sum:
 
     Args:
         next_sum: T -> A T + X.
-        start: X.
-        layers: L.
     """
     for _ in range(layers):
         start = next_sum(start)

@@ -22,7 +22,6 @@ class SparsePattern(nn.Module):
     Args:
         rows: row of each edge [E].
         columns: column of each edge [E].
-        shape: R and C.
     """
 
     row: Tensor

@@ -79,7 +79,6 @@ def cooccurrences_in_dense_blocks(
     Args:
         interactions: binary R [U, I].
         k: number of neighbours a user keeps at most.
-        device: where they are counted.
         cells: counts that are held at a time.
     """
     user_count, item_count = interactions.shape
@@ -131,7 +130,6 @@ class _Candidates:
 
     Args:
         interactions: binary R [U, I], the users in the order of preference.
-        k: number of neighbours.
     """
 
     def __init__(self, interactions: sp.csr_matrix, k: int) -> None:

@@ -193,7 +193,6 @@ class Alignment:
             order: [n] the items that have the modality, in the order of the file's rows.
             train: training interactions [U, I].
             later: validation and test interactions [U, I].
-            label: text of a progress bar on a terminal.
 
         Returns:
             The measurement, or None when there are no validation or test interactions.

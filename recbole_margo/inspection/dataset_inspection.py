@@ -34,10 +34,7 @@ class DatasetInspection:
     """What an inspection found.
 
     Attributes:
-        dataset: name of the dataset.
-        interactions: counts of the interactions.
         modalities: modality -> what its features are like.
-        figure: what the figure shows.
     """
 
     dataset: str

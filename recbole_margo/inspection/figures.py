@@ -31,9 +31,6 @@ class DatasetFigure:
     """What the figure of a dataset shows.
 
     Attributes:
-        title: title of the figure.
-        user_degrees: training interactions of every user.
-        item_degrees: training interactions of every item.
         norms: modality -> lengths of its rows.
         coverage: modality -> share of the items that have it.
         recall: modality -> Recall@20 with the rows as they are, and with shuffled rows.

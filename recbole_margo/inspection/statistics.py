@@ -157,7 +157,6 @@ class ModalityStatistics:
         items: items that have it.
         coverage: share of the items that have it.
         interaction_coverage: share of the training interactions whose item has it.
-        dimension: columns.
         constant_columns: columns that are the same for all items.
         norms: distribution of the rows' lengths.
         rank: numerical rank of the rows that were sampled for it.
@@ -197,7 +196,6 @@ class ModalityStatistics:
             tokens: [I] item tokens.
             train: training interactions [U, I].
             later: validation and test interactions [U, I].
-            label: text of a progress bar on a terminal.
         """
         rows = features[torch.from_numpy(order)]
         sample = rows

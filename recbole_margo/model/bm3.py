@@ -51,10 +51,6 @@ class BM3(MultimodalRecommender):
     where h is one linear layer, f the projected features, C(x, y) = 1 - cos(x, y), and a dot marks
     a target: a constant, with dropout.
 
-    Args:
-        config: RecBole's `Config`.
-        dataset: RecBole's training `Dataset`.
-
     Source: Zhou, Zhou, Liu, Zeng, Miao, Wang, You, Jiang, "Bootstrap Latent Representations for
     Multi-modal Recommendation", WWW 2023, its multi-modal contrastive loss.
 

@@ -13,11 +13,6 @@ def content_of(config: Any, dataset: Any, model: Any) -> Content | None:
     """Return what a new item needs, none where contents do not enter the scores.
 
     Features of fewer columns (`feature_reduction`) have no map that a new row could take.
-
-    Args:
-        config: of the run.
-        dataset: RecBole's training `Dataset`.
-        model: a trained model.
     """
     if config["feature_reduction"] or not hasattr(model, "content_path"):
         return None

@@ -60,10 +60,6 @@ class DRAGON(MultimodalRecommender):
     not have. E is the backbone's, given the user weights W_u [U, M]: drawn from a normal
     distribution, passed once through a softmax, and free from then on.
 
-    Args:
-        config: RecBole's `Config`.
-        dataset: RecBole's training `Dataset`.
-
     Source: Zhou, Zhou, Zhang, Shen, "Enhancing Dyadic Relations with Homogeneous Graphs for
     Multimodal Recommendation", ECAI 2023.
 

@@ -67,7 +67,6 @@ class FREEDOM(MultimodalRecommender):
 
     Args:
         config: RecBole's `Config`; its `seed` decides which interactions an epoch draws.
-        dataset: RecBole's training `Dataset`.
 
     Source: Zhou, Shen, "A Tale of Two Graphs: Freezing and Denoising Graph Structures for
     Multimodal Recommendation", MM 2023, its frozen item graph and

@@ -57,10 +57,6 @@ class GRCN(MultimodalRecommender):
     The regulariser is the mean square of the batch's rows of Q, of users and both items, plus that
     of the batch's preferences, summed over the modalities.
 
-    Args:
-        config: RecBole's `Config`.
-        dataset: RecBole's training `Dataset`.
-
     Source: Wei, Wang, Nie, He, Chua, "Graph-Refined Convolutional Network for Multimedia
     Recommendation with Implicit Feedback", MM 2020, its prototypical
     network with neighbour routing, graph refining and convolution.

@@ -62,10 +62,6 @@ class LATTICE(MultimodalRecommender):
     S holds the cosines of the nearest neighbours by projected features, through which the gradient
     reaches features and projections; N the normalised ones of the raw features.
 
-    Args:
-        config: RecBole's `Config`.
-        dataset: RecBole's training `Dataset`.
-
     Source: Zhang, Zhu, Liu, Wu, Wang, Wang, "Mining Latent Structures for Multimedia
     Recommendation", MM 2021, its latent structure learning on LightGCN.
 

@@ -85,10 +85,6 @@ class LGMRec(MultimodalRecommender):
     with Gumbel noise and dropout. The contrast takes all users, or all items, as candidates, in
     blocks with exact gradients.
 
-    Args:
-        config: RecBole's `Config`.
-        dataset: RecBole's training `Dataset`.
-
     Source: Guo, Li, Li, Wang, Shi, Ruan, "LGMRec: Local and Global Graph Learning for Multimodal
     Recommendation", AAAI 2024.
 

@@ -57,10 +57,6 @@ class MARGO(MultimodalRecommender):
     A trainer that knows no stages (RecBole's plain `Trainer`) trains stage 2's objective from the
     first epoch, the ablation "w/o two-stage"; a warning says so.
 
-    Args:
-        config: RecBole's `Config`.
-        dataset: RecBole's training `Dataset`.
-
     Source: Dong, Song, Zheng, Zhao, Ding, "Modality Reliability Guided Multimodal Recommendation",
     arXiv 2504.16524, 2025; Eq. 1-10 and Algorithm 1.
 

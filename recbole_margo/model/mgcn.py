@@ -63,10 +63,6 @@ class MGCN(MultimodalRecommender):
 
     with the attention of `ModalityAttention` and the normalised kNN graphs of the raw features.
 
-    Args:
-        config: RecBole's `Config`.
-        dataset: RecBole's training `Dataset`.
-
     Source: Yu, Tan, Lu, Bao, "Multi-View Graph Convolutional Network for Multimedia
     Recommendation", MM 2023, its behaviour-guided purifier, multi-view encoder, behaviour-aware
     fuser and self-supervised task.

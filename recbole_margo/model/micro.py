@@ -56,10 +56,6 @@ class MICRO(MultimodalRecommender):
     S, N and the interaction graph are LATTICE's, the attention is `ModalityAttention`. The contrast
     runs over all items in blocks that are computed again for the gradient, which is exact.
 
-    Args:
-        config: RecBole's `Config`.
-        dataset: RecBole's training `Dataset`.
-
     Source: Zhang, Zhu, Liu, Zhang, Wu, Wang, "Latent Structure Mining with Contrastive Modality
     Fusion for Multimedia Recommendation", IEEE TKDE 2022, its structure
     learning and contrastive modality fusion.

@@ -10,11 +10,7 @@ class Paper:
     """A citation.
 
     Args:
-        title: title of the paper.
-        authors: authors as printed.
         venue: conference, journal or archive.
-        year: year of publication.
-        link: where it can be read.
     """
 
     title: str

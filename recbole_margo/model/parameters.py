@@ -158,9 +158,6 @@ class Parameters:
             config: RecBole's `Config`, or any object with `in`, `[]` and `[] =`.
             model: class of the model, see `model_defaults`; or the name of a shipped YAML file.
 
-        Returns:
-            The checked parameters.
-
         Raises:
             ConfigError: if a value is missing, has the wrong type or is out of bounds.
         """

@@ -34,7 +34,6 @@ class ReliabilityStatistics:
 
         Args:
             weights: item weights w [I, M].
-            modalities: names of the modalities.
 
         Returns:
             Mean and standard deviation of each modality's weight over the items, the mean

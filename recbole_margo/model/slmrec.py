@@ -55,10 +55,6 @@ class SLMRec(MultimodalRecommender):
     cross-entropy of products over the items of the batch. Features are scaled to length 1 at the
     start.
 
-    Args:
-        config: RecBole's `Config`.
-        dataset: RecBole's training `Dataset`.
-
     Source: Tao, Liu, Xia, Wang, Yang, Huang, Chua, "Self-supervised Learning for Multimedia
     Recommendation", IEEE TMM 2022; its feature fine and coarse spaces (FAC), the task behind the
     published comparisons.

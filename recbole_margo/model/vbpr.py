@@ -40,10 +40,6 @@ class VBPR(MultimodalRecommender):
 
     with p_u [2d] and q_i [d].
 
-    Args:
-        config: RecBole's `Config`.
-        dataset: RecBole's training `Dataset`.
-
     Source: He, McAuley, "VBPR: Visual Bayesian Personalized Ranking from Implicit Feedback",
     AAAI 2016, the preference predictor and its BPR training.
 

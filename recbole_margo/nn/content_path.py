@@ -120,7 +120,6 @@ def spread_tables(
         graph: the product with S.
         items: X [I, K], PAD first, which is left out.
         layers: n.
-        name: of the tables.
         m: a modality.
     """
     end, tables = "" if m is None else f"_{m}", {}

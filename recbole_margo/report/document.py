@@ -19,7 +19,6 @@ class Figure:
         name: of its files, without ending.
         alternative: what it shows, for those who do not see it.
         drawing: makes it; None if there is nothing to draw, and then the figure is left out.
-        caption: sentences below it.
     """
 
     name: str
@@ -59,7 +58,6 @@ class Section:
 
     Attributes:
         title: its heading; None: its first part brings its own.
-        parts: in order.
     """
 
     title: str | None
@@ -71,9 +69,7 @@ class Document:
     """A report.
 
     Attributes:
-        title: plain text on one line.
         facts: names and values of the conditions, shown below the title.
-        sections: in order.
     """
 
     title: str
@@ -103,7 +99,6 @@ def shown_sections(document: Document, drawn: Iterable[str]) -> list[Section]:
     """Return the sections without figures that were not drawn, and without empty sections.
 
     Args:
-        document: the document.
         drawn: names of the figures that exist.
     """
     names = set(drawn)

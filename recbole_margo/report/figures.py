@@ -43,11 +43,7 @@ STYLE: dict[Any, Any] = {
 
 
 def new_figure(height: float) -> Figure:
-    """Return an empty figure of the width of a page.
-
-    Args:
-        height: in inches.
-    """
+    """Return an empty figure of the width of a page."""
     figure = Figure(figsize=(WIDTH, height))
     FigureCanvasAgg(figure)
     figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.06)
@@ -60,14 +56,9 @@ def panel_grid(
     """Return a figure with panels row by row.
 
     Args:
-        count: how many panels.
-        across: the most panels in a row.
         heights: inches of each row, or of all.
         extra: inches for the title and the legend.
         options: of `Figure.subplots`, such as `sharey`.
-
-    Returns:
-        The figure and its panels.
     """
     rows = math.ceil(count / across)
     inches = [heights] * rows if isinstance(heights, int | float) else list(heights)
@@ -82,8 +73,6 @@ def legend_below(figure: Figure, columns: int, handles: Mapping[str, Artist] | N
     """Put the legend of a figure below its panels.
 
     Args:
-        figure: the figure.
-        columns: the most entries side by side.
         handles: what is drawn, by label; default: every label of the figure's panels once.
     """
     if handles is None:
@@ -114,8 +103,6 @@ def wrapped(text: object, width: int, lines: int = 99) -> str:
     """Return a text of others in short lines.
 
     Args:
-        text: anything.
-        width: the most characters of a line.
         lines: the most lines; what is left out is marked.
     """
     return "\n".join(textwrap.wrap(clean(text), width, max_lines=lines, placeholder="…"))
@@ -125,7 +112,6 @@ def draw(path: Path, drawing: Callable[[], Figure | None]) -> bool:
     """Draw a figure in the style of all and write it as PNG and as SVG.
 
     Args:
-        path: the files without their ending.
         drawing: makes the figure; none if there is nothing to draw, and then files of an earlier
             one are removed.
 

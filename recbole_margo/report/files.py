@@ -21,11 +21,7 @@ FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 
 
 def write_texts(folder: Path, texts: Mapping[str, str]) -> list[Path]:
-    """Write texts into a folder, which is made if it is not there, each replacing what was there.
-
-    Returns:
-        The files.
-    """
+    """Write texts into a folder, made if it is not there; each replaces what was there."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         with replacing(folder / name) as temporary:
@@ -48,9 +44,6 @@ def write_document(
         document: the report; the files of its figures that have nothing to draw are removed.
         texts: other files by name, such as the numbers that `json_text` and `csv_text` return.
         page: name of the HTML page if it is another one.
-
-    Returns:
-        The files.
     """
     drawn = [one.name for one in document.figures() if draw(folder / one.name, one.drawing)]
     drawings = drawings_of(folder, drawn)
@@ -67,7 +60,6 @@ def csv_text(
     """Return rows as CSV below the names of their columns, for people and their spreadsheets.
 
     Args:
-        columns: names of the columns.
         rows: of each row the cells in the order of the columns, or values by column; None, and a
             column without a value, are left empty. Texts are written by `harmless_cell`.
     """

@@ -57,7 +57,6 @@ def terminal_text(sections: Iterable[Section], style: str = "simple", bold: str 
     """Return sections for a terminal: tables and sentences, without figures and folds.
 
     Args:
-        sections: of a document.
         style: a table format of `tabulate`.
         bold: how the best of a column is marked, with `{}` for it.
     """
@@ -78,7 +77,6 @@ def markdown_page(document: Document, drawn: Iterable[str] = ()) -> str:
     """Return a document as a Markdown page.
 
     Args:
-        document: the document.
         drawn: names of the figures whose SVG lies beside the page.
     """
     lines = [f"# {markdown_text(clean(document.title))}", ""]
@@ -115,7 +113,6 @@ def html_page(document: Document, drawings: Mapping[str, bytes] | None = None) -
     """Return a document as a page that needs nothing beside it: no scripts, figures inside.
 
     Args:
-        document: the document.
         drawings: SVG by name of the figure; a figure without one is left out.
     """
     images = {
@@ -151,7 +148,6 @@ def latex_table(table: Table, caption: str) -> str:
 
     Args:
         table: the table; its title and notes are not shown.
-        caption: plain text above it.
     """
     rows = [
         [marked(cell, _latex, r"\textbf{{}}", r"$^{\dagger}$") for cell in row]

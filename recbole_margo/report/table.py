@@ -64,10 +64,8 @@ class Table:
     """A table whose first column names the rows.
 
     Attributes:
-        title: what it shows, one line.
         headers: names of the columns [C].
         rows: cells [R][C].
-        notes: how to read it, sentences.
         texts: headers of the columns that hold long texts, not numbers.
     """
 
@@ -94,7 +92,6 @@ def table_text(table: Table, style: str = "simple", bold: str = "**{}**") -> str
     """Return the rows of a table for a terminal.
 
     Args:
-        table: the table.
         style: a table format of `tabulate`.
         bold: how the best of a column is marked, with `{}` for it.
     """
@@ -130,7 +127,6 @@ def marked(cell: Cell, escape: Callable[[str], str], bold: str, mark: str) -> st
     """Return the text of a cell with its marks, and its small print after it.
 
     Args:
-        cell: the cell.
         escape: makes plain text fit for where it is shown.
         bold: how the best of a column is marked, with `{}` for it.
         mark: what follows a significant one.

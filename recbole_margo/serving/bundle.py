@@ -57,12 +57,7 @@ class BundleFacts:
     """Where a bundle comes from.
 
     Attributes:
-        model: name of the model.
-        dataset: name of the dataset.
-        seed: seed of the run.
-        eval_protocol: evaluation protocol of the run.
         metrics: test metrics of the run by name; validation's where nothing was tested.
-        versions: of the software that made it.
         modalities: names of the modalities [M], empty where the model has no weights for them.
         blocks: parts of a score, which cover all columns.
     """
@@ -160,7 +155,6 @@ class Bundle:
     """What serving needs of a trained model.
 
     Attributes:
-        facts: where it comes from.
         user_ids: raw ids of users [U].
         item_ids: raw ids of items [I].
         titles: titles of items [I], empty texts where there are none.

@@ -37,7 +37,6 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
     """Write a bundle into a folder, whole or not at all.
 
     Args:
-        bundle: the bundle.
         folder: a path at which there is nothing, or an empty folder.
 
     Raises:

@@ -22,8 +22,6 @@ class ModalityOfItem:
     """What is known of one modality of an item.
 
     Attributes:
-        name: the modality.
-        present: whether the item has it.
         weight: the item's weight of it.
         q_value: of the held-out test that the row belongs to the item, if the item can be judged.
     """
@@ -44,7 +42,6 @@ class ItemCard:
     """What is known of an item.
 
     Attributes:
-        item: raw id.
         title: its title, empty if it has none.
         users: how many users know it.
         modalities: one each, none where the model does not weigh them.
@@ -67,7 +64,6 @@ class ModalityAudit:
     """How far one modality of a catalogue can be trusted.
 
     Attributes:
-        name: the modality.
         items: how many items have it.
         mean_weight: their mean weight.
         judged: how many of them have enough users to be judged.
@@ -93,11 +89,7 @@ class ModalityAudit:
 
 
 class Catalogue:
-    """What a bundle says of its items; computed once for all who ask.
-
-    Args:
-        recommender: of the bundle.
-    """
+    """What a bundle says of its items; computed once for all who ask."""
 
     def __init__(self, recommender: Recommender) -> None:
         self.recommender = recommender
@@ -111,9 +103,6 @@ class Catalogue:
     def card(self, item: str) -> ItemCard:
         """Return what is known of an item.
 
-        Args:
-            item: raw id.
-
         Raises:
             UnknownIdError: the item is not known.
         """
@@ -124,11 +113,7 @@ class Catalogue:
         return b"" if self.bundle.thumbnails is None else self.bundle.thumbnails.of(row)
 
     def audit(self, n: int) -> tuple[ModalityAudit, ...]:
-        """Return an audit of each modality, none where the model does not weigh them.
-
-        Args:
-            n: how many of the least reliable items.
-        """
+        """Return an audit of each modality, none where the model does not weigh them."""
         return tuple(
             replace(part, least=tuple(self._card(int(row)) for row in rows[:n]))
             for part, rows in self._parts

@@ -58,7 +58,6 @@ class Reason:
         value: what it adds to the score.
         share: its part of the sum of all absolute values of reasons.
         item: raw id of the item of the history.
-        title: its title.
     """
 
     name: str
@@ -81,8 +80,6 @@ class Explanation:
     """The parts of a score.
 
     Attributes:
-        user: raw id.
-        item: raw id.
         title: the item's title, empty if it has none.
         score: the score, the sum of the contributions.
         seen: whether the user knows the item.
@@ -139,11 +136,6 @@ def explain_score(bundle: Bundle, user: int, item: int) -> Explanation:
     .. math:: r_{ui} = \sum_b \langle e_u^b, e_i^b \rangle
 
     For MARGO, a block is a modality with the item's weight in it: w_i^m r_ui^m.
-
-    Args:
-        bundle: the bundle.
-        user: row of the user.
-        item: row of the item.
     """
     products = np.asarray(bundle.users[user], np.float64) * bundle.items[item]
     blocks = bundle.facts.blocks

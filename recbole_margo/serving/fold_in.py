@@ -55,7 +55,6 @@ def fold_in_users(bundle: Bundle, histories: Sequence[NDArray[np.integer]]) -> N
     """Return user rows [B, K] for users with these items, of each at least one.
 
     Args:
-        bundle: the bundle.
         histories: rows of items by user [B].
     """
     means = np.stack([bundle.items[history].mean(axis=0) for history in histories])

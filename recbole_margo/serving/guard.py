@@ -117,11 +117,9 @@ class Guard:
 
     Args:
         app: what it stands before.
-        current: from whose bundle requests are answered.
         limits: on the body and the time of a request.
         token: what requests must bring as `Authorization: Bearer`, or as the password of `Basic`,
             which browsers ask their user for; none: nothing.
-        metrics: where requests are counted.
     """
 
     def __init__(

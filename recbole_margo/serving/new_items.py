@@ -67,7 +67,6 @@ def with_new_items(
     Args:
         bundle: the bundle, which stays as it is.
         features: raw features by item token and modality.
-        titles: titles by item token.
 
     Raises:
         BundleError: the bundle is of an earlier version, or contents do not enter the scores.

@@ -25,9 +25,7 @@ class Card:
     """An item as it is shown.
 
     Attributes:
-        item: raw id.
         name: its title, or its raw id.
-        pictured: whether it has a thumbnail.
         explanation: the parts of its score, of a recommended item.
     """
 
@@ -55,9 +53,7 @@ def user_page(catalogue: Catalogue, user: str, n: int) -> tuple[str, int]:
     """Return the page of a user, and its HTTP status.
 
     Args:
-        catalogue: of the bundle.
         user: raw id; empty: nobody yet.
-        n: how many recommendations.
     """
     recommender, bundle = catalogue.recommender, catalogue.bundle
     shown: dict[str, Any] = {"user": user, "known": False, "history": [], "cards": [], "found": []}
@@ -96,7 +92,6 @@ def catalogue_page(catalogue: Catalogue, n: int, nonce: str) -> str:
     """Return the page with the audit of the catalogue, the most doubtful modality first.
 
     Args:
-        catalogue: of the bundle.
         n: items of each modality.
         nonce: without which the browser runs no script of the page.
     """

@@ -55,9 +55,7 @@ def serve(
 
     Args:
         bundle: folder of a bundle, or a link to one.
-        address: where to listen.
         token_file: a file with the token that requests must bring.
-        log_requests: whether to write the access log.
 
     Raises:
         BundleError: the bundle cannot be opened.

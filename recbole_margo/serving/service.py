@@ -47,8 +47,6 @@ def create_app(
     """Return the service as an ASGI application.
 
     Args:
-        current: the bundle.
-        limits: what one request may ask for.
         token: what requests must bring as `Authorization: Bearer`; none: nothing.
     """
     allowed = limits or ServiceLimits()

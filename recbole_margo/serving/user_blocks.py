@@ -83,8 +83,6 @@ def lists_by_block(
 
     Args:
         recommender: answers in this process.
-        users: raw ids.
-        request: what is asked.
         bundle: the folder that the processes of a pool open.
         workers: processes, as of `Pool`.
         cluster: address of a Ray cluster whose machines have the bundle at the same path.

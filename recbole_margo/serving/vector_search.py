@@ -49,7 +49,6 @@ class VectorSearch:
 
         Args:
             users: vectors [B, K].
-            n: how many.
             excluded: rows of items that a user does not get, by user [B].
         """
         count = len(self.items)
@@ -78,7 +77,6 @@ class SearchQuality:
     """How an index compares with computing all scores.
 
     Attributes:
-        search: the method and its parameters.
         n: length of the lists.
         users: real users whose lists were compared.
         recall: mean share of an exact list that was found; an item as good as the last one counts.
@@ -109,14 +107,6 @@ def built_index(items: NDArray[np.float32], search: NeighborSearch) -> Any:
 
 def measured(bundle: Bundle, search: NeighborSearch, n: int = 20) -> tuple[Any, SearchQuality]:
     """Build an index of a bundle's items and compare it with the exact lists of real users.
-
-    Args:
-        bundle: the bundle.
-        search: a method of faiss and its parameters.
-        n: length of the lists.
-
-    Returns:
-        The index and what was found.
 
     Raises:
         ConfigError: if faiss is not installed, or there are fewer items than lists.

@@ -43,14 +43,10 @@ def write_vectors(
     """Write vectors, and indices of those of the items with their recall on real users.
 
     Args:
-        bundle: the bundle.
         folder: a path at which there is nothing; it appears when everything is written.
         form: one of `FORMATS`.
         searches: methods of faiss, an index each.
         n: length of the lists that are compared.
-
-    Returns:
-        What was written, as a report.
 
     Raises:
         DataError: there is something already, it cannot be written, or pyarrow is not installed.

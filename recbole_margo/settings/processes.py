@@ -117,7 +117,6 @@ def check_other_machines(
     in it.
 
     Args:
-        stored: settings from a file.
         said: what the user gave with the command.
         where: the file or folder, for the message.
 

@@ -59,11 +59,7 @@ class EvaluatedParts:
         return "test" if self.test else ("valid" if self.valid else None)
 
     def selection(self, metric: str) -> str:
-        """Return by what the result was selected.
-
-        Args:
-            metric: name of the metric of validation.
-        """
+        """Return by what the result was selected."""
         return f"selected by {metric} on validation" if self.valid else NOT_VALIDATED
 
     def absences(self) -> list[str]:
@@ -111,7 +107,6 @@ def number(value: float | None, form: str = ".4f") -> str:
 
     Args:
         value: the number, None if there is none.
-        form: its format.
     """
     return NOTHING if value is None else format(value, form)
 
@@ -135,13 +130,7 @@ def protocol_text(protocol: object) -> str:
 def how_evaluated(
     protocol: str | None, valid_metric: str | None, parts: EvaluatedParts
 ) -> list[tuple[str, str]]:
-    """Return protocol and metric of selection, as names and values; none without a finished run.
-
-    Args:
-        protocol: the evaluation protocol.
-        valid_metric: the metric of selection.
-        parts: what the runs were evaluated on.
-    """
+    """Return protocol and metric of selection, as names and values; none without a finished run."""
     found = []
     # Without a finished run nothing tells the protocol and the metric.
     if protocol is not None:

@@ -160,11 +160,7 @@ class Experiment:
 
 
 def small_settings(model: str | type[Any]) -> dict[str, Any]:
-    """Return the sizes of `SMALL` that a model has a hyper-parameter for.
-
-    Args:
-        model: name or class of the model.
-    """
+    """Return the sizes of `SMALL` that a model has a hyper-parameter for."""
     model_class = find_model(model) if isinstance(model, str) else model
     parameters: type[Parameters] | None = getattr(model_class, "parameters_class", None)
     known = parameters.descriptions() if parameters else {}
@@ -175,7 +171,6 @@ def make_config(root: Path, model: str | type[Any], **settings: Any) -> Config:
     """Return the config of a small model on the world that `World.write` put under `root`.
 
     Args:
-        model: name or class of the model.
         settings: keys that differ from `SETTINGS` and `SMALL`.
     """
     values = {
@@ -192,7 +187,6 @@ def prepare(root: Path, model: str | type[Any], **settings: Any) -> Experiment:
     """Load a written world and build a small model on it, all seeded as a real run is.
 
     Args:
-        model: name or class of the model.
         settings: keys that differ from `SETTINGS` and `SMALL`.
     """
     config = make_config(root, model, **settings)

@@ -23,7 +23,6 @@ def build_run(
     """Return an experiment and its trainer, which writes into a folder.
 
     Args:
-        model: name or class of the model.
         settings: keys that differ from those of `prepare`.
     """
     settings = {"epochs": EPOCHS, "stopping_step": 1, **settings}
@@ -106,7 +105,6 @@ def interrupted(
     After every interruption all is built anew, as in a new process with other random states.
 
     Args:
-        model: name or class of the model.
         settings: keys that differ from those of `build_run`.
     """
     validations: list[tuple[int, float]] = []

@@ -27,7 +27,6 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
     Args:
         path: the file; its folder is made if need be.
-        state: tensors and plain values.
 
     Raises:
         TrainingError: the disk is full; the file is the old one then.
@@ -43,13 +42,6 @@ def read_checkpoint(path: Path, device: Any = "cpu") -> dict[str, Any]:
 
     torch's own safe loader calls a few functions with what the file says, and with one of them a
     small file fills the memory.
-
-    Args:
-        path: the file.
-        device: where the tensors go.
-
-    Returns:
-        The state.
 
     Raises:
         CheckpointError: if the file is missing, damaged, not ours or of a newer format.
@@ -70,13 +62,6 @@ def read_checkpoint(path: Path, device: Any = "cpu") -> dict[str, Any]:
 def read_trained(path: Path, device: Any = "cpu") -> dict[str, Any]:
     """Read one of our checkpoints and check that it holds what our trainer writes.
 
-    Args:
-        path: the file.
-        device: where the tensors go.
-
-    Returns:
-        The state.
-
     Raises:
         CheckpointError: if it cannot be read, or a field is missing or wrong.
     """
@@ -86,11 +71,7 @@ def read_trained(path: Path, device: Any = "cpu") -> dict[str, Any]:
 
 
 def id_maps(dataset: Any) -> dict[str, list[str]]:
-    """Return the tokens of users and items by internal id, PAD first.
-
-    Args:
-        dataset: RecBole's `Dataset`.
-    """
+    """Return the tokens of users and items by internal id, PAD first."""
     return {
         "user_tokens": [str(token) for token in dataset.field2id_token[dataset.uid_field]],
         "item_tokens": [str(token) for token in dataset.field2id_token[dataset.iid_field]],
@@ -114,12 +95,7 @@ def random_states(loader: Any) -> dict[str, Any]:
 
 
 def restore_random_states(states: dict[str, Any], loader: Any) -> None:
-    """Put back what `random_states` returned.
-
-    Args:
-        states: the stored states.
-        loader: the training loader.
-    """
+    """Put back what `random_states` returned."""
     version, internal, gauss = states["python"]
     random.setstate((version, tuple(internal), gauss))
     keys, position, has_gauss, cached = states["numpy"]
@@ -138,10 +114,6 @@ def read_resumable(path: Path, model: str, device: Any) -> dict[str, Any]:
     Args:
         path: a `...-last.pth` file.
         model: name of the model that goes on.
-        device: where the tensors go.
-
-    Returns:
-        The state.
 
     Raises:
         CheckpointError: if the file does not hold such a state or is of another model.
@@ -162,7 +134,6 @@ def check_same_data(stored: Mapping[str, Any], present: Mapping[str, Any]) -> No
     """Refuse to go on with other data than an interrupted run had.
 
     Args:
-        stored: the state of the run.
         present: the same keys of the run that goes on: `user_tokens`, `item_tokens`, `split` and
             `feature_checksums`.
 

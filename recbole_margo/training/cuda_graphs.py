@@ -101,7 +101,6 @@ class CapturedSteps:
 
         Args:
             step: what a step is, the same in the whole stage.
-            batch: a batch on the device.
 
         Returns:
             The loss terms [T]; overwritten by the next step.

@@ -37,12 +37,7 @@ MEANS_OVER_ROWS = ("BPR",)
 
 
 def find_trainer(model_class: type[Any], name: str) -> type[Any]:
-    """Return the trainer of a model: the multimodal one for ours, RecBole's for its own.
-
-    Args:
-        model_class: class of the model.
-        name: name of the model.
-    """
+    """Return the trainer of a model: the multimodal one for ours, RecBole's for its own."""
     if issubclass(model_class, MultimodalRecommender):
         return MultimodalTrainer
     trainer: type[Any] = get_trainer(model_class.type, name)
@@ -82,11 +77,6 @@ class DistributedTrainer(RankingTrainer):
     `fit` must run in all of them. Its loss, its validations and the model that it leaves behind are
     those of one process, up to the rounding of sums; the first process alone writes files. What is
     evaluated outside of `fit`, each process evaluates alone.
-
-    Args:
-        config: RecBole's `Config`.
-        model: the model, on its device.
-        processes: this process among the others.
     """
 
     def __init__(self, config: Any, model: Any, processes: Processes) -> None:
@@ -265,7 +255,6 @@ class _SharedProjection:
 
     Args:
         features: the feature matrices; what else the module projects, each process projects whole.
-        processes: the processes.
     """
 
     def __init__(self, features: list[Tensor], processes: Processes) -> None:

@@ -26,9 +26,7 @@ def needs_rankings_only(loader: Any, collector: Collector, evaluator: Evaluator)
     """Tell whether `FullRanking` gives the metrics what RecBole's evaluation would collect.
 
     Args:
-        loader: what is evaluated.
         collector: RecBole's collector; one that somebody replaced or listens to gets its batches.
-        evaluator: RecBole's evaluator.
     """
     given = {"rec.items", "rec.topk", *OF_TRAINING}
     collect = getattr(collector.eval_batch_collect, "__func__", None)
@@ -49,7 +47,6 @@ class FullRanking:
 
     Args:
         loader: RecBole's loader of a full evaluation of N users.
-        device: where the model is.
     """
 
     def __init__(self, loader: FullSortEvalDataLoader, device: torch.device) -> None:
@@ -81,8 +78,6 @@ class FullRanking:
 
         Args:
             model: the model, which scores with its `full_sort_predict`.
-            k: length of the lists.
-            show_progress: whether to show a progress bar.
             rows: which N of the loader's users to rank for; default: all.
 
         Returns:

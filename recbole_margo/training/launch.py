@@ -65,7 +65,6 @@ def launch(work: Callable[..., None], arguments: Sequence[Any], group: ProcessGr
     Args:
         work: what every process runs, a function of a module.
         arguments: of `work`; picklable values.
-        group: the processes.
 
     Raises:
         TrainingError: if a process failed; names it and its reason. The others are ended then.

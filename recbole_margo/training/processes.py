@@ -34,7 +34,6 @@ class Processes:
 
     Args:
         rank: number of this process, from 0.
-        count: how many there are.
     """
 
     rank: int = 0
@@ -60,7 +59,6 @@ class Processes:
 
         Args:
             own: the rows `share_of(count)` [n, *].
-            count: number of all rows N.
 
         Returns:
             [N, *], the same in all processes.
@@ -93,9 +91,6 @@ class Processes:
 
     def require_same(self, facts: dict[str, Any]) -> None:
         """Check that all processes have the same data and settings.
-
-        Args:
-            facts: small picklable values by name.
 
         Raises:
             TrainingError: if a value differs; names it and the processes.
@@ -163,7 +158,6 @@ def device_of(config: Any, local_rank: int, here: int) -> torch.device:
     Args:
         config: the config, whose device is a kind of device.
         local_rank: number of the process on this machine.
-        here: processes on this machine.
 
     Raises:
         ConfigError: if there are fewer GPUs than processes.
@@ -188,9 +182,6 @@ def join(device: torch.device, seconds: float = SECONDS_TO_WAIT) -> Processes:
     Args:
         device: this process's device: NCCL speaks for GPUs, gloo for the CPU.
         seconds: how long a process waits for another.
-
-    Returns:
-        This process among the others.
 
     Raises:
         LostProcessError: if the others do not come.

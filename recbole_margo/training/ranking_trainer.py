@@ -90,7 +90,6 @@ class RankingTrainer(Trainer):  # type: ignore[misc]
     """Evaluates with RecBole's metrics, from rankings of its own where they need nothing else.
 
     Args:
-        config: RecBole's `Config`.
         model: the model, on its device; it scores all items with its `full_sort_predict`.
     """
 
@@ -115,7 +114,6 @@ class RankingTrainer(Trainer):  # type: ignore[misc]
         Args:
             eval_data: RecBole's validation or test loader.
             model_file: a checkpoint to load first; none: the model as it is.
-            show_progress: whether to show a progress bar.
 
         Returns:
             Metric name -> value.

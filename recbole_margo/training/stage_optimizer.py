@@ -28,7 +28,6 @@ def with_moments(
     """Return the state of a new optimiser as if it had kept some parameters' moments.
 
     Args:
-        model: the model.
         optimizer: the new optimiser; it stays as it is.
         moments: what `moments_by_name` returned; a parameter that is not there starts anew.
     """
@@ -51,7 +50,6 @@ def rate_schedule(model: MultimodalRecommender, optimizer: Optimizer, epochs_don
 
     Args:
         model: says by which factor the rates fall.
-        optimizer: the optimiser of the stage.
         epochs_done: how many epochs of the stage are trained.
     """
 

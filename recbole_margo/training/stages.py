@@ -17,14 +17,12 @@ class StageProgress:
     """How far a stage of training has come; plain values, so that a checkpoint can hold it.
 
     Args:
-        name: name of the stage.
         epochs: epochs trained so far.
         best_epoch: epoch (from 0) with the best validation score; -1 before the first.
         best_score: best unrounded validation score; none before the first.
         best_result: all unrounded validation metrics of that epoch.
         waited: validations since the best one.
         seconds: time spent in training and validation.
-        finished: whether the stage is over.
         figures: what the model reported of its last epoch, by name.
     """
 
@@ -54,7 +52,6 @@ class StageProgress:
         Args:
             score: unrounded value of the validation metric.
             result: all unrounded metrics.
-            bigger_is_better: direction of the metric.
             patience: validations without improvement that are borne; one more ends the stage.
 
         Returns:
@@ -93,11 +90,7 @@ CHECK_EVERY = 20
 
 
 class EpochLosses:
-    """Collects the loss terms of the batches and finds the first that is not a number.
-
-    Args:
-        names: names of the loss terms.
-    """
+    """Collects the loss terms of the batches and finds the first that is not a number."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = tuple(names)
@@ -146,7 +139,6 @@ class EpochLog:
     not write has names of its own.
 
     Args:
-        logger: the logger.
         tensorboard: RecBole's `SummaryWriter`.
         wandb: RecBole's `WandbLogger`.
     """
@@ -174,11 +166,8 @@ class EpochLog:
         Curves of RecBole's trainers hold sums over the batches, by the number of the term.
 
         Args:
-            stage: the stage.
             losses: mean of each loss term.
-            seconds: time that training took.
             epoch: number of the epoch over all stages, from 0.
-            batches: batches of the epoch.
         """
         figures = {f"loss/{name}": value for name, value in losses.items()} | stage.figures
         total = sum(losses.values()) * batches
@@ -204,10 +193,7 @@ class EpochLog:
         """Write the validation metrics of the epoch trained last.
 
         Args:
-            stage: the stage.
-            result: the metrics.
             score: that one of them which decides.
-            seconds: time that validation took.
             epoch: number of the epoch over all stages, from 0.
             validation: number of the validation over all stages, from 0.
         """
@@ -221,12 +207,7 @@ class EpochLog:
         )
 
     def stage_ended(self, stage: StageProgress, metric: str) -> None:
-        """Write when a stage ended and which epoch was its best.
-
-        Args:
-            stage: the stage.
-            metric: name of the validation metric.
-        """
+        """Write when a stage ended and which epoch was its best."""
         if stage.best_score is not None:
             self._write(
                 f"{stage.name} ended after {stage.epochs} epochs; the best, epoch "

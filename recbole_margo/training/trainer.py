@@ -58,10 +58,6 @@ class MultimodalTrainer(RankingTrainer):
     whole state is written to `<model>-last.pth`; the best epoch of the last stage is in
     `saved_model_file`, that of an earlier stage in `<model>-<stage>.pth`.
 
-    Args:
-        config: RecBole's `Config`.
-        model: the model, on its device.
-
     Raises:
         ConfigError: if several processes are asked for as RecBole does it; a
             `DistributedMultimodalTrainer` is one of several.
@@ -118,9 +114,7 @@ class MultimodalTrainer(RankingTrainer):
         """Train all stages.
 
         Args:
-            train_data: RecBole's training loader.
             valid_data: RecBole's validation loader; without it no stage stops early.
-            verbose: whether to log every epoch.
             saved: whether to write checkpoints; needed to resume.
             show_progress: whether to show a progress bar per epoch.
             callback_fn: called after each validation with the epoch and the score.

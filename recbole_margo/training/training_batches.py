@@ -32,10 +32,6 @@ def training_batches(loader: Any, device: torch.device) -> Any:
     chosen by the model, negatives of other samplers, labelled pairs, transformations, columns of
     users and items, several processes.
 
-    Args:
-        loader: RecBole's training loader.
-        device: where the batches are used.
-
     Raises:
         DataError: if the loader stays and a user of it knows all items.
     """
@@ -75,7 +71,6 @@ class TrainingBatches:
 
     Args:
         loader: RecBole's `TrainDataLoader`.
-        device: where the batches are used.
     """
 
     def __init__(self, loader: TrainDataLoader, device: torch.device) -> None:

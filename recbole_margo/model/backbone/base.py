@@ -25,7 +25,6 @@ class LateFusionBackbone(nn.Module):
     Args:
         interactions: training interactions R [U, I].
         features: one matrix [I, D_m] per modality.
-        modalities: names of the modalities.
         mask: presence mask [I, M], bool.
         parameters: the hyper-parameters of the model that owns the backbone.
         search: how the neighbours in item graphs are found, where there are any.
@@ -84,7 +83,6 @@ class LateFusionBackbone(nn.Module):
         Args:
             features: one matrix [I, D_m] per modality, as they are now.
             raw: the same before any training.
-            modalities: names of the modalities.
             mask: presence mask [I, M], bool.
         """
         raise NotImplementedError

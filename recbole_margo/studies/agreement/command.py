@@ -120,9 +120,6 @@ def choose_runs(
         named: label and run of what was found.
         labels: which of them, by label or by the name of their folder; none: the default ones.
 
-    Returns:
-        Pairs of label and run.
-
     Raises:
         ConfigError: if a label is not there, or two runs share label and seed.
         CheckpointError: if a run has no weights to look at.
@@ -171,8 +168,6 @@ def measure_agreement(
     """Replay runs, or read the replays that a folder holds already, and summarise them.
 
     Args:
-        chosen: label and run of each.
-        folder: where replays are kept.
         epochs: epochs to replay; none: as many as each run's second stage had.
     """
     measured = []

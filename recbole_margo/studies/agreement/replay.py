@@ -189,7 +189,6 @@ class Replay:
         conflicts: triplets in conflict [E, N, 3].
         triplets: number of triplets [E, N].
         silent: triplets on which the calibration loss has no gradient [E, N].
-        seconds: time of training and measuring.
         measuring_seconds: the part of it that was spent measuring.
     """
 
@@ -210,7 +209,6 @@ class Replay:
         """Write an `.npz`, whole or not at all, without pickle.
 
         Args:
-            path: the file.
             identity: what was replayed, see `replay_identity`.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -275,11 +273,6 @@ def replay_stage(run: TrainedRun, epochs: int, description: str = "replay") -> R
 
     Args:
         run: a finished run of MARGO with weights.
-        epochs: how many epochs.
-        description: what the progress bar says.
-
-    Returns:
-        What was measured.
 
     Raises:
         CheckpointError: if the run has no weights, or its checkpoint or data are not there.
@@ -295,8 +288,6 @@ def prepare_replay(run: TrainedRun, epochs: int, scratch: str) -> tuple[Any, Any
     """Return a trainer whose `fit` is the second stage of a run, and the training loader.
 
     Args:
-        run: the run.
-        epochs: how many epochs.
         scratch: a folder for what the trainer writes.
     """
     values = {"epochs": epochs, "checkpoint_dir": scratch, "log_wandb": False}
@@ -318,8 +309,6 @@ def measure_training(trainer: Any, train: Any, description: str = "replay") -> R
 
     Args:
         trainer: the trainer of a MARGO that has no first stage.
-        train: the training loader.
-        description: what the progress bar says.
     """
     batches: list[BatchAgreement] = []
     measuring = 0.0

@@ -61,8 +61,6 @@ class PooledBatches:
     """The batches of some epochs of one or more replays.
 
     Args:
-        batches: how many.
-        triplets: triplets in them.
         silent_triplets: triplets on which the calibration loss has no gradient.
         coordinates: the agreement in each of `COORDINATES`.
     """
@@ -151,16 +149,7 @@ class RunAgreement:
     """The replay of one run.
 
     Args:
-        label: what the run is called.
-        seed: its seed.
-        folder: where it is.
-        dataset: name of the dataset.
-        modalities: their names.
-        settings: what was trained.
-        batches_per_epoch: batches of an epoch.
-        seconds: time of training and measuring.
         measuring_seconds: the part of it that was spent measuring.
-        whole: all epochs.
         epochs: each epoch.
     """
 
@@ -210,7 +199,6 @@ class AgreementResult:
     """What the replays found.
 
     Args:
-        dataset: name of the dataset.
         labels: with the seeds of a label pooled.
         runs: each replay.
     """

@@ -29,7 +29,6 @@ class ColdRow:
     """What one model or baseline reaches, means over seeds.
 
     Attributes:
-        label: its name.
         scored_by: what its scores of cold items come from.
         warm: metrics of the usual test.
         among_cold: of cold items, ranked alone.
@@ -53,7 +52,6 @@ class ColdComparison:
         items: how many items were kept out of training.
         users: users who have trained and cold items.
         interactions: of these users with these items.
-        metrics: names of the metrics.
         rows: models, then baselines.
     """
 

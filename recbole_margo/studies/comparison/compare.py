@@ -30,8 +30,6 @@ class TrainingPlan:
     """Models that are trained with the same settings.
 
     Args:
-        models: their names.
-        dataset: name of the dataset.
         settings: values by key, for every model that knows them.
     """
 
@@ -87,7 +85,6 @@ def resume_comparison(folder: str | Path, switches: Settings | None = None) -> l
     """Continue an interrupted comparison: finished models are kept, the others are trained.
 
     Args:
-        folder: the run's folder.
         switches: `world_size`, `ip` and `port` again, where it has processes on other machines.
 
     Returns:

@@ -42,11 +42,6 @@ def compare_seeds(plan: ComparisonPlan, folder: Path, pool: Pool) -> Comparison:
     reported, and the others go on. Entries that differ only after their first stage train it once,
     with the numbers that each would have had by itself.
 
-    Args:
-        plan: the comparison.
-        folder: its folder, which is this process's.
-        pool: who trains.
-
     Returns:
         What came out; its plain form is `summary.json`.
     """
@@ -72,11 +67,6 @@ def summarize(
 
     Tests compare the per-user metrics of two entries, each averaged over the seeds that both
     finished, so that a user counts once however many seeds there are.
-
-    Args:
-        plan: the comparison.
-        outcomes: what came out of its runs, by label and seed.
-        root: its folder.
     """
     finished = finished_runs(run for of_seeds in outcomes.values() for run in of_seeds.values())
     metrics = list(finished[0].test) if finished else []

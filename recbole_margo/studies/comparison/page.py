@@ -48,7 +48,6 @@ def write_comparison_report(folder: Path, compared: Comparison) -> list[Path]:
 
     Args:
         folder: where to; made if it is not there.
-        compared: the comparison.
 
     Returns:
         The files: `summary.json`, `comparison.md`, `.tex` and `.csv`, `report.html` and, as PNG and
@@ -73,7 +72,6 @@ def comparison_text(compared: Comparison, style: str = "simple", bold: str = "**
     """Return the table of a comparison for a terminal, with its legend and the failures.
 
     Args:
-        compared: the comparison.
         style: a table format of `tabulate`.
         bold: how the best mean of a column is marked, with `{}` for it.
     """

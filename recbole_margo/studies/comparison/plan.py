@@ -31,8 +31,6 @@ class ComparisonPlan:
     """A comparison: every entry is trained with every seed on the same split.
 
     Args:
-        entries: what is trained.
-        dataset: name of a dataset.
         seeds: seeds, each different.
         reference: label of the entry that the others are tested against.
         settings: values by key, for every entry that knows them.
@@ -99,7 +97,6 @@ def ablation_entries(dataset: str, settings: Settings) -> list[Entry]:
     weight, mean` is the control: the sum divided by the number of modalities inside the loss.
 
     Args:
-        dataset: name of the dataset.
         settings: values by key that all share; `modalities` among them says which there are.
 
     Returns:

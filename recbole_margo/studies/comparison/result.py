@@ -19,8 +19,6 @@ class ComparedModel:
     """A model of a comparison; its lists have one value for each seed that finished [S].
 
     Attributes:
-        label: its name in tables.
-        model: name of its class.
         settings: values by key that only it has.
         status: `finished` if any seed did, or `failed`.
         errors: by seed that failed.

@@ -105,9 +105,6 @@ def parse_shares(words: Sequence[str]) -> dict[str, float]:
     Args:
         words: what followed `--corrupt`.
 
-    Returns:
-        Share by modality.
-
     Raises:
         ConfigError: if a word has another form, or a modality comes twice.
     """

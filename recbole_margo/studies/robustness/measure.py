@@ -192,8 +192,6 @@ def measure(plan: RobustnessPlan, compared: Comparison, truth: Truth) -> Robustn
     """Return what came out of a study.
 
     Args:
-        plan: the study.
-        compared: the comparison of all its entries.
         truth: the corrupted items of each step above 0 and each seed with a finished run.
     """
     by_label = {entry.label: entry for entry in compared.models}

@@ -81,7 +81,6 @@ def write_robustness_report(folder: Path, result: RobustnessResult) -> list[Path
 
     Args:
         folder: where to; made if it is not there.
-        result: the study.
 
     Returns:
         The files: `robustness.json`, `.csv`, `.md` and `.html` and, as PNG and SVG, the figures

@@ -29,7 +29,6 @@ class RobustnessPlan:
     """A study that can be written down and continued.
 
     Args:
-        dataset: name of the dataset.
         share: modality -> share of the items that have it whose rows are corrupted.
         kind: what is done to them, one of `recbole_margo.data.corruption.KINDS`.
         signal_to_noise: of the kind `noise`, in decibels.

@@ -23,9 +23,7 @@ def study_robustness(plan: RobustnessPlan, folder: Path, pool: Pool) -> Robustne
     """Train every model on clean and corrupted features, and report what is lost and detected.
 
     Args:
-        plan: the study.
         folder: its folder, which is this process's; its comparison is a folder in it.
-        pool: who trains.
 
     Returns:
         What came out, whose plain form is `robustness.json`.

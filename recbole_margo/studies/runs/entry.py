@@ -24,7 +24,6 @@ class Entry:
 
     Args:
         label: its name in tables, unique in a comparison.
-        model: name of the model.
         settings: values by key that only this entry has.
     """
 
@@ -63,12 +62,7 @@ def build_configs(entries: Sequence[Entry], dataset: str, settings: Settings) ->
     stronger.
 
     Args:
-        entries: the entries.
-        dataset: name of the dataset.
         settings: values by key for all.
-
-    Returns:
-        Config by label.
 
     Raises:
         RecBoleMargoError: if there is no entry, two share a label or a folder, or a model, a key, a
@@ -103,7 +97,6 @@ def require_part(config: Config, part: str, study: str) -> None:
     """Refuse a study on data whose split leaves a part empty that it cannot do without.
 
     Args:
-        config: the config of one of its runs.
         part: `valid` or `test`.
         study: what it is called, with its article.
 

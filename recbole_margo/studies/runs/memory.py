@@ -48,7 +48,6 @@ def workers_that_fit(configs: Sequence[Config], workers: int) -> int:
     """Return how many of some runs fit into memory at a time, as many as asked for at most.
 
     Args:
-        configs: of the runs.
         workers: how many are asked for; what one takes is looked at if there are more.
 
     Raises:

@@ -70,7 +70,6 @@ class Pool:
 
         Args:
             function: what is called, once per item.
-            items: its arguments.
 
         Yields:
             An item's position and its result, in the order in which they were finished.

@@ -30,13 +30,7 @@ FIRST_STAGES = "first-stages"
 
 @dataclass(frozen=True)
 class Job:
-    """One run that is to be there.
-
-    Args:
-        label: what it is called.
-        config: its config.
-        folder: its folder.
-    """
+    """One run that is to be there."""
 
     label: str
     config: Config
@@ -44,11 +38,7 @@ class Job:
 
 
 class Progress:
-    """Says in the log how many runs are done and how long the others may take.
-
-    Args:
-        total: how many there are.
-    """
+    """Says in the log how many runs are done and how long the others may take."""
 
     def __init__(self, total: int) -> None:
         self.total = total
@@ -80,8 +70,6 @@ def run_entry(label: str, config: Config, folder: Path) -> RunOutcome:
 
     Args:
         label: name of the entry, for the record of a failure.
-        config: its config.
-        folder: its folder.
 
     Returns:
         The result, or why there is none.
@@ -129,9 +117,6 @@ def run_many(
         pool: who trains them. Several processes write their epochs to `train.log` alone.
         progress: what says how far it is; none: a new one for these jobs.
 
-    Returns:
-        Outcome by folder.
-
     Raises:
         ConfigError: if several are asked for and not one run fits into memory, or the cluster
             cannot be reached.
@@ -173,10 +158,6 @@ def run_sharing_stages(jobs: Sequence[Job], pool: Pool = HERE) -> dict[Path, Run
 
     Args:
         jobs: the runs, each with a folder of its own.
-        pool: who trains them.
-
-    Returns:
-        Outcome by folder of the jobs.
     """
     stages = first_stage_jobs(jobs)
     shared = {stage.folder: stage for stage in stages.values()}

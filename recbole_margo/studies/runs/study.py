@@ -46,7 +46,6 @@ class Study(Generic[Plan, Result]):
         what: what it is called, without an article.
         verb: the command that continues one; None for a part of another study, which speaks for it.
         file: name of the plan in the folder.
-        plan: the plan's class.
         work: trains the runs that are missing, writes the reports and returns what came out.
         shares_folder: whether a new one may have a folder with other things in it.
     """
@@ -62,9 +61,7 @@ class Study(Generic[Plan, Result]):
         """Begin a study.
 
         Args:
-            plan: what it is to do.
             folder: a new or empty one; none: `runs/<time>-<dataset>`.
-            pool: who trains.
 
         Raises:
             RecBoleMargoError: on bad input, before anything is trained.
@@ -135,7 +132,6 @@ class Study(Generic[Plan, Result]):
 
         Args:
             options: as `add_run_options` adds them.
-            rest: the words that are settings.
             make: makes the plan of a new study from the settings.
             given: options that a continued study, which has its plan, refuses.
         """
@@ -172,7 +168,6 @@ def add_run_options(parser: argparse.ArgumentParser, what: str) -> None:
     """Add the options of a command that trains several runs.
 
     Args:
-        parser: the command's parser.
         what: what the folder holds, such as `comparison`.
     """
     add = parser.add_argument
@@ -185,12 +180,7 @@ def add_run_options(parser: argparse.ArgumentParser, what: str) -> None:
 
 
 def add_pool_options(parser: argparse.ArgumentParser, what: str) -> None:
-    """Add the options that say who trains.
-
-    Args:
-        parser: the command's parser.
-        what: what is trained, in the plural.
-    """
+    """Add the options that say who trains."""
     parser.add_argument(
         "--workers",
         type=int,

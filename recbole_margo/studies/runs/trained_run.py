@@ -27,7 +27,6 @@ class TrainedRun:
 
     Args:
         folder: its folder, which holds `result.json` and `checkpoint.pth`.
-        result: its result.
     """
 
     folder: Path

@@ -57,10 +57,6 @@ def write_sweep_report(folder: Path, swept: Sweep) -> list[Path]:
 
     Args:
         folder: where to; made if it is not there.
-        swept: the sweep.
-
-    Returns:
-        The files.
     """
     texts = {"sweep.json": json_text(as_plain(swept)), "sweep.csv": sweep_csv(swept)}
     return write_document(folder, "sweep", sweep_document(swept), texts)
@@ -70,7 +66,6 @@ def sweep_text(swept: Sweep, bold: str = "**{}**") -> str:
     """Return the tables of a sweep for a terminal, with their legend and the failures.
 
     Args:
-        swept: the sweep.
         bold: how the best of a column is marked, with `{}` for it.
     """
     notes, failures = Paragraphs(sweep_notes(swept)), Bullets(sweep_failures(swept))
@@ -296,7 +291,6 @@ def _apart(places: Sequence[float], texts: Sequence[str]) -> list[int]:
 
     Args:
         places: where they are on the axis, from left to right.
-        texts: their labels.
     """
     width = (places[-1] - places[0]) or 1.0
     kept = [0]

@@ -24,7 +24,6 @@ class Point:
     """The runs with one value of a hyper-parameter.
 
     Attributes:
-        value: the value.
         text: it, as tables show it.
         label: name of its runs.
         own: whether it is the value that the model has in the other curves.
@@ -59,10 +58,8 @@ class Curve:
     """The points of a hyper-parameter, in the order of their values.
 
     Attributes:
-        name: its key.
         meaning: what the model says about it.
         scale: `log`, `linear`, or `ordinal` for what is no number.
-        points: the points.
     """
 
     name: str
@@ -159,12 +156,7 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float | None, float | N
 
 
 def hyperparameter_of(model_class: type[Any], key: str) -> Hyperparameter | None:
-    """Return what a model of ours says about a key, or none.
-
-    Args:
-        model_class: class of the model.
-        key: the key.
-    """
+    """Return what a model of ours says about a key, or none."""
     if not issubclass(model_class, MultimodalRecommender):
         return None
     return model_class.parameters_class.descriptions().get(key)

@@ -66,7 +66,6 @@ def sweep(plan: SweepPlan, folder: Path, pool: Pool) -> Sweep:
     Args:
         plan: of the entries that `sweep_entries` returns.
         folder: the folder of the sweep, which is this process's.
-        pool: who trains.
     """
     swept = Sweep.of_comparison(compare_seeds(plan, folder, pool))
     write_sweep_report(folder, swept)
@@ -82,10 +81,7 @@ def sweep_entries(
     """Return what a sweep trains: the model as it is, then each value that differs from its own.
 
     Args:
-        model: name of the model.
         over: values by key; none: of the published search range.
-        dataset: name of the dataset.
-        settings: values by key that all share.
 
     Raises:
         RecBoleMargoError: if a key or a value is not one of the model's, or nothing varies.
@@ -123,8 +119,6 @@ def published_values(model_class: type[Any], key: str, count: int = PUBLISHED_PO
     """Return values of a hyper-parameter's published search range, rounded to two digits.
 
     Args:
-        model_class: class of the model.
-        key: the hyper-parameter.
         count: how many, where the range is no list.
 
     Raises:

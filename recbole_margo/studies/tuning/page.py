@@ -38,10 +38,6 @@ def write_tuning_report(folder: Path, found: Tuning) -> list[Path]:
 
     Args:
         folder: where to; made if it is not there.
-        found: the search.
-
-    Returns:
-        The files.
     """
     texts = {"tuning.json": json_text(as_plain(found)), "tuning.csv": tuning_csv(found)}
     return write_document(folder, "tuning", tuning_document(found), texts)
@@ -51,7 +47,6 @@ def tuning_text(found: Tuning, bold: str = "**{}**") -> str:
     """Return the tables of a search for a terminal, with how the trials ended.
 
     Args:
-        found: the search.
         bold: how the best of a column is marked, with `{}` for it.
     """
     importances = [part for part in _importance(found) if isinstance(part, Table)]

@@ -32,12 +32,10 @@ class Dimension:
     """The values of one hyper-parameter that a search may choose.
 
     Args:
-        key: the hyper-parameter.
         low: smallest value of a range, inclusive.
         high: largest value of a range, inclusive.
         scale: `log` or `linear` of a range; `choice` of a list.
         integer: whether the values of a range are whole numbers.
-        choices: the values of a list.
     """
 
     key: str
@@ -52,7 +50,6 @@ class Dimension:
         """Read `[low, high, log]`, `[low, high, linear]` or a list of values.
 
         Args:
-            key: the hyper-parameter.
             search: the range or the list.
             integer: whether the hyper-parameter is a whole number.
 
@@ -129,7 +126,6 @@ def search_space(
     """Return the search space of a model.
 
     Args:
-        config: the model's config.
         over: keys to search; none: all that the model publishes a range for, and those of `own`.
         own: `key=range` texts, such as `weight_decay=[1e-6, 1e-3, log]`, stronger than published
             ranges.
@@ -207,14 +203,9 @@ class TuningPlan:
     """A search for the hyper-parameters of one model on one dataset.
 
     Args:
-        model: name of the model.
-        dataset: name of the dataset.
         settings: values by key that all trials share.
-        space: what the trials choose from.
-        trials: how many trials.
         seed: of the sampler and of the training of every trial.
         seeds: seeds of the final training with the best values.
-        study: name of the optuna study.
         storage: where another storage than the folder's own is, without its password.
     """
 
@@ -245,14 +236,10 @@ class TuningPlan:
         """Return the plan of what was asked for.
 
         Args:
-            model: name of the model.
-            dataset: name of the dataset.
             settings: values by key; `seed` among them is the search's.
             over: keys to search, see `search_space`.
             own_space: ranges of the user's, see `search_space`.
-            trials: how many trials.
             seeds: seeds of the final training; none: the search's.
-            study: name of the optuna study.
             storage: where another storage than the folder's own is, without its password.
 
         Raises:

@@ -30,10 +30,7 @@ class SearchedKey:
     """A hyper-parameter that was searched.
 
     Attributes:
-        key: its name.
         scale: `log` or `linear` of a range, `choice` of a list.
-        low: smallest value of a range.
-        high: largest value of a range.
         text: range or list in words.
         own: the value that the model has without a search.
     """
@@ -51,15 +48,11 @@ class TrialResult:
     """What came out of one trial.
 
     Attributes:
-        number: in the study.
         state: `complete`, `pruned` or `failed`.
         value: best validation score of a complete one.
         last_score: validation score of its last epoch, in the stage that a pruned one was in.
         validations: how often it was validated.
         own: whether it had the model's own values.
-        values: what it chose, by key.
-        seconds: how long it took.
-        error: why it failed.
     """
 
     number: int
@@ -95,12 +88,9 @@ class FinalResult:
     """The trainings with the best values; lists have one value for each seed that finished [S].
 
     Attributes:
-        seeds: of the trainings.
         split: hash of the split.
         absent_parts: of `valid` and `test`, what there was not.
-        metrics: names of the test metrics.
         valid: metric of selection on validation [S].
-        valid_mean: its mean.
         valid_std: its sample standard deviation, None of one value.
         values: test values [S] by metric.
         mean: of the test values, by metric.
@@ -150,18 +140,11 @@ class Tuning:
     """A search, see docs/tune.md.
 
     Attributes:
-        model: name of the model.
-        dataset: name of the dataset.
         eval_protocol: `recbole` or `mmrec`.
-        valid_metric: the metric of selection.
         bigger_is_better: whether its largest value is the best.
         settings: values by key that all trials share.
         seed: of the sampler and of every trial.
-        planned_trials: how many were asked for.
-        space: what was searched.
         trials: those that count, in their order.
-        best: number of the best one.
-        best_values: what it chose, by key.
         importances: share of the variance of the score that each hyper-parameter explains.
         importances_note: why there are none.
         final: the trainings with the best values, None before them.
@@ -188,8 +171,6 @@ class Tuning:
         """Return what a search has found so far.
 
         Args:
-            plan: the search.
-            study: its study.
             final: the trainings with the best values, None before them.
         """
         config, best = plan.config({}), best_trial(study)

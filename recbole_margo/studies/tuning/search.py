@@ -43,8 +43,6 @@ def search(plan: TuningPlan, folder: Path, pool: Pool, url: str | None = None) -
     """Run the trials that are still to be run, train with the best values and test that once.
 
     Args:
-        plan: the search.
-        folder: its folder, which is this process's.
         pool: who runs the trials, and trains with the best values.
         url: its storage; none: a file in the folder.
 

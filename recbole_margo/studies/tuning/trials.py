@@ -106,7 +106,6 @@ def prepare_study(plan: TuningPlan, study: Study) -> None:
     """Give the first trial of a new study the model's own values, and close abandoned trials.
 
     Args:
-        plan: the search.
         study: its study, on which no process works now.
     """
     if not study.get_trials(deepcopy=False):
@@ -176,8 +175,6 @@ def ask_trial(study: Study, seed: int, parallel: bool = False) -> Trial:
     the process that runs it.
 
     Args:
-        study: the study.
-        seed: of the search.
         parallel: whether several trials run at the same time; then they avoid each other's values.
 
     Source: Bergstra, Bardenet, Bengio, Kégl, "Algorithms for Hyper-Parameter Optimization",
@@ -196,8 +193,6 @@ def run_trial(plan: TuningPlan, url: str, parallel: bool = False) -> int:
     A training that fails is a failed trial, not a failure of the search.
 
     Args:
-        plan: the search.
-        url: storage of its study.
         parallel: whether several trials run at the same time.
 
     Returns:
@@ -243,7 +238,6 @@ def validation_score(config: Config, report: Callable[[int, float], None]) -> fl
     Nothing is kept on disk, and the test interactions are never looked at.
 
     Args:
-        config: of the training.
         report: called after each validation with a step and the score. The step is the epoch, from
             0; stage n begins at n times the epochs that a stage may have, so that equal steps mean
             the same in trainings whose stages ended early.
@@ -278,13 +272,7 @@ def validation_score(config: Config, report: Callable[[int, float], None]) -> fl
 
 
 def log_trial(plan: TuningPlan, study: Study, number: int) -> None:
-    """Log what came out of a trial and which one is the best so far.
-
-    Args:
-        plan: the search.
-        study: its study.
-        number: of the trial.
-    """
+    """Log what came out of a trial and which one is the best so far."""
     trial, best = study.get_trials(deepcopy=False)[number], best_trial(study)
     values = ", ".join(
         f"{key} = {value:.4g}" if isinstance(value, float) else f"{key} = {value}"
