@@ -30,7 +30,7 @@ from benchmarks.options import Options
 from benchmarks.shapes import SHAPES
 from benchmarks.workload import Workload, check_device, make_dataset
 from recbole_margo.errors import DataError, RecBoleMargoError
-from recbole_margo.report.table import table_text
+from recbole_margo.report.document import table_text
 from recbole_margo.resources import available_cores
 
 INTERRUPTED = 130

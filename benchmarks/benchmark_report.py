@@ -18,9 +18,9 @@ from benchmarks import (
 from benchmarks.benchmark_figures import FIGURES
 from benchmarks.machine import machine_facts
 from recbole_margo.errors import RecBoleMargoError
+from recbole_margo.report.document import Table, markdown_table, markdown_text
 from recbole_margo.report.figures import draw, figure_files
-from recbole_margo.report.files import json_text, write_texts
-from recbole_margo.report.table import Table, markdown_table, markdown_text
+from recbole_margo.report.rendering import json_text, write_texts
 
 FORMAT = 2
 JSON, MARKDOWN = "benchmarks.json", "benchmarks.md"

@@ -16,7 +16,7 @@ from benchmarks.repeated_timing import timed
 from benchmarks.shapes import SHAPES, Shape
 from benchmarks.shown import cells, duration
 from recbole_margo.nn.projection import FeatureLinear
-from recbole_margo.report.table import Table, table_text
+from recbole_margo.report.document import Table, table_text
 
 FLOAT = 4
 # An entry of a sparse matrix: its column and its value.

@@ -29,9 +29,9 @@ from recbole_margo.config import Config
 from recbole_margo.data.features import load_item_features, modality_names
 from recbole_margo.defaults import parse_settings, parse_yaml
 from recbole_margo.evidence.pair_evidence import PairEvidence
+from recbole_margo.report.document import Cell, Table, table_text
 from recbole_margo.report.figures import COLORS, MARKERS, draw, new_figure
-from recbole_margo.report.files import csv_text, write_texts
-from recbole_margo.report.table import Cell, Table, table_text
+from recbole_margo.report.rendering import csv_text, write_texts
 from recbole_margo.run import load_split
 from recbole_margo.training.trainer import MultimodalTrainer
 

@@ -11,7 +11,7 @@ from benchmarks.repeated_timing import in_turn, summary, with_ratios
 from benchmarks.shown import cells, duration, ratio, spread
 from benchmarks.training_times import contenders
 from benchmarks.workload import Workload
-from recbole_margo.report.table import Table
+from recbole_margo.report.document import Table
 
 PART = "test"
 

@@ -30,7 +30,7 @@ from recbole_margo.evidence.item_evidence import item_evidence
 from recbole_margo.evidence.item_reliability import ItemReliability
 from recbole_margo.evidence.item_targets import item_targets
 from recbole_margo.graph.bipartite import interaction_matrix
-from recbole_margo.report.table import Cell, Table, table_text
+from recbole_margo.report.document import Cell, Table, table_text
 from recbole_margo.run import load_split
 from recbole_margo.run_folder import RunFolder
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tabulate import tabulate
 
 from recbole_margo.serving.bundling import bundle_of_run
-from recbole_margo.serving.fold_in import fold_in_users
+from recbole_margo.serving.new_items import fold_in_users
 from recbole_margo.studies.runs.trained_run import TrainedRun, find_runs
 
 K = 20

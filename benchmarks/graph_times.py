@@ -26,7 +26,7 @@ from recbole_margo.data.features import load_item_features
 from recbole_margo.graph.bipartite import interaction_matrix, normalized_adjacency
 from recbole_margo.graph.item_knn import nearest_neighbors
 from recbole_margo.graph.user_cooccurrence import softmax_rows, strongest_cooccurrences
-from recbole_margo.report.table import Table
+from recbole_margo.report.document import Table
 from recbole_margo.run import load_split
 
 # The rest of the memory belongs to what else is held.

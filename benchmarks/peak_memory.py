@@ -14,7 +14,7 @@ from benchmarks.options import Options
 from benchmarks.shown import cells, mebibytes, ratio
 from benchmarks.workload import REDUCED
 from recbole_margo.errors import RecBoleMargoError
-from recbole_margo.report.table import Table
+from recbole_margo.report.document import Table
 from recbole_margo.resources import peak_memory
 
 OURS, NAIVE = "recbole-margo", "naive reference"

@@ -25,7 +25,7 @@ from benchmarks.shown import NOTHING, cells, duration
 from benchmarks.workload import check_device
 from recbole_margo.config import Config
 from recbole_margo.errors import DataError, RecBoleMargoError
-from recbole_margo.report.table import Table, table_text
+from recbole_margo.report.document import Table, table_text
 from recbole_margo.run import run_config
 from recbole_margo.store.writing import replacing
 

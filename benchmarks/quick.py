@@ -26,7 +26,7 @@ from benchmarks.training_probe import TrainingProbe
 from benchmarks.workload import Workload, check_device, make_dataset
 from recbole_margo.graph.item_knn import nearest_neighbors
 from recbole_margo.graph.user_cooccurrence import strongest_cooccurrences
-from recbole_margo.report.table import Table, table_text
+from recbole_margo.report.document import Table, table_text
 from recbole_margo.store.writing import replacing
 from recbole_margo.training.stages import StageProgress
 from recbole_margo.training.training_batches import training_batches

@@ -14,7 +14,7 @@ from benchmarks.repeated_timing import in_turn, summary
 from benchmarks.shapes import TINY, Shape
 from benchmarks.shown import cells, duration, spread
 from benchmarks.workload import Workload, make_dataset
-from recbole_margo.report.table import Table
+from recbole_margo.report.document import Table
 
 FACTORS = (1, 2, 4, 8, 16)
 TINY_FACTORS = (1, 2, 4)

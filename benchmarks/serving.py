@@ -30,7 +30,7 @@ from benchmarks.generated_graph import generated_splits
 from benchmarks.shapes import SHAPES, Shape
 from recbole_margo.command_line import run_command
 from recbole_margo.errors import RecBoleMargoError
-from recbole_margo.report.table import Cell, Table, clean, markdown_table
+from recbole_margo.report.document import Cell, Table, clean, markdown_table
 from recbole_margo.serving.bundle import (
     Block,
     Bundle,

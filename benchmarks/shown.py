@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from recbole_margo.report.table import Cell
+from recbole_margo.report.document import Cell
 
 NOTHING = "–"
 MEBIBYTE = 2**20

@@ -23,7 +23,7 @@ from benchmarks.shapes import SHAPES
 from benchmarks.shown import cells, duration
 from benchmarks.workload import Workload, check_device, make_dataset
 from recbole_margo.errors import RecBoleMargoError
-from recbole_margo.report.table import Table, table_text
+from recbole_margo.report.document import Table, table_text
 
 STARTS = ("first start", "second start")
 

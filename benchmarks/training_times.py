@@ -12,7 +12,7 @@ from benchmarks.repeated_timing import in_turn, summary, with_ratios
 from benchmarks.shown import cells, duration, ratio, share, spread
 from benchmarks.training_probe import PHASES
 from benchmarks.workload import Workload
-from recbole_margo.report.table import Table
+from recbole_margo.report.document import Table
 
 
 def contenders(workload: Workload, settings: Mapping[str, Any]) -> dict[str, Ours | Naive]:

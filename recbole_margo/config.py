@@ -16,17 +16,20 @@ import recbole.utils.argument_list
 from recbole.utils import ModelType, get_trainer
 
 from recbole_margo.data.protocol import FILTERS
-from recbole_margo.defaults import read_dataset_yaml, read_yaml, shipped_values
+from recbole_margo.defaults import YamlLoader, read_dataset_yaml, read_yaml, shipped_values
 from recbole_margo.errors import ConfigError
 from recbole_margo.model.base import MultimodalRecommender
 from recbole_margo.model.parameters import model_defaults
 from recbole_margo.recbole_closures import refuse_stored_pickles
 from recbole_margo.registry import find_model, find_stored_model
-from recbole_margo.settings.checks import check_effects, check_values, record_what_files_fix
-from recbole_margo.settings.columns import load_needed_columns
-from recbole_margo.settings.evaluation import measures_values
+from recbole_margo.settings.checks import (
+    check_effects,
+    check_values,
+    load_needed_columns,
+    record_what_files_fix,
+)
 from recbole_margo.settings.processes import ProcessGroup
-from recbole_margo.yaml_loader import YamlLoader
+from recbole_margo.settings.table import measures_values
 
 # Values by key, as YAML files and command lines give them; RecBole leaves open which.
 Settings: TypeAlias = Mapping[str, Any]

@@ -21,10 +21,10 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import IO, Any
 
+from recbole_margo.defaults import MAX_CHARACTERS, YamlLoader, load_bounded
 from recbole_margo.errors import ConfigError, DataError, FeatureError
 from recbole_margo.recbole_mends import ModuleWith
 from recbole_margo.store.reading import require_regular_file
-from recbole_margo.yaml_loader import MAX_CHARACTERS, YamlLoader, load_bounded
 
 TRUST_VARIABLE = "RECBOLE_MARGO_TRUST_CHECKPOINT"
 STORED_PICKLES = ("dataset_save_path", "dataloaders_save_path")

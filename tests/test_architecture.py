@@ -22,7 +22,6 @@ LAYERS = (
     "store",
     "command_line",
     "dataset_converters",
-    "yaml_loader",
     "output_folder",
     "report",
     "run_folder",

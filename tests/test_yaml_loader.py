@@ -13,9 +13,15 @@ from recbole.config import Config as RecBoleConfig  # noqa: F401  its loader cha
 
 from recbole_margo.cli import main
 from recbole_margo.config import Config
-from recbole_margo.defaults import parse_yaml, read_yaml
+from recbole_margo.defaults import (
+    MAX_CHARACTERS,
+    MAX_DEPTH,
+    MAX_NODES,
+    YamlLoader,
+    parse_yaml,
+    read_yaml,
+)
 from recbole_margo.errors import ConfigError
-from recbole_margo.yaml_loader import MAX_CHARACTERS, MAX_DEPTH, MAX_NODES, YamlLoader
 
 LETTERS = "abcdefghij"
 
@@ -179,7 +185,7 @@ def test_a_signal_ends_the_reading_of_a_config(
         return original(self, parent, index)
 
     original = YamlLoader.compose_node
-    monkeypatch.setattr("recbole_margo.yaml_loader.YamlLoader.compose_node", compose)
+    monkeypatch.setattr("recbole_margo.defaults.YamlLoader.compose_node", compose)
     try:
         assert main(["train", f"--config_files={path}"]) == 130
     finally:

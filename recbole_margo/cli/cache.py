@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from recbole_margo.command_line import command_parser
 from recbole_margo.errors import ConfigError
-from recbole_margo.report.table import Cell, Table, shorten, table_text
+from recbole_margo.report.document import Cell, Table, shorten, table_text
 
 DESCRIPTION = """\
 List the graphs of users and items that trainings keep, so that the next one on the same data need

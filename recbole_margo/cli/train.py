@@ -70,7 +70,7 @@ def train_models(options: argparse.Namespace, rest: Sequence[str]) -> int:
     settings = parse_settings(rest)
     # Imported here, because torch and RecBole take seconds that --help need not wait for.
     from recbole_margo.report import terminal_bold
-    from recbole_margo.report.table import table_text
+    from recbole_margo.report.document import table_text
     from recbole_margo.run import continue_run
     from recbole_margo.run_folder import RunOutcome, finished_runs
     from recbole_margo.settings.processes import SWITCHES

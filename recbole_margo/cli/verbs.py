@@ -90,7 +90,7 @@ VERBS = {
         "split the score of an item for a user into parts that add up to it",
     ),
     "vectors": Verb(
-        "recbole_margo.serving.vectors_command:vectors",
+        "recbole_margo.serving.vectors:vectors",
         "write a trained model's vectors for a database, and indices with their recall",
     ),
     "serve": Verb(

@@ -18,24 +18,32 @@ share: `panel_grid`, `legend_below`, `look`, `wrapped`.
 """
 
 from recbole_margo.report.document import (
+    NOTHING,
     Bullets,
+    Cell,
     Document,
     Figure,
     Fold,
+    Interval,
     Paragraphs,
     Part,
     Section,
+    Table,
+    clean,
     failure_section,
+    shorten,
 )
-from recbole_margo.report.files import csv_text, json_text, write_document, write_texts
 from recbole_margo.report.rendering import (
+    csv_text,
     html_page,
+    json_text,
     latex_table,
     markdown_page,
     terminal_bold,
     terminal_text,
+    write_document,
+    write_texts,
 )
-from recbole_margo.report.table import NOTHING, Cell, Interval, Table, clean, shorten
 
 __all__ = [
     "NOTHING",

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from recbole_margo.report.table import clean
+from recbole_margo.report.document import clean
 from recbole_margo.store.writing import replacing
 
 # Okabe and Ito's palette, which keeps apart under every common colour blindness.

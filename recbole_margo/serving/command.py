@@ -15,9 +15,16 @@ from tqdm import tqdm
 
 from recbole_margo.command_line import command_parser
 from recbole_margo.errors import ConfigError, DataError, import_optional
-from recbole_margo.report.table import clean
+from recbole_margo.report.document import clean
 from recbole_margo.serving.bundle_files import open_bundle, write_bundle
-from recbole_margo.serving.output import COLUMNS, check_format, rows, writing
+from recbole_margo.serving.output import (
+    COLUMNS,
+    check_chart,
+    check_format,
+    rows,
+    write_chart,
+    writing,
+)
 from recbole_margo.serving.recommender import Recommendations, Recommender
 from recbole_margo.serving.user_blocks import ListRequest, lists_by_block
 from recbole_margo.store.reading import require_regular_file
@@ -197,8 +204,6 @@ def explain(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, metavar="FILE", help="a .png or .svg bar chart")
     options = parser.parse_args(arguments)
     if options.output:
-        from recbole_margo.serving.charts import check_chart
-
         check_chart(options.output)
     recommender = load_recommender(options)
     items = [options.item] if options.item else _first_items(recommender, options.user)
@@ -211,8 +216,6 @@ def explain(arguments: Sequence[str] | None = None) -> int:
         blocks = ["".join(f"{clean(line)}\n" for line in one.sentences()) for one in found]
         sys.stdout.write("\n".join(blocks))
     if options.output:
-        from recbole_margo.serving.charts import write_chart
-
         write_chart(options.output, found)
     return 0
 
@@ -239,7 +242,7 @@ def serve(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     for module in ("fastapi", "uvicorn", "prometheus_client"):
         import_optional(module, "'.[serve]'", "serve")
-    from recbole_margo.serving.run_service import ServiceAddress, serve
+    from recbole_margo.serving.service import ServiceAddress, serve
 
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     address = ServiceAddress(options.host, options.port)

@@ -1,11 +1,11 @@
-"""Items that the model was not trained with, from their contents."""
+"""Users and items that the model was not trained with, from what is known of them."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,60 @@ from recbole_margo.serving.bundle import Bundle, ModalityReliability
 from recbole_margo.store.feature_files import read_stored_features
 from recbole_margo.store.manifest import FeatureManifest
 
+if TYPE_CHECKING:
+    import scipy.sparse as sp
+
 # Item token -> modality -> row of raw features.
 NewFeatures = Mapping[str, Mapping[str, Sequence[float] | NDArray[Any]]]
 SUFFIX = ".features.json"
 NAMED = 5
+# The ridge of the map, in units of the mean variance of its inputs.
+RIDGE = 1e-2
+
+
+def fold_in_map(
+    users: NDArray[np.float32],
+    items: NDArray[np.float32],
+    history: sp.csr_matrix,
+    ridge: float = RIDGE,
+) -> NDArray[np.float32]:
+    r"""Learn how the trained users follow from the items that they know.
+
+    .. math:: A = (H^T H + \rho I)^{-1} H^T U, \qquad h_u = \frac{1}{|N_u|} \sum_{i \in N_u} e_i
+
+    A model that makes users from items by linear propagation has such a map; of others this is the
+    best linear one. It costs one pass over the interactions and needs no training.
+
+    Args:
+        users: user table [U, K].
+        items: item table [I, K].
+        history: binary training interactions [U, I].
+        ridge: rho, in units of the mean diagonal of H^T H.
+
+    Returns:
+        A [K, K].
+    """
+    width = items.shape[1]
+    counts = np.diff(history.indptr)
+    known = counts > 0
+    means = (history @ items)[known].astype(np.float64) / counts[known, None]
+    gram, cross = means.T @ means, means.T @ users[known]
+    penalty = ridge * (np.trace(gram) / width or 1.0)
+    found: NDArray[np.float32] = np.linalg.solve(gram + penalty * np.eye(width), cross).astype(
+        np.float32
+    )
+    return found
+
+
+def fold_in_users(bundle: Bundle, histories: Sequence[NDArray[np.integer]]) -> NDArray[np.float32]:
+    """Return user rows [B, K] for users with these items, of each at least one.
+
+    Args:
+        histories: rows of items by user [B].
+    """
+    means = np.stack([bundle.items[history].mean(axis=0) for history in histories])
+    folded: NDArray[np.float32] = means @ bundle.fold_in
+    return folded
 
 
 def read_new_features(folder: Path) -> dict[str, dict[str, NDArray[Any]]]:

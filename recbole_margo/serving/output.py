@@ -1,21 +1,30 @@
-"""Lists of recommendations as a file, written as they are made."""
+"""What `recommend` and `explain` write: lists as they are made, and scores as bar charts."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import matplotlib
+from matplotlib.figure import Figure
+
 from recbole_margo.errors import ConfigError, import_optional
-from recbole_margo.report.files import harmless_cell
+from recbole_margo.report.figures import COLORS, STYLE, new_figure, wrapped
+from recbole_margo.report.rendering import harmless_cell
+from recbole_margo.serving.explanation import Explanation, Reason
 from recbole_margo.serving.recommender import Recommendations
 from recbole_margo.store.writing import disk_errors, replacing
 
 COLUMNS = ("user", "rank", "item", "score", "title")
-FORMATS = (".csv", ".jsonl", ".parquet")
+FORMATS, CHART_FORMATS = (".csv", ".jsonl", ".parquet"), (".png", ".svg")
+# The most reasons that a chart shows.
+REASONS = 8
 
 Write = Callable[[Iterable[Recommendations]], None]
 
@@ -92,3 +101,66 @@ def _parquet(path: Path) -> Iterator[Write]:
             writer.write_table(arrow.Table.from_arrays(arrays, schema=schema))
 
         yield write
+
+
+def check_chart(path: Path) -> None:
+    """Raise a `ConfigError` unless the suffix of a path is one of `CHART_FORMATS`."""
+    if path.suffix not in CHART_FORMATS:
+        raise ConfigError(
+            f"--output: expected a file whose name ends with {' or '.join(CHART_FORMATS)}, "
+            f"found {path}"
+        )
+
+
+def write_chart(path: Path, explanations: Sequence[Explanation]) -> None:
+    """Draw the parts of scores as bars and write them, whole or not at all.
+
+    Args:
+        path: a `.png` or `.svg` file.
+        explanations: at least one; of each its contributions and its largest reasons.
+
+    Raises:
+        ConfigError: the name of the file ends otherwise.
+    """
+    check_chart(path)
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        # A label in a script that the font lacks is drawn as boxes; the text has it.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
+        figure = _chart(explanations)
+        with disk_errors(path), replacing(path) as temporary:
+            figure.savefig(temporary, dpi=150, format=path.suffix[1:])
+
+
+def _chart(explanations: Sequence[Explanation]) -> Figure:
+    bars = [_bars(one) for one in explanations]
+    figure = new_figure(0.9 + sum(0.6 + 0.26 * len(of_one) for of_one in bars))
+    heights = [1.5 + len(of_one) for of_one in bars]
+    panels = figure.subplots(len(bars), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for panel, one, of_one in zip(panels, explanations, bars, strict=True):
+        names, values, colors = zip(*of_one, strict=True)
+        places = range(len(names))
+        panel.barh(places, values, color=colors)
+        panel.set_yticks(places, names)
+        panel.invert_yaxis()
+        panel.axvline(0, color="black", linewidth=0.8)
+        panel.set_xlabel("part of the score")
+        what = one.title or one.item
+        panel.set_title(wrapped(f"{what} for {one.user}: {one.score:.3f}", 90, 2), loc="left")
+    return figure
+
+
+def _bars(one: Explanation) -> list[tuple[str, float, str]]:
+    """Return label, value and colour of each bar: contributions, then reasons."""
+    parts = [
+        (f"{part.name}{' (doubtful)' * part.doubtful}", part.value, COLORS[0])
+        for part in one.contributions
+    ]
+    reasons = [
+        (wrapped(_shortened(reason).words(), 60, 2), reason.value, COLORS[1])
+        for reason in one.reasons[:REASONS]
+    ]
+    return parts + reasons
+
+
+def _shortened(reason: Reason) -> Reason:
+    return replace(reason, title=wrapped(reason.title, 28, 1), item=wrapped(reason.item, 16, 1))

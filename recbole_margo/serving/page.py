@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 
 from recbole_margo.errors import UnknownIdError
-from recbole_margo.report.table import shorten
+from recbole_margo.report.document import shorten
 from recbole_margo.serving.bundle import Bundle
 from recbole_margo.serving.catalogue import Catalogue
 from recbole_margo.serving.explanation import HISTORY, Explanation, Reason

@@ -14,7 +14,7 @@ from recbole_margo.errors import ConfigError, UnknownIdError
 from recbole_margo.serving.bundle import Bundle
 from recbole_margo.serving.bundle_files import MANIFEST, open_bundle, write_bundle
 from recbole_margo.serving.explanation import Explanation, explain_score
-from recbole_margo.serving.fold_in import fold_in_users
+from recbole_margo.serving.new_items import fold_in_users
 
 if TYPE_CHECKING:
     from recbole_margo.serving.new_items import NewFeatures

@@ -1,11 +1,16 @@
-"""The keys of RecBole, each with the rule that its value must follow."""
+"""The rules of RecBole's keys: of each value alone, and of those of the evaluation together."""
 
 from __future__ import annotations
 
 import codecs
+import math
+from collections.abc import Mapping
 from typing import Any
 
-from recbole_margo.settings.evaluation import EVAL_ARGS, metrics
+from recbole.evaluator.register import metrics_dict
+from recbole.utils import EvaluatorType
+
+from recbole_margo.errors import ConfigError
 from recbole_margo.settings.rules import (
     Rule,
     boolean,
@@ -16,6 +21,7 @@ from recbole_margo.settings.rules import (
     mapping,
     mapping_to,
     matching,
+    nearest,
     number,
     one_or_list,
     optional,
@@ -25,6 +31,11 @@ from recbole_margo.settings.rules import (
     value_interval,
 )
 
+LEAVE_OUT = ("valid_and_test", "valid_only", "test_only")
+# Of a ratio that adds up to something else one part may be a slip; 8:1:1 is none.
+TOLERANCE = 1e-6
+# The key of a split that files fix, as records name it.
+FILES = "benchmark_filename"
 SEED = integer(0, 2**32 - 1)
 # Those that RecBole's trainers know; for any other they would take Adam.
 LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")
@@ -36,6 +47,134 @@ TRANSFORMS = (
     "user_defined",
 )
 LEVELS = ("debug", "info", "warning", "error", "critical")
+
+
+def ratio(key: str, value: Any) -> None:
+    """Let three parts pass that add up to 1, or that are whole numbers such as 8, 1 and 1."""
+    expected = "a list of three numbers such as [0.8, 0.1, 0.1] (training, validation, test)"
+    if not isinstance(value, (list, tuple)) or len(value) != 3:
+        refuse(key, expected, value)
+    for part in value:
+        if type(part) not in (int, float) or not math.isfinite(part) or part < 0:
+            refuse(key, f"{expected}, none below 0", value)
+    if value[0] <= 0:
+        refuse(key, f"{expected}, the first above 0", value)
+    as_shares = max(value) <= 1 and any(isinstance(part, float) for part in value)
+    if as_shares and abs(sum(value) - 1) > TOLERANCE:
+        refuse(key, f"{expected} that add up to 1 (here {sum(value):g})", value)
+
+
+def _split(key: str, value: Any) -> None:
+    files = list_of(text, least=3, most=3)
+    mapping({"RS": ratio, "LS": choice(*LEAVE_OUT), "TS": ratio, FILES: files})(key, value)
+    if len(value) != 1:
+        refuse(key, "one of {RS: [0.8, 0.1, 0.1]}, {LS: valid_and_test}, {TS: [...]}", value)
+
+
+def _mode(key: str, value: Any) -> None:
+    named = matching(
+        r"full|labeled|(uni|pop)0*[1-9][0-9]*",
+        "`full`, `labeled`, or `uniN` or `popN` with a number N of candidates, such as uni100",
+    )
+    if isinstance(value, dict):
+        mapping({"valid": named, "test": named})(key, value)
+        if not value:
+            refuse(key, "a mode, or one for `valid` and one for `test`", value)
+    else:
+        named(key, value)
+
+
+def _group(key: str, value: Any) -> None:
+    if value is not None:
+        choice("user", "none", ignore_case=isinstance(value, str) and value.lower() == "none")(
+            key, value
+        )
+
+
+EVAL_ARGS: Rule = mapping(
+    {"split": _split, "order": optional(choice("RO", "TO")), "group_by": _group, "mode": _mode}
+)
+
+
+def _metric(key: str, value: Any) -> None:
+    if not isinstance(value, str) or value.lower() not in metrics_dict:
+        names = sorted(metric.__name__ for metric in metrics_dict.values())
+        raise ConfigError(f"`{key}` names a metric {value!r}: {nearest(value, names)}")
+
+
+def metrics(key: str, value: Any) -> None:
+    """Let the names of RecBole's metrics pass, all of values or all of rankings."""
+    named = [value] if isinstance(value, str) else value
+    list_of(_metric)(key, named)
+    if len({measures_values(name) for name in named}) > 1:
+        raise ConfigError(
+            f"`{key}` must be metrics of rankings alone, or of values alone "
+            f"({', '.join(_value_metrics())}), found {value!r}"
+        )
+
+
+def measures_values(names: str | list[str]) -> bool:
+    """Return whether metrics compare scores with labels, as AUC does, and rank no items."""
+    first = names if isinstance(names, str) else names[0]
+    return bool(metrics_dict[first.lower()].metric_type == EvaluatorType.VALUE)
+
+
+def _value_metrics() -> list[str]:
+    return sorted(metric.__name__ for name, metric in metrics_dict.items() if measures_values(name))
+
+
+def _names_of_results(names: list[str], cutoffs: list[int]) -> list[str]:
+    """Return what a run reports; metrics of the top of a list have a cut-off."""
+    found = []
+    for name in names:
+        of_top = {"rec.topk", "rec.items"} & set(metrics_dict[name.lower()].metric_need)
+        found += [f"{name}@{k}" for k in cutoffs] if of_top else [name]
+    return found
+
+
+def check_evaluation(values: Mapping[str, Any]) -> None:
+    """Look whether metrics, cut-offs, selection and way of evaluation fit together.
+
+    Raises:
+        ConfigError: says which two keys do not fit and what would.
+    """
+    names = values["metrics"]
+    names = [names] if isinstance(names, str) else list(names)
+    cutoffs = values["topk"]
+    cutoffs = [cutoffs] if isinstance(cutoffs, int) else list(cutoffs)
+    results = _names_of_results(names, cutoffs)
+    selected = values["valid_metric"]
+    if not isinstance(selected, str) or selected.lower() not in [name.lower() for name in results]:
+        raise ConfigError(
+            f"`valid_metric` must be one of the metrics that are computed, {', '.join(results)}, "
+            f"found {selected!r}: change `valid_metric`, or add to `metrics` and `topk`"
+        )
+    arguments = values["eval_args"]
+    mode = arguments.get("mode", "full")
+    modes = set(mode.values()) if isinstance(mode, dict) else {mode}
+    of_values = measures_values(names)
+    if "labeled" in modes and not of_values:
+        raise ConfigError(
+            f"`eval_args.mode` labeled compares scores with labels, which only "
+            f"{', '.join(_value_metrics())} do, found metrics {', '.join(names)}: "
+            "set mode to full or uni100, or other `metrics`"
+        )
+    if "full" in modes and of_values:
+        raise ConfigError(
+            f"`metrics` {', '.join(names)} compare scores with labels, for which "
+            "`eval_args.mode` must be labeled, or uniN such as uni100, found full"
+        )
+    _check_grouping(arguments)
+
+
+def _check_grouping(arguments: Mapping[str, Any]) -> None:
+    split = next(iter(arguments.get("split") or {"RS": None}))
+    group = arguments.get("group_by", "user")
+    if split in ("LS", "TS") and "group_by" in arguments and group != "user":
+        raise ConfigError(
+            f"`eval_args.group_by` must be user for the split {split}, which always splits each "
+            f"user's interactions, found {group!r}"
+        )
 
 
 def _encoding(key: str, value: Any) -> None:

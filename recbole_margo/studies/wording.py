@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from recbole.evaluator.register import metrics_dict, smaller_metrics
 
 from recbole_margo.config import Settings
-from recbole_margo.report.table import NOTHING, clean
+from recbole_margo.report.document import NOTHING, clean
 from recbole_margo.run_folder import RunResult, StageResult
 
 NOT_VALIDATED = "not validated: the last epoch's parameters are the result"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_margo.report.files import csv_text
+from recbole_margo.report.rendering import csv_text
 
 # As docs/audit.md says it.
 ADDED = re.compile(r"^'(?='*[=+\-@\t\r\n＝＋－＠])")

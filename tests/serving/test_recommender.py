@@ -22,7 +22,7 @@ from recbole_margo.registry import multimodal_models
 from recbole_margo.run import run_recbole_margo
 from recbole_margo.serving.bundle_files import MANIFEST, open_bundle, write_bundle
 from recbole_margo.serving.bundling import bundle_of_run
-from recbole_margo.serving.fold_in import RIDGE, fold_in_map
+from recbole_margo.serving.new_items import RIDGE, fold_in_map
 from recbole_margo.store.dataset_files import write_images
 from recbole_margo.studies.runs.trained_run import find_runs
 from recbole_margo.testing import MISSING, NAME, SETTINGS, random_world, small_settings

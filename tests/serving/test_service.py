@@ -323,7 +323,7 @@ def _wait_until_ready(address: str, process: subprocess.Popen[str]) -> None:
 
 def test_a_worker_holds_neither_torch_nor_recbole() -> None:
     code = (
-        "import sys, recbole_margo.serving.command, recbole_margo.serving.run_service, "
+        "import sys, recbole_margo.serving.command, recbole_margo.serving.service, "
         "recbole_margo.serving.vector_search; print({'torch', 'recbole'} & set(sys.modules))"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -14,7 +14,7 @@ from PIL import Image
 from recbole_margo.errors import BundleError
 from recbole_margo.serving.bundle import Thumbnails
 from recbole_margo.serving.bundle_files import open_bundle, write_bundle
-from recbole_margo.serving.thumbnails import PIXELS, thumbnails_of
+from recbole_margo.serving.bundling import PIXELS, thumbnails_of
 from recbole_margo.studies.audit.item_contents import THUMBNAIL_BYTES
 
 

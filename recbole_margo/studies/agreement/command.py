@@ -11,7 +11,7 @@ from pathlib import Path
 from recbole_margo.command_line import command_parser
 from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.output_folder import locked_folder
-from recbole_margo.report.table import table_text
+from recbole_margo.report.document import table_text
 from recbole_margo.studies.agreement.replay import (
     Replay,
     check_has_weights,

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
+from recbole_margo.report.document import clean, shorten
 from recbole_margo.report.figures import legend_below, look, new_figure
-from recbole_margo.report.table import clean, shorten
 from recbole_margo.studies.agreement.replay import COORDINATES
 from recbole_margo.studies.agreement.result import AgreementResult, LabelAgreement, Share
 

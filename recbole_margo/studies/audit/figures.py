@@ -11,6 +11,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from recbole_margo.evaluation.bootstrap import is_constant
+from recbole_margo.report.document import clean
 from recbole_margo.report.figures import (
     COLORS,
     HATCHES,
@@ -19,7 +20,6 @@ from recbole_margo.report.figures import (
     panel_grid,
     wrapped,
 )
-from recbole_margo.report.table import clean
 from recbole_margo.studies.audit.catalogue import FloatArray
 from recbole_margo.studies.audit.result import LearnedAudit, WeightRelation
 

@@ -20,7 +20,7 @@ from recbole_margo.report import (
     latex_table,
     write_document,
 )
-from recbole_margo.report.table import table_text
+from recbole_margo.report.document import table_text
 from recbole_margo.store.plain import as_plain
 from recbole_margo.studies.comparison.cold import cold_tables
 from recbole_margo.studies.comparison.figures import (

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from recbole_margo.report import NOTHING, Cell, Table, clean
-from recbole_margo.report.table import DAGGER
+from recbole_margo.report.document import DAGGER
 from recbole_margo.studies.comparison.result import ALPHA, ComparedModel, Comparison, UserTest
 from recbole_margo.studies.wording import (
     is_smaller_better,

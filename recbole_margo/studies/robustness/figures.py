@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from recbole_margo.report.document import clean
 from recbole_margo.report.figures import (
     COLORS,
     HATCHES,
@@ -18,7 +19,6 @@ from recbole_margo.report.figures import (
     panel_grid,
     wrapped,
 )
-from recbole_margo.report.table import clean
 from recbole_margo.studies.robustness.result import (
     HEADLINE,
     POPULAR,

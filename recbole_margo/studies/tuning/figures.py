@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
+from recbole_margo.report.document import clean
 from recbole_margo.report.figures import COLORS, legend_below, panel_grid
-from recbole_margo.report.table import clean
 from recbole_margo.studies.tuning.result import SearchedKey, TrialResult, Tuning
 from recbole_margo.studies.wording import is_smaller_better, metric_name
 
