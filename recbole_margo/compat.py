@@ -216,8 +216,8 @@ def load_checkpoint(
     if trust:
         trusted: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=False)
         return trusted
+    from recbole_margo.checkpoint_file.opcodes import ForeignNameError, RefusalError
     from recbole_margo.checkpoint_file.reading import checkpoint_in
-    from recbole_margo.checkpoint_file.refusal import ForeignNameError, RefusalError
 
     try:
         found = checkpoint_in(path, map_location)

@@ -16,8 +16,8 @@ from recbole_margo.cli import main
 from recbole_margo.errors import ConfigError
 from recbole_margo.store.plain import as_plain
 from recbole_margo.store.writing import write_json
+from recbole_margo.studies.tuning.command import TUNING
 from recbole_margo.studies.tuning.plan import TuningPlan
-from recbole_margo.studies.tuning.search import TUNING
 from recbole_margo.testing import NAME, SETTINGS, random_world, small_settings
 
 

@@ -13,8 +13,17 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from recbole_margo.checkpoint_file.opcodes import ABSENT, Call, Name, Outside, Pairs, is_call
-from recbole_margo.checkpoint_file.refusal import checked_shape, expect, is_count
+from recbole_margo.checkpoint_file.opcodes import (
+    ABSENT,
+    Call,
+    Name,
+    Outside,
+    Pairs,
+    checked_shape,
+    expect,
+    is_call,
+    is_count,
+)
 
 DENSE = "torch._utils._rebuild_tensor_v2"
 PARAMETER = "torch._utils._rebuild_parameter"

@@ -1,4 +1,7 @@
-"""A pickle read into inert records: no class or function that it names is looked up or called."""
+"""A pickle read into inert records: no class or function that it names is looked up or called.
+
+What a record may not be is refused, with the reason.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from recbole_margo.checkpoint_file.refusal import RefusalError
+from recbole_margo.errors import CheckpointError
 
 # What a checkpoint may be beside its own length: values nested in each other, and values that
 # are written once and referred to often, as when a program walks through all of them.
@@ -25,6 +28,43 @@ VALUES = frozenset(
     }
 )
 TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+
+
+class RefusalError(CheckpointError):
+    """A file holds what no checkpoint holds; the message completes "it ..."."""
+
+
+class ForeignNameError(RefusalError):
+    """A file names a class or function that RecBole does not write."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"names {name:.200}, which RecBole does not write into a checkpoint")
+
+
+def expect(condition: bool, what: str) -> None:
+    """Refuse a file.
+
+    Raises:
+        RefusalError: if it does not hold.
+    """
+    if not condition:
+        raise RefusalError(f"holds {what}")
+
+
+def is_count(value: Any, most: int) -> bool:
+    """Return whether a value is an integer from 0 to `most`."""
+    return type(value) is int and 0 <= value <= most
+
+
+def checked_shape(value: Any, most: int) -> tuple[int, ...]:
+    """Return a shape or strides.
+
+    Raises:
+        RefusalError: if it is no tuple of such numbers.
+    """
+    sizes = isinstance(value, tuple) and all(is_count(part, most) for part in value)
+    expect(sizes and len(value) <= 16, "a shape of impossible sizes")
+    return tuple(value)
 
 
 class _Absent:

@@ -2,21 +2,206 @@
 
 from __future__ import annotations
 
+import importlib
+import re
 import sys
 import zipfile
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable
+from enum import Enum
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import torch
+import yaml
 from recbole.config import Config
+from recbole.model.abstract_recommender import AbstractRecommender
+from recbole.utils import enum_type
 from torch import Tensor
 
+from recbole_margo.checkpoint_file import arrays
 from recbole_margo.checkpoint_file.arrays import Tensors
-from recbole_margo.checkpoint_file.refusal import RefusalError, expect
-from recbole_margo.checkpoint_file.values import StoredConfig, values_of
+from recbole_margo.checkpoint_file.opcodes import (
+    ABSENT,
+    Call,
+    ForeignNameError,
+    Name,
+    Pairs,
+    RefusalError,
+    expect,
+    records_of,
+)
 
+CONFIG_CLASSES = ("recbole.config.configurator.Config", "recbole_margo.config.Config")
+YAML_LOADER = "yaml.loader.FullLoader"
+ENUMS = {
+    f"{enum_type.__name__}.{name}": value
+    for name, value in vars(enum_type).items()
+    if isinstance(value, type) and issubclass(value, Enum) and value is not Enum
+}
+# Modules that are imported if a file names a model in them; others must have been imported.
+OF_MODELS = re.compile(r"(recbole|recbole_margo)\.model(\.[a-z0-9_]+)+")
+KEYS = (str, int, float, bool, type(None))
 LOCAL_HEADER = 30  # bytes before a member's name and content
+
+
+class StoredConfig:
+    """The attributes of a stored `Config`.
+
+    Args:
+        attributes: attribute -> value; the class of the model among them.
+    """
+
+    def __init__(self, attributes: dict[str, Any]) -> None:
+        self.attributes = attributes
+
+
+def values_of(pickled: bytes, tensors: arrays.Tensors, limit: int) -> Any:
+    """Return what a checkpoint's pickle holds; nothing that it names is called.
+
+    Args:
+        limit: length of the file, which no size exceeds.
+
+    Returns:
+        Plain values, NumPy's and SciPy's, tensors, and `StoredConfig` for RecBole's `Config`.
+
+    Raises:
+        RefusalError: if it holds anything else than what RecBole and recbole-margo write.
+    """
+    try:
+        values = _Values(tensors, limit)
+        found = values.of(records_of(pickled))
+        own = found.get("config") if isinstance(found, dict) else None
+        expect(all(config is own for config in values.configs), "a Config in an unusual place")
+        return found
+    except RefusalError:
+        raise
+    except Exception as error:  # what torch, NumPy or SciPy say of a value that they do not take
+        raise RefusalError(f"cannot be read: {error!r:.200}") from error
+
+
+class _Values:
+    """Turns records into values; a record that is named twice becomes one value."""
+
+    def __init__(self, tensors: arrays.Tensors, limit: int) -> None:
+        self.known: dict[int, Any] = {}
+        self.configs: list[StoredConfig] = []
+        self.makers: dict[str, Callable[[Call], Any]] = {
+            **dict.fromkeys(CONFIG_CLASSES, self._config),
+            **{name: partial(_enum_value, kind) for name, kind in ENUMS.items()},
+            **dict.fromkeys(arrays.SCALAR, arrays.scalar),
+            **dict.fromkeys(arrays.RECONSTRUCT, partial(arrays.array, limit=limit)),
+            **dict.fromkeys(arrays.COMPRESSED, partial(arrays.compressed_matrix, limit=limit)),
+            **dict.fromkeys(arrays.LIL, partial(arrays.lil_matrix, limit=limit)),
+            arrays.ENCODE: arrays.raw_bytes,
+            arrays.DENSE: tensors.dense,
+            arrays.PARAMETER: tensors.parameter,
+            arrays.SPARSE: tensors.sparse,
+            "torch.Size": tensors.size,
+            "torch.device": arrays.device,
+            "collections.OrderedDict": self._ordered,
+            "collections.defaultdict": self._default,
+        }
+        self.made_by_new = {*CONFIG_CLASSES, *arrays.COMPRESSED, *arrays.LIL}
+
+    def of(self, record: Any) -> Any:
+        """Return the value of a record."""
+        if record is None or isinstance(record, (bool, int, float, str, bytes)):
+            return record
+        if id(record) not in self.known:
+            self.known[id(record)] = self._made(record)
+        return self.known[id(record)]
+
+    def _made(self, record: Any) -> Any:
+        if isinstance(record, (list, tuple)):
+            return type(record)(map(self.of, record))
+        if isinstance(record, Pairs):
+            return self._dict(record.pairs)
+        if isinstance(record, Name) and str(record) in arrays.DTYPES:
+            return arrays.DTYPES[str(record)]
+        if isinstance(record, Call):
+            name = str(record.target)
+            if name not in self.makers:
+                raise ForeignNameError(name)
+            expect(record.new == (name in self.made_by_new), f"an unusual {name}")
+            return self.makers[name](record)
+        if isinstance(record, Name):
+            raise ForeignNameError(str(record))
+        raise RefusalError("holds a storage without a tensor")
+
+    def _dict(self, pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+        expect(all(type(key) in KEYS for key, _ in pairs), "a dict with unusual keys")
+        return {key: self.of(value) for key, value in pairs}
+
+    def _ordered(self, record: Call) -> OrderedDict[Any, Any]:
+        expect(record.arguments == (), "an unusual OrderedDict")
+        found = OrderedDict(self._dict(record.pairs))
+        if record.state is not ABSENT:
+            # torch notes the versions of a model's layers beside its parameters.
+            expect(isinstance(record.state, Pairs), "an OrderedDict with a state")
+            state = self._dict(record.state.pairs)
+            expect(set(state) == {"_metadata"}, "an OrderedDict with a state")
+            expect(_are_versions(state["_metadata"]), "an OrderedDict with a state")
+            found._metadata = state["_metadata"]  # type: ignore[attr-defined]
+        return found
+
+    def _default(self, record: Call) -> defaultdict[Any, Any]:
+        kind = record.arguments[0] if len(record.arguments) == 1 else None
+        name = str(kind) if isinstance(kind, Name) else ""
+        if name not in ("builtins.list", "__builtin__.list") or record.state is not ABSENT:
+            raise ForeignNameError(f"collections.defaultdict of {name or 'something'}")
+        return defaultdict(list, self._dict(record.pairs))
+
+    def _config(self, record: Call) -> StoredConfig:
+        made = record.arguments == () and not record.pairs and isinstance(record.state, Pairs)
+        expect(made, "a Config that RecBole does not write")
+        attributes = {}
+        for name, value in record.state.pairs:
+            expect(type(name) is str and name[:2] != "__", "a Config of unusual attributes")
+            if name == "yaml_loader":
+                expect(isinstance(value, Name) and str(value) == YAML_LOADER, "another YAML loader")
+                attributes[name] = yaml.FullLoader
+            elif isinstance(value, Name) and str(value) not in arrays.DTYPES:
+                attributes[name] = _model_class(value)
+            else:
+                attributes[name] = self.of(value)
+        self.configs.append(StoredConfig(attributes))
+        return self.configs[-1]
+
+
+def _enum_value(kind: Any, record: Call) -> Any:
+    expect(len(record.arguments) == 1 and record.state is ABSENT, f"an unusual {kind.__name__}")
+    for member in kind:
+        if type(record.arguments[0]) is type(member.value) and record.arguments[0] == member.value:
+            return member
+    raise RefusalError(f"holds a {kind.__name__} that there is not")
+
+
+def _are_versions(metadata: Any) -> bool:
+    return isinstance(metadata, OrderedDict) and all(
+        type(layer) is str
+        and type(versions) is dict
+        and set(map(type, versions)) <= {str}
+        # No two versions of a layer are written in any other way than as integers.
+        and all(type(version) is int for version in versions.values())
+        for layer, versions in metadata.items()
+    )
+
+
+def _model_class(record: Name) -> type[Any]:
+    """Return a model's class by its name; it is neither called nor asked for anything."""
+    module = sys.modules.get(record.module)
+    if module is None and OF_MODELS.fullmatch(record.module):
+        try:
+            module = importlib.import_module(record.module)
+        except ImportError:
+            module = None
+    found = vars(module).get(record.name) if module is not None else None
+    if not (isinstance(found, type) and issubclass(found, AbstractRecommender)):
+        raise ForeignNameError(str(record))
+    return found
 
 
 def checkpoint_in(path: Path, map_location: Any = None) -> Any:

@@ -75,7 +75,7 @@ def train_models(options: argparse.Namespace, rest: Sequence[str]) -> int:
     from recbole_margo.run_folder import RunOutcome, finished_runs
     from recbole_margo.settings.processes import SWITCHES
     from recbole_margo.studies.comparison import compare
-    from recbole_margo.studies.comparison.models_table import failures, models_table
+    from recbole_margo.studies.comparison.compare import failures, models_table
     from recbole_margo.studies.runs.entry import merged_settings
     from recbole_margo.training.processes import leave
 
@@ -114,7 +114,7 @@ def train_models(options: argparse.Namespace, rest: Sequence[str]) -> int:
 
 
 def _say_where(finished: Sequence[RunResult]) -> None:
-    from recbole_margo.studies.comparison.models_table import models_table
+    from recbole_margo.studies.comparison.compare import models_table
     from recbole_margo.studies.wording import NOT_TESTED, EvaluatedParts
 
     first, parts = finished[0], EvaluatedParts.of_runs(finished)

@@ -15,7 +15,6 @@ from recbole.utils import init_seed
 from recbole_margo.data.features import ItemFeatures, feature_folder, load_item_features
 from recbole_margo.data.protocol import load_dataset, prepare_loaders
 from recbole_margo.inspection.alignment import Alignment, Verdict
-from recbole_margo.inspection.figures import DatasetFigure
 from recbole_margo.inspection.statistics import (
     NEAR_COSINE,
     InteractionStatistics,
@@ -27,6 +26,31 @@ from recbole_margo.store.manifest import FeatureManifest
 
 LOW_COVERAGE = 0.5
 MANY_DUPLICATES = 0.05
+
+
+@dataclass(frozen=True)
+class DatasetFigure:
+    """What the figure of a dataset shows.
+
+    Attributes:
+        user_degrees: training interactions of every user.
+        item_degrees: training interactions of every item.
+        norms: modality -> lengths of its rows.
+        coverage: modality -> share of the items that have it.
+        recall: modality -> Recall@20 with the rows as they are, and with shuffled rows.
+    """
+
+    title: str
+    user_degrees: NDArray[np.int64]
+    item_degrees: NDArray[np.int64]
+    norms: dict[str, NDArray[np.float64]]
+    coverage: dict[str, float]
+    recall: dict[str, tuple[float, list[float]]]
+
+    @property
+    def degrees(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Degrees of users and items."""
+        return self.user_degrees, self.item_degrees
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from recbole_margo.checkpoint_file.opcodes import RefusalError
 from recbole_margo.checkpoint_file.reading import checkpoint_in
-from recbole_margo.checkpoint_file.refusal import RefusalError
 from recbole_margo.checkpoint_file.schema import CHECKPOINT_FORMAT as CHECKPOINT_FORMAT
 from recbole_margo.checkpoint_file.schema import check_format, check_resumable, check_trained
 from recbole_margo.errors import CheckpointError, TrainingError

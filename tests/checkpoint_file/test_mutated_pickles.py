@@ -27,8 +27,8 @@ from recbole.utils import get_model
 from scipy.sparse import csc_matrix, csr_matrix, lil_matrix
 
 from recbole_margo.checkpoint_file.arrays import Tensors
-from recbole_margo.checkpoint_file.refusal import RefusalError
-from recbole_margo.checkpoint_file.values import StoredConfig, values_of
+from recbole_margo.checkpoint_file.opcodes import RefusalError
+from recbole_margo.checkpoint_file.reading import StoredConfig, values_of
 from recbole_margo.testing import prepare, random_world
 
 CASES, SEED = 10_000, 20_261

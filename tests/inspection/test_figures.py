@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from recbole_margo.inspection.figures import DatasetFigure, dataset_figure
+from recbole_margo.inspection.report import DatasetFigure, dataset_figure
 from recbole_margo.report.figures import draw
 
 

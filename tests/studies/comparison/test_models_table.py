@@ -7,7 +7,7 @@ from dataclasses import replace
 from recbole_margo.report import markdown_page
 from recbole_margo.report.document import table_text
 from recbole_margo.run_folder import FailedRun, RunOutcome, RunResult, StageResult
-from recbole_margo.studies.comparison.models_table import models_document, models_table
+from recbole_margo.studies.comparison.compare import models_document, models_table
 
 
 def stage(name: str, value: float) -> StageResult:

@@ -15,8 +15,8 @@ from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.evaluation.detection import detect
 from recbole_margo.evaluation.item_weights import ItemWeights
 from recbole_margo.store.plain import as_plain
+from recbole_margo.studies.robustness.command import ROBUSTNESS
 from recbole_margo.studies.robustness.plan import RobustnessPlan
-from recbole_margo.studies.robustness.study import ROBUSTNESS
 from recbole_margo.testing import NAME, SETTINGS, random_world, small_settings
 from recbole_margo.training.trainer import MultimodalTrainer
 

@@ -11,10 +11,10 @@ import pytest
 from recbole_margo.report import json_text
 from recbole_margo.store.plain import as_plain
 from recbole_margo.studies.comparison.result import ComparedModel, Comparison
+from recbole_margo.studies.tuning.command import TUNING
 from recbole_margo.studies.tuning.page import tuning_csv, tuning_document, tuning_text
 from recbole_margo.studies.tuning.plan import TuningPlan
 from recbole_margo.studies.tuning.result import FinalResult, TrialResult, Tuning
-from recbole_margo.studies.tuning.search import TUNING
 from recbole_margo.testing import NAME, SETTINGS, random_world, small_settings
 
 optuna = pytest.importorskip("optuna")

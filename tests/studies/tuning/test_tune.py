@@ -18,11 +18,11 @@ from recbole_margo.store.plain import as_plain
 from recbole_margo.store.writing import write_json
 from recbole_margo.studies.comparison import compare_seeds as comparing
 from recbole_margo.studies.runs.pool import HERE, LostWorkerError, Pool
-from recbole_margo.studies.tuning import search as searching
+from recbole_margo.studies.tuning import command as searching
 from recbole_margo.studies.tuning import trials
+from recbole_margo.studies.tuning.command import TUNING
 from recbole_margo.studies.tuning.plan import TuningPlan
 from recbole_margo.studies.tuning.result import Tuning
-from recbole_margo.studies.tuning.search import TUNING
 from recbole_margo.testing import NAME, SETTINGS, random_world, small_settings
 from recbole_margo.training.trainer import MultimodalTrainer
 
