@@ -60,6 +60,13 @@ class ConversionReport:
         repeated = int(together.duplicated().sum())
         if repeated:
             notes.append(f"{repeated} interactions repeat a user and item that occurred before")
+        held_out = pd.concat([splits["valid"], splits["test"]])
+        known = len(held_out.merge(splits["train"].drop_duplicates()))
+        if known:
+            notes.append(
+                f"{known} interactions of validation and test are in the training too; what a user "
+                "has there is not recommended, so they count as misses"
+            )
         strangers = set(together["user_id"]) - set(splits["train"]["user_id"])
         if strangers:
             notes.append(f"{len(strangers)} users have no training interaction")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from recbole_margo.command_line import option
 from recbole_margo.errors import DataError
+from recbole_margo.store.dataset_files import SPLITS
 from recbole_margo.store.tables.columns import INTERACTION_NAMES, guess_column
 from recbole_margo.store.tables.table_file import MISSING, TableFile, TokenCodes, clean_ids
 
@@ -21,7 +23,7 @@ class RawInteractions:
 
     Attributes:
         table: columns user_id and item_id (numbers that stand for tokens) and, if the source has
-            them, rating and timestamp.
+            them, rating, timestamp and split (0 training, 1 validation, 2 test).
         dropped: reason -> rows of the source that are not in `table`.
     """
 
@@ -78,6 +80,12 @@ class Columns:
     item_id: str | None = option("of the item", None, flag="--item", metavar="COLUMN")
     rating: str | None = option("of the rating", None, metavar="COLUMN")
     timestamp: str | None = option("of the timestamp", None, metavar="COLUMN")
+    split: str | None = option(
+        "of a split that is kept, with values such as train, valid, test or 0, 1, 2",
+        None,
+        flag="--split_column",
+        metavar="COLUMN",
+    )
 
 
 REQUIRED = ("user_id", "item_id")
@@ -121,27 +129,51 @@ def choose_columns(
             f"{table.path}: expected users and items in two columns, found {chosen['user_id']!r} "
             "for both. Change --user or --item."
         )
-    return chosen, [f"guessed {' '.join(guesses)}"] if guesses else []
+    split = given.get("split")
+    free = [one for one in table.columns if one not in chosen.values()]
+    if split is not None:
+        table.check([split], "Name another with --split_column.")
+        chosen["split"] = split
+    notes = [f"guessed {' '.join(guesses)}"] if guesses else []
+    if split is None and (found := guess_column(free, SPLIT_NAMES)):
+        notes.append(f"the column {found!r} is left out; --split_column {found} keeps its split")
+    return chosen, notes
 
 
-def read_interactions(table: TableFile, columns: Mapping[str, str]) -> RawInteractions:
-    """Read interactions."""
+def read_interactions(
+    table: TableFile,
+    columns: Mapping[str, str],
+    held_out: Mapping[int, TableFile] | None = None,
+) -> RawInteractions:
+    """Read interactions.
+
+    Args:
+        held_out: the tables of validation (1) and test (2), of the same columns, where `table` has
+            the training alone.
+    """
     codes = {name: TokenCodes() for name in REQUIRED}
     pieces: list[pd.DataFrame] = []
     rows_read = 0
-    for chunk in table.read(list(dict.fromkeys(columns.values())), "reading interactions"):
-        rows_read += len(chunk)
-        piece = pd.DataFrame(index=chunk.index)
-        for name, column in columns.items():
-            if name in codes:
-                table.check_ids(chunk[column])
-                piece[name] = codes[name].encode(chunk[column])
-            else:
-                read = to_numbers if name == "rating" else to_seconds
-                piece[name] = read(chunk[column], table)
-        pieces.append(piece[(piece["user_id"] >= 0) & (piece["item_id"] >= 0)])
-    if not rows_read:
-        raise DataError(f"{table.path}: expected interactions, found a header only.")
+    notes: list[str] = []
+    said: dict[str, int] = {}
+    for label, part in {0: table, **(held_out or {})}.items():
+        part.check(list(columns.values()), f"Use the columns of {table.path.name} in it.")
+        rows_of_part = 0
+        for chunk in part.read(list(dict.fromkeys(columns.values())), "reading interactions"):
+            rows_of_part += len(chunk)
+            piece = _read_piece(chunk, part, columns, codes)
+            if held_out:
+                piece["split"] = label
+            elif "split" in columns:
+                said |= dict(zip(chunk[columns["split"]].astype(str), piece["split"], strict=True))
+            pieces.append(piece[(piece["user_id"] >= 0) & (piece["item_id"] >= 0)])
+        if not rows_of_part:
+            raise DataError(f"{part.path}: expected interactions, found a header only.")
+        rows_read += rows_of_part
+        notes += part.notes()
+    if said:
+        meant = ", ".join(f"{word!r} is {SPLITS[label]}" for word, label in said.items())
+        notes.append(f"--split_column {columns['split']}: {meant}")
     together = pd.concat(pieces, ignore_index=True)
     if together.empty:
         raise DataError(
@@ -157,10 +189,46 @@ def read_interactions(table: TableFile, columns: Mapping[str, str]) -> RawIntera
         codes["item_id"].tokens,
         rows_read,
         {"no user or no item": dropped} if dropped else {},
-        table.notes(),
+        notes,
     )
     raw.clean_ids({name: f"{table.path}, column {columns[name]!r}" for name in REQUIRED})
     return raw
+
+
+def _read_piece(
+    chunk: pd.DataFrame, table: TableFile, columns: Mapping[str, str], codes: dict[str, TokenCodes]
+) -> pd.DataFrame:
+    readers = {"rating": to_numbers, "timestamp": to_seconds, "split": to_labels}
+    piece = pd.DataFrame(index=chunk.index)
+    for name, column in columns.items():
+        if name in codes:
+            table.check_ids(chunk[column])
+            piece[name] = codes[name].encode(chunk[column])
+        else:
+            piece[name] = readers[name](chunk[column], table)
+    read: pd.DataFrame = piece
+    return read
+
+
+# The words that people use for training, validation and test.
+SPLIT_VALUES = (
+    "train training tr trn 0",
+    "valid validation val vali vld dev development 1",
+    "test testing te tst heldout holdout 2",
+)
+LABELS = {word: label for label, words in enumerate(SPLIT_VALUES) for word in words.split()}
+NO_WORD = re.compile(r"\.0+$|[^a-z0-9.]")
+SPLIT_NAMES = "split xlabel subset partition"
+
+
+def to_labels(values: pd.Series, table: TableFile) -> pd.Series:
+    """Return 0 for training, 1 for validation, 2 for test, as the words of a split say it."""
+    table.check_scalars(values)
+    words = values.astype(str).str.lower().str.replace(NO_WORD, "", regex=True)
+    labels = words.map(LABELS)
+    table.refuse(labels.isna().to_numpy(), values, "train, valid or test, or 0, 1 or 2")
+    numbers: pd.Series = labels.astype(np.int8)
+    return numbers
 
 
 def to_numbers(values: pd.Series, table: TableFile) -> pd.Series:

@@ -96,15 +96,39 @@ def _by_user(
     users: NDArray[np.integer], order: NDArray[np.integer], leave_one_out: bool
 ) -> NDArray[np.int8]:
     """Label the last interactions of every user, where `order` [E] lists all from first to last."""
+    counts, from_end = _places_from_end(users, order)
+    valid, test = held_out_counts(np.minimum(counts, FEWEST_TO_SPLIT) if leave_one_out else counts)
+    labels = np.full(len(order), TRAIN, dtype=np.int8)
+    labels[from_end <= valid + test] = VALID
+    labels[from_end <= test] = TEST
+    return labels
+
+
+def _places_from_end(
+    users: NDArray[np.integer], order: NDArray[np.integer]
+) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+    """Return for every interaction how many its user has, and its place from the user's last, 1."""
     order = order[np.argsort(users[order], kind="stable")]
     _, starts, counts = np.unique(users[order], return_index=True, return_counts=True)
-    valid, test = held_out_counts(np.minimum(counts, FEWEST_TO_SPLIT) if leave_one_out else counts)
-    # 1 for the last interaction of its user, 2 for the one before, ...
-    from_end = np.repeat(starts + counts, counts) - np.arange(len(order))
-    labels = np.full(len(order), TRAIN, dtype=np.int8)
-    labels[order[from_end <= np.repeat(valid + test, counts)]] = VALID
-    labels[order[from_end <= np.repeat(test, counts)]] = TEST
-    return labels
+    count = np.empty(len(order), dtype=np.int64)
+    place = np.empty(len(order), dtype=np.int64)
+    count[order] = np.repeat(counts, counts)
+    place[order] = np.repeat(starts + counts, counts) - np.arange(len(order))
+    return count, place
+
+
+def draw_validation(users: NDArray[np.integer], ratio: float, seed: int) -> NDArray[np.bool_]:
+    r"""Draw the validation from the training interactions of a split that has none.
+
+    A user with n of them gives \max(1, \lfloor ratio n \rfloor), one with fewer than 3 none.
+
+    Args:
+        users: [E] the user of every training interaction.
+    """
+    order = np.random.default_rng(seed).permutation(len(users))
+    counts, from_end = _places_from_end(users, order)
+    drawn = np.maximum(1, np.floor(ratio * counts))
+    return from_end <= np.where(counts < FEWEST_TO_SPLIT, 0, drawn)
 
 
 def _by_global_time(timestamps: NDArray[np.number]) -> NDArray[np.int8]:
@@ -142,7 +166,13 @@ class Preparation:
         "random",
         choices=SPLIT_RULES,
     )
-    seed: int = option("seed of the split 'random'", 999, metavar="SEED")
+    seed: int = option("seed of the split 'random' and of --valid_ratio", 999, metavar="SEED")
+    valid_ratio: float = option(
+        "where the source has a split without a validation: the share of each user's training "
+        "interactions that is drawn for it",
+        0.1,
+        metavar="RATIO",
+    )
 
     def __post_init__(self) -> None:
         """Refuse what no data could satisfy."""
@@ -152,6 +182,8 @@ class Preparation:
             raise DataError(f"--k_core: expected 1 (drops none) or more, found {self.k_core}.")
         if self.seed < 0:
             raise DataError(f"--seed: expected 0 or more, found {self.seed}.")
+        if not 0 < self.valid_ratio < 1:
+            raise DataError(f"--valid_ratio: expected between 0 and 1, found {self.valid_ratio}.")
 
     def apply(self, raw: RawInteractions, where: str) -> dict[str, pd.DataFrame]:
         """Filter interactions in place, count what is dropped, and split the rest.
@@ -174,10 +206,41 @@ class Preparation:
             if not mask.all():
                 raw.dropped[reason] = int((~mask).sum())
                 raw.table = raw.table.loc[mask]
-        timestamps = raw.table["timestamp"].to_numpy() if "timestamp" in raw.table else None
+        labels = self._labels(raw, where)
+        table = raw.table.drop(columns="split", errors="ignore")
+        return {split: table[labels == label] for label, split in enumerate(SPLITS)}
+
+    def _labels(self, raw: RawInteractions, where: str) -> NDArray[np.integer]:
+        """Return the split of every interaction: that of the source, or one that is made here."""
         users = raw.table["user_id"].to_numpy()
-        labels = split_labels(users, timestamps, self.split, self.seed)
-        return {split: raw.table[labels == label] for label, split in enumerate(SPLITS)}
+        if "split" not in raw.table:
+            timestamps = raw.table["timestamp"].to_numpy() if "timestamp" in raw.table else None
+            return split_labels(users, timestamps, self.split, self.seed)
+        labels: NDArray[np.integer] = raw.table["split"].to_numpy(copy=True)
+        counts = np.bincount(labels, minlength=len(SPLITS))
+        if not counts[TRAIN] or not counts[TEST]:
+            found = ", ".join(
+                f"{count:,} {split}" for split, count in zip(SPLITS, counts, strict=True)
+            )
+            raise DataError(
+                f"{where}: expected interactions for training and for the test in the split of the "
+                f"source, found {found}. Name another split, or let --split make one."
+            )
+        if not counts[VALID]:
+            training = np.flatnonzero(labels == TRAIN)
+            drawn = training[draw_validation(users[training], self.valid_ratio, self.seed)]
+            if not len(drawn):
+                raise DataError(
+                    f"{where}: expected a validation, or users with {FEWEST_TO_SPLIT} or more "
+                    "training interactions to draw one from, found neither."
+                )
+            labels[drawn] = VALID
+            raw.notes.append(
+                f"the source has no validation: {len(drawn):,} of its {len(training):,} training "
+                f"interactions are drawn for it ({self.valid_ratio:g} of each user's, at least 1: "
+                "--valid_ratio, --seed); the test is kept as it is"
+            )
+        return labels
 
     def _rated_well(self, table: pd.DataFrame, where: str) -> NDArray[np.bool_]:
         if self.min_rating is None:
@@ -201,6 +264,8 @@ class Preparation:
 
     def _distinct(self, table: pd.DataFrame, where: str) -> NDArray[np.bool_]:
         columns = ["user_id", "item_id"]
+        # A split of the source is kept with what it has twice.
+        columns += ["split"] * ("split" in table)
         if self.repeats == "all" and "timestamp" in table:
             columns.append("timestamp")
         # Equal rows stand together, in the order of the table. pandas.duplicated finds the same

@@ -16,9 +16,11 @@ from dataset_converters.interactions import (
     read_interactions,
 )
 from recbole_margo.command_line import group, option
+from recbole_margo.errors import DataError
 from recbole_margo.store.tables import open_table
 from recbole_margo.store.tables.columns import choose_item_columns, read_item_texts
 
+SPLIT_FILES = "one file a split, which is kept (or --split_column)"
 TABLES = "tables (what is left out is guessed and reported)"
 
 
@@ -32,6 +34,13 @@ class TabularConverter(InteractionConverter):
 
     source: Path = option("table of the interactions", metavar="FILE")
     columns: Columns = group(Columns(), "columns of the interactions")
+    valid: Path | None = option(
+        "table of the validation; --source is the training then",
+        None,
+        metavar="FILE",
+        in_group=SPLIT_FILES,
+    )
+    test: Path | None = option("table of the test", None, metavar="FILE", in_group=SPLIT_FILES)
     items: Path | None = option(
         "table of the items and their texts", None, metavar="FILE", in_group=TABLES
     )
@@ -58,14 +67,30 @@ class TabularConverter(InteractionConverter):
         super().__post_init__()
         self.separator = self.separator.replace("\\t", "\t") if self.separator else None
         self._item_column = ""  # known once the interactions are read
+        if (self.valid and not self.test) or (self.test and self.columns.split):
+            raise DataError(
+                "--test, --valid: expected a table of the test, perhaps one of the validation, and "
+                "no --split_column with them."
+            )
+        if (self.test or self.columns.split) and self.preparation.split != "random":
+            raise DataError(
+                f"--split {self.preparation.split}: expected none where the split of the source is "
+                "kept (--split_column, --test). Leave one of them out."
+            )
 
     def read_interactions(self) -> RawInteractions:
         """Read the table of interactions."""
         table = open_table(self.source, self.separator, self.encoding, self.header)
         columns, notes = choose_columns(table, vars(self.columns))
         self._item_column = columns["item_id"]
-        raw = read_interactions(table, columns)
-        raw.notes = [f"{self.source.name}: {table.description}", *notes, *raw.notes]
+        held_out = {
+            label: open_table(path, self.separator, self.encoding, self.header)
+            for label, path in ((1, self.valid), (2, self.test))
+            if path is not None
+        }
+        raw = read_interactions(table, columns, held_out)
+        files = [f"{one.path.name}: {one.description}" for one in (table, *held_out.values())]
+        raw.notes = [*files, *notes, *raw.notes]
         return raw
 
     def read_texts(self, items: Sequence[str]) -> tuple[pd.DataFrame | None, list[str]]:

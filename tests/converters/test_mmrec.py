@@ -103,6 +103,8 @@ def test_the_report_notes_what_one_should_know(source: Path) -> None:
         "audio_feat.npy is not among the features; name it with --feature",
         "1 of the itemIDs from 0 to 4 have no interaction",
         "1 interactions repeat a user and item that occurred before",
+        "1 interactions of validation and test are in the training too; what a user has there is "
+        "not recommended, so they count as misses",
         "1 users have no training interaction",
     )
 

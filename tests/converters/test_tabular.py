@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 
 from dataset_converters.__main__ import main
+from dataset_converters.interactions import Columns
 from dataset_converters.item_inputs import ItemInputs
 from dataset_converters.preparation import Preparation
 from dataset_converters.tabular import TabularConverter
@@ -400,3 +402,99 @@ def test_json_null_and_numbers_are_ids_like_text(tmp_path: Path) -> None:
     report, _ = TabularConverter(tmp_path / "clicks.jsonl", "shop").run(tmp_path)
     assert report.dropped == {"no user or no item": 4}
     assert set(written(tmp_path / "shop")["item_id:token"]) == {1, 2, 3}
+
+
+SPLIT_WORDS = ("Train", "val", "TEST ")
+
+
+def with_split(table: pd.DataFrame, words: tuple[object, ...] = SPLIT_WORDS) -> pd.DataFrame:
+    """The last of every customer's four is the test, the one before the validation."""
+    places = table.groupby("customer_id").cumcount().to_numpy()
+    return table.assign(part=[words[max(0, place - 1)] for place in places])
+
+
+@pytest.mark.parametrize("words", [SPLIT_WORDS, (0, 1, 2), (0.0, 1.0, 2.0)])
+def test_a_split_column_is_kept(shop: Path, words: tuple[object, ...]) -> None:
+    table = with_split(clicks(), words)
+    table.to_csv(shop / "clicks.csv", index=False)
+    converter = TabularConverter(shop / "clicks.csv", "shop", columns=Columns(split="part"))
+    report, _ = converter.run(shop / "out")
+    assert report.rows == {"train": 60, "valid": 30, "test": 30}
+    kept = written(shop / "out" / "shop")
+    labels = dict(zip(map(str, words), ("train", "valid", "test"), strict=True))
+    original = table.set_index(["customer_id", "sku"])["part"].astype(str).map(labels)
+    result = kept.set_index(["user_id:token", "item_id:token"])["split"]
+    assert result.to_dict() == original.to_dict()
+    said = ", ".join(f"{str(word)!r} is {split}" for word, split in labels.items())
+    assert f"--split_column part: {said}" in report.notes
+
+
+def test_one_file_a_split_is_kept(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = with_split(clicks())
+    for word, rows in table.groupby("part"):
+        rows.drop(columns="part").to_csv(shop / f"{word.strip().lower()}.csv", index=False)
+    command = ["tabular", "--source", f"{shop}/train.csv", "--test", f"{shop}/test.csv"]
+    out = ["--name", "shop", "--output_dir", f"{shop}/out"]
+    assert main([*command, "--valid", f"{shop}/val.csv", *out]) == 0
+    kept = written(shop / "out" / "shop").set_index(["user_id:token", "item_id:token"])["split"]
+    names = dict(zip(SPLIT_WORDS, ("train", "valid", "test"), strict=True))
+    original = table.set_index(["customer_id", "sku"])["part"].map(names)
+    assert kept.to_dict() == original.to_dict()
+    assert "val.csv: separator comma" in capsys.readouterr().out
+
+    # Two training interactions of each user are too few to draw a validation from.
+    assert main([*command, *out, "--dry_run"]) == 2
+    assert "users with 3 or more training interactions" in capsys.readouterr().err
+
+
+def test_filters_work_on_a_kept_split_and_repeats_across_it_stay(shop: Path) -> None:
+    table = with_split(clicks())
+    again = table[table["part"] == "Train"].head(2).assign(part="TEST ")
+    bad = table.head(1).assign(customer_id="c99", part="Train", stars=1)
+    pd.concat([again, table, table.tail(1), bad]).to_csv(shop / "clicks.csv", index=False)
+    kept = Preparation(k_core=2)
+    converter = TabularConverter(shop / "clicks.csv", "shop", kept, columns=Columns(split="part"))
+    report = converter.preview()
+    assert report.rows == {"train": 60, "valid": 30, "test": 32}
+    assert report.dropped == {
+        "repeats a user and item": 1,
+        "user or item with fewer than 2 interactions": 1,
+    }
+    assert report.notes[-1].startswith("2 interactions of validation and test are in the training")
+
+
+def test_a_split_that_is_not_kept_is_mentioned(shop: Path) -> None:
+    with_split(clicks()).rename(columns={"part": "x_label"}).to_csv(shop / "c.csv", index=False)
+    notes = TabularConverter(shop / "c.csv", "shop").preview().notes
+    assert "the column 'x_label' is left out; --split_column x_label keeps its split" in notes
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--split_column stars", r"column 'stars', line 3: expected train, .*found '4'"),
+        ("--split_column place", r"expected one column 'place'.*Name another with --split_column"),
+        ("--split_column part --split time", r"--split time: expected none"),
+        ("--split_column part --test other.csv", r"and no --split_column with them"),
+        ("--valid other.csv", r"--test, --valid: expected a table of the test"),
+        ("--test other.csv", r"other\.csv: expected one column 'customer_id', .*of clicks\.csv"),
+        ("--test empty.csv", r"empty\.csv: expected interactions, found a header only"),
+        ("--split_column some", r"column 'some', line 2: expected train, .*found ''"),
+        ("--split_column all", r"and for the test .*found 120 train, 0 valid, 0 test\."),
+    ],
+)
+def test_splits_of_another_form_are_refused(
+    shop: Path,
+    options: str,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(shop)
+    table = with_split(clicks()).assign(some=["", *["train"] * 119], all="train")
+    table.to_csv("clicks.csv", index=False)
+    table.head(0).to_csv("empty.csv", index=False)
+    clicks().set_axis(["who", "what", "stars", "when"], axis=1).to_csv("other.csv", index=False)
+    command = ["tabular", "--source", "clicks.csv", "--name", "shop", *options.split()]
+    assert main(command) == 2
+    assert re.search(message, capsys.readouterr().err)
