@@ -208,7 +208,7 @@ class AmazonConverter(InteractionConverter):
             return None, ["no metadata (meta_*) in the source, so no texts"]
         return read_metadata(self.metadata, items), []
 
-    def write_own_features(self, folder: Path, items: Sequence[str]) -> list[str]:
+    def write_own_features(self, folder: Path, items: Sequence[str], notes: list[str]) -> list[str]:
         """Write the binary image features, if there are any, as the modality `image`."""
         if self.image_features is None or "image" in self.inputs.features:
             return []

@@ -16,6 +16,7 @@ from dataset_converters.preparation import Preparation
 from recbole_margo.command_line import group
 from recbole_margo.errors import DataError
 from recbole_margo.store.dataset_files import (
+    joined_texts,
     text_features,
     write_images,
     write_item_table,
@@ -51,7 +52,7 @@ class InteractionConverter(Converter):
             None if the source has no texts. And notes for the report.
         """
 
-    def write_own_features(self, folder: Path, items: Sequence[str]) -> list[str]:
+    def write_own_features(self, folder: Path, items: Sequence[str], notes: list[str]) -> list[str]:
         """Write the matrices that the source itself has; most have none."""
         return []
 
@@ -75,7 +76,7 @@ class InteractionConverter(Converter):
 
         texts, more_notes = self.read_texts(items)
         notes += more_notes + self._write_images(folder, items)
-        modalities = self.write_own_features(folder, items)
+        modalities = self.write_own_features(folder, items, notes)
         modalities += self._write_ready_features(folder, items, notes)
         if texts is not None:
             modalities += self._write_texts(folder, items, texts, notes)
@@ -111,10 +112,7 @@ class InteractionConverter(Converter):
         self, folder: Path, items: Sequence[str], texts: pd.DataFrame, notes: list[str]
     ) -> list[str]:
         write_item_table(folder, self.name, texts)
-        joined = {
-            item: " ".join(filter(None, cells))
-            for item, cells in zip(texts.index, texts.to_numpy(), strict=True)
-        }
+        joined = joined_texts(texts)
         write_texts(folder, self.name, joined)
         notes.append(f"{len(joined):,} of {len(items):,} items have a text")
         if not self.inputs.text_features or "text" in self.inputs.features:

@@ -14,11 +14,17 @@ import pandas as pd
 
 from dataset_converters.base import ConversionReport, Converter, dataset_config
 from dataset_converters.downloads import URLS, mmrec_files
+from dataset_converters.interaction_converter import FILES
 from dataset_converters.interactions import value_notes
-from recbole_margo.command_line import option
+from dataset_converters.numbered_items import (
+    ItemTables,
+    repeated_rows_option,
+    write_numbered_features,
+)
+from recbole_margo.command_line import group, option
 from recbole_margo.errors import DataError
 from recbole_margo.store.dataset_files import SPLITS, write_splits
-from recbole_margo.store.feature_files import first_duplicate, open_matrix, write_features
+from recbole_margo.store.feature_files import first_duplicate
 from recbole_margo.store.reading import lines
 
 HEADER_CHARACTERS = 1 << 16
@@ -109,6 +115,8 @@ class MMRecConverter(Converter):
     mirror: str | None = option(
         "with --download: another address, which holds DATASET/FILE", None, metavar="URL"
     )
+    repeated_rows: str = repeated_rows_option()
+    tables: ItemTables = group(ItemTables(), FILES)
 
     def __post_init__(self) -> None:
         """Find the files."""
@@ -137,19 +145,22 @@ class MMRecConverter(Converter):
             self.name,
             {s: interactions.loc[split_of == label, columns] for label, s in enumerate(SPLITS)},
         )
+        notes = self._notes()
         for modality, file_name in self._features.items():
-            matrix = open_matrix(self.source / file_name)
-            if len(matrix) != item_count:
-                raise DataError(
-                    f"{self.source / file_name}: expected {item_count} rows, row r for itemID r of "
-                    f"{self._interactions_file.name} (largest itemID {item_count - 1}), found "
-                    f"{len(matrix)}. Take features and interactions from the same preparation."
-                )
-            tokens = [str(item) for item in range(item_count)]
-            source = f"{self.source.resolve().name}/{file_name}"
-            write_features(folder, self.name, modality, matrix, tokens, source)
+            notes += write_numbered_features(
+                folder,
+                self.name,
+                modality,
+                self.source,
+                file_name,
+                item_count,
+                self._interactions_file.name,
+                self.repeated_rows,
+            )
         self.write_config(folder, dataset_config(list(self._features), **TRAINING))
-        notes = [*self._notes(), *value_notes(interactions)]
+        notes += value_notes(interactions)
+        users, items = (interactions[c].unique().astype(str).tolist() for c in columns[:2])
+        notes += self.tables.write(self.source, folder, self.name, users, items)
         unused = item_count - interactions["item_id"].nunique()
         if unused:
             notes.append(f"{unused} of the itemIDs from 0 to {item_count - 1} have no interaction")

@@ -12,7 +12,7 @@ import recbole
 from recbole_margo.data.bundled import BUNDLED_DATASET, ensure_bundled_features
 from recbole_margo.encode.encoder import UnreadableContentError
 from recbole_margo.errors import DataError, DatasetNotFoundError
-from recbole_margo.store.dataset_files import IMAGE_SUFFIXES, SPLITS, read_item_lines
+from recbole_margo.store.dataset_files import ADDRESS, IMAGE_SUFFIXES, SPLITS, read_item_lines
 from recbole_margo.store.reading import require_regular_file
 from recbole_margo.store.tables import open_table
 from recbole_margo.store.tables.columns import check_overlap, choose_item_columns, guess_column
@@ -128,6 +128,8 @@ def _default(
     lines = features / f"{dataset}.{table}.tsv"
     if table and lines.is_file():
         found = read_item_lines(features, dataset, table)
+        if kind == "image":
+            _refuse_addresses(found, lines)
         return {i: Path(c) if kind == "image" else c for i, c in found.items()}, lines.name
     items_file = interactions / f"{dataset}.item"
     if kind == "text" and items_file.is_file():
@@ -139,6 +141,16 @@ def _default(
         f"{dataset}: expected raw content of kind {kind} in {expected}. Give --source: a folder of "
         f"files named by item ({', '.join(sorted(SUFFIXES[kind]))}), or a table."
     )
+
+
+def _refuse_addresses(images: dict[str, str], path: Path) -> None:
+    addresses = [image for image in images.values() if ADDRESS.fullmatch(image)]
+    if addresses:
+        raise DataError(
+            f"{path}: expected image files, found {len(addresses):,} addresses, such as "
+            f"{addresses[0]}. Fetch them into a folder, named by item as in 17.jpg, and give the "
+            "folder with --source (audit and bundle: --images)."
+        )
 
 
 def _files_of(folder: Path, kind: str) -> dict[str, str | Path]:

@@ -1,9 +1,9 @@
 r"""Interactions, texts and images of a dataset's folder.
 
-`<name>.<split>.inter` and `<name>.item` are RecBole's. `<name>.texts.tsv` has the columns item_id
-and text, `<name>.images.tsv` the columns item_id and path (absolute). Both are UTF-8 with a header
-and a line an item; a backslash, tab, line feed or carriage return inside a field is written as
-`\\`, `\t`, `\n`, `\r`.
+`<name>.<split>.inter`, `<name>.item` and `<name>.user` are RecBole's. `<name>.texts.tsv` has the
+columns item_id and text, `<name>.images.tsv` the columns item_id and path (absolute, or an address
+that begins with http:// or https://). Both are UTF-8 with a header and a line an item; a backslash,
+tab, line feed or carriage return inside a field is written as `\\`, `\t`, `\n`, `\r`.
 """
 
 from __future__ import annotations
@@ -68,15 +68,31 @@ HEADERS = {TEXTS: "item_id\ttext", IMAGES: "item_id\tpath"}
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 
 
+def joined_texts(texts: pd.DataFrame) -> dict[str, str]:
+    """Return the text of every item: its cells, joined by spaces."""
+    rows = zip(texts.index, texts.to_numpy(), strict=True)
+    return {item: " ".join(filter(None, cells)) for item, cells in rows}
+
+
 def write_texts(folder: Path, dataset_name: str, texts: Mapping[str, str]) -> None:
     """Write `<name>.texts.tsv`."""
     _write(folder / f"{dataset_name}.texts.tsv", HEADERS[TEXTS], texts)
 
 
-def write_images(folder: Path, dataset_name: str, images: Mapping[str, Path]) -> None:
-    """Write `<name>.images.tsv`."""
-    absolute = {item: str(path.resolve()) for item, path in images.items()}
-    _write(folder / f"{dataset_name}.images.tsv", HEADERS[IMAGES], absolute)
+ADDRESS = re.compile(r"https?://\S+")
+
+
+def write_images(folder: Path, dataset_name: str, images: Mapping[str, Path | str]) -> None:
+    """Write `<name>.images.tsv`.
+
+    Args:
+        images: item token -> a file, or the address of an image that is still to be fetched.
+    """
+    places = {
+        item: image if isinstance(image, str) else str(image.resolve())
+        for item, image in images.items()
+    }
+    _write(folder / f"{dataset_name}.images.tsv", HEADERS[IMAGES], places)
 
 
 def read_item_lines(folder: Path, dataset_name: str, kind: str) -> dict[str, str]:
@@ -112,17 +128,34 @@ def read_item_lines(folder: Path, dataset_name: str, kind: str) -> dict[str, str
     return content
 
 
-def write_item_table(folder: Path, dataset_name: str, items: pd.DataFrame) -> None:
-    """Write `<name>.item`, RecBole's table of items, with one token_seq field a text column."""
+def write_item_table(
+    folder: Path, dataset_name: str, items: pd.DataFrame, ids: Sequence[str] = ()
+) -> None:
+    """Write `<name>.item`, RecBole's table of items.
+
+    Args:
+        items: columns of text by item token; each becomes a token_seq field.
+        ids: those of the columns that hold one other id each; they become token fields.
+    """
     fields = pd.DataFrame({"item_id:token": items.index})
     for column in items.columns:
-        # The words of a token_seq are separated by single spaces.
         name = re.sub(r"\W+", "_", column).strip("_").lower() or "text"
-        if name == "item_id" or f"{name}:token_seq" in fields:
+        if name == "item_id" or {f"{name}:token_seq", f"{name}:token"} & set(fields):
             name = f"{name}_{len(fields.columns)}"
+        # The words of a token_seq are separated by single spaces.
         words = [" ".join(text.split()) for text in items[column]]
-        fields[f"{name}:token_seq"] = words
-    with replacing(folder / f"{dataset_name}.item") as temporary:
+        fields[f"{name}:{'token' if column in ids else 'token_seq'}"] = words
+    _write_fields(folder / f"{dataset_name}.item", fields)
+
+
+def write_user_table(folder: Path, dataset_name: str, original: Mapping[str, str]) -> None:
+    """Write `<name>.user`, RecBole's table of users, with the id that each has elsewhere."""
+    columns = {"user_id:token": list(original), "original_id:token": list(original.values())}
+    _write_fields(folder / f"{dataset_name}.user", pd.DataFrame(columns))
+
+
+def _write_fields(path: Path, fields: pd.DataFrame) -> None:
+    with replacing(path) as temporary:
         fields.to_csv(temporary, sep="\t", index=False, lineterminator="\n", encoding="utf-8")
 
 

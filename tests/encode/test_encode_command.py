@@ -173,6 +173,16 @@ def test_paths_in_a_table_are_meant_from_the_table(folder: Path, tmp_path: Path)
     )
 
 
+def test_addresses_of_images_are_to_be_fetched_first(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_images_table(folder, NAME, {ITEMS[0]: "https://img.example/a.jpg"})
+    assert encode(folder, "image") == 2
+    said = capsys.readouterr().err
+    assert "expected image files, found 1 addresses, such as https://img.example/a.jpg" in said
+    assert "give the folder with --source" in said
+
+
 def test_the_dataset_of_recbole_has_texts_of_its_own(tmp_path: Path) -> None:
     arguments = ["--dataset", "ml-100k", "--data_path", str(tmp_path), "--modality", "titles"]
     assert main([*arguments, "--kind", "text", "--text_columns", "movie_title,class"]) == 0
