@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from dataset_converters.amazon import AmazonConverter
 from dataset_converters.base import Converter, convert
+from dataset_converters.item_lists import LatticeConverter, LightGCNConverter
 from dataset_converters.microlens import MicroLensConverter
 from dataset_converters.mmrec import MMRecConverter
 from dataset_converters.movielens import MovieLensConverter
@@ -18,6 +19,8 @@ CONVERTERS: tuple[type[Converter], ...] = (
     AmazonConverter,
     MovieLensConverter,
     MicroLensConverter,
+    LightGCNConverter,
+    LatticeConverter,
     TabularConverter,
 )
 
