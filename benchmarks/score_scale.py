@@ -35,7 +35,7 @@ from recbole_margo.report import (
     write_document,
 )
 from recbole_margo.run_folder import RunFolder
-from recbole_margo.studies.comparison.compare_seeds import COMPARISON
+from recbole_margo.studies.comparison.command import COMPARISON
 from recbole_margo.studies.comparison.plan import ComparisonPlan
 from recbole_margo.studies.comparison.result import ComparedModel, Comparison
 from recbole_margo.studies.runs.entry import Entry

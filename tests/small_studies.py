@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recbole_margo.studies.comparison.compare_seeds import COMPARISON
+from recbole_margo.studies.comparison.command import COMPARISON
 from recbole_margo.studies.comparison.plan import ComparisonPlan
 from recbole_margo.studies.comparison.result import Comparison
 from recbole_margo.studies.runs.entry import Entry
 from recbole_margo.studies.runs.pool import Pool
+from recbole_margo.studies.sweep.command import SWEEP, SweepPlan, sweep_entries
 from recbole_margo.studies.sweep.result import Sweep
-from recbole_margo.studies.sweep.sweep import SWEEP, SweepPlan, sweep_entries
 
 
 def compare_seeds(

@@ -11,12 +11,11 @@ import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 
-from recbole_margo.data.cold_items import ColdItems, cold_items_of
 from recbole_margo.data.features import modality_names, raw_features
+from recbole_margo.data.protocol import ColdItems, cold_items_of
 from recbole_margo.errors import FeatureError
-from recbole_margo.evaluation.score_tables import score_tables
+from recbole_margo.evaluation.score_tables import content_of, score_tables
 from recbole_margo.graph.bipartite import interaction_matrix
-from recbole_margo.model.content import content_of
 from recbole_margo.nn.content_path import unit_rows
 from recbole_margo.nn.new_items import prior_weights
 

@@ -18,8 +18,7 @@ from torch import Tensor
 from recbole_margo.errors import CheckpointError
 from recbole_margo.store.numpy_archive import read_archive
 from recbole_margo.store.writing import replacing
-from recbole_margo.training.full_ranking import FullRanking
-from recbole_margo.training.ranking_trainer import UNROUNDED, RankingTrainer
+from recbole_margo.training.ranking_trainer import UNROUNDED, FullRanking, RankingTrainer
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""The tables whose products are a model's scores, for models of RecBole too."""
+"""The tables whose products are the scores of a model, and the path from contents to them."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +10,9 @@ import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
+from recbole_margo.data.features import feature_statistics, load_item_features
 from recbole_margo.model.base import MultimodalRecommender
+from recbole_margo.nn.new_items import Content
 
 # Users on whom it is looked whether products are the scores.
 CHECKED_USERS = 64
@@ -68,3 +71,28 @@ def _table(found: Any) -> Tensor | None:
 
 def _device(model: nn.Module) -> torch.device:
     return next((each.device for each in model.parameters()), torch.device("cpu"))
+
+
+def content_of(config: Any, dataset: Any, model: Any) -> Content | None:
+    """Return what a new item needs, none where contents do not enter the scores.
+
+    Features of fewer columns (`feature_reduction`) have no map that a new row could take.
+    """
+    if config["feature_reduction"] or not hasattr(model, "content_path"):
+        return None
+    # Item graphs are made of the features before any training.
+    trained = getattr(model.hyperparameters, "train_features", False)
+    raw = list(load_item_features(config, dataset).matrices) if trained else model.features
+    path = model.content_path(raw)
+    if path is None:
+        return None
+    statistics = feature_statistics(config, dataset)
+    tables = dict(path.tables)
+    for m, one in enumerate(statistics):
+        if one.mean is not None and one.deviation is not None:
+            tables |= {f"mean_{m}": one.mean, f"deviation_{m}": one.deviation}
+    return Content(
+        dataclasses.replace(path, tables=tables),
+        tuple(one.width for one in statistics),
+        tuple(one.normalization for one in statistics),
+    )

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from recbole_margo.nn.fusion import modality_scores
 from recbole_margo.nn.losses import confidence, reliability_vector
+from recbole_margo.nn.projection import modality_scores
 
 # Numbers in a block of negative embeddings: some 64 MB.
 BLOCK_NUMBERS = 2**24

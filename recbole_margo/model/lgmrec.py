@@ -17,8 +17,7 @@ from recbole_margo.model.base import MultimodalRecommender, StepCapture
 from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import MultimodalParameters, hyperparameter
 from recbole_margo.nn.content_path import ContentPath, array
-from recbole_margo.nn.contrastive import info_nce
-from recbole_margo.nn.losses import PENALTIES
+from recbole_margo.nn.losses import PENALTIES, info_nce
 from recbole_margo.nn.projection import feature_product, xavier_table
 from recbole_margo.nn.propagation import mean_of_layers, power, select_rows
 

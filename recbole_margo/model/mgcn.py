@@ -22,9 +22,8 @@ from recbole_margo.nn.content_path import (
     direction_tables,
     spread_tables,
 )
-from recbole_margo.nn.contrastive import info_nce
-from recbole_margo.nn.fusion import ModalityAttention
-from recbole_margo.nn.projection import linear_projection, xavier_table
+from recbole_margo.nn.losses import info_nce
+from recbole_margo.nn.projection import ModalityAttention, linear_projection, xavier_table
 from recbole_margo.nn.propagation import light_gcn, power, select_rows
 
 

@@ -17,11 +17,9 @@ from recbole_margo.model.lattice import LATTICEParameters
 from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import hyperparameter
 from recbole_margo.nn.content_path import ContentPath, array, direction_tables, spread_tables
-from recbole_margo.nn.contrastive import log_sum_exp_of_products
-from recbole_margo.nn.fusion import ModalityAttention
 from recbole_margo.nn.latent_item_graphs import LatentItemGraphs, MixedItemGraph
-from recbole_margo.nn.losses import mean_over
-from recbole_margo.nn.projection import xavier_table
+from recbole_margo.nn.losses import log_sum_exp_of_products, mean_over
+from recbole_margo.nn.projection import ModalityAttention, xavier_table
 from recbole_margo.nn.propagation import light_gcn, power
 
 

@@ -16,8 +16,7 @@ from recbole_margo.model.base import MultimodalRecommender, StepCapture
 from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import MultimodalParameters, hyperparameter
 from recbole_margo.nn.content_path import ContentPath, layer_tables
-from recbole_margo.nn.contrastive import info_nce, log_sum_exp_of_products
-from recbole_margo.nn.losses import mean_over
+from recbole_margo.nn.losses import info_nce, log_sum_exp_of_products, mean_over
 from recbole_margo.nn.projection import linear_projection, xavier_table
 from recbole_margo.nn.propagation import light_gcn
 

@@ -16,11 +16,10 @@ from recbole_margo.data.features import feature_folder
 from recbole_margo.encode.encoder import UnreadableContentError
 from recbole_margo.encode.item_source import read_content
 from recbole_margo.errors import BundleError, CheckpointError
-from recbole_margo.evaluation.score_tables import score_tables
+from recbole_margo.evaluation.score_tables import content_of, score_tables
 from recbole_margo.evidence.item_evidence import item_evidence
 from recbole_margo.evidence.item_targets import item_targets
 from recbole_margo.model.base import MultimodalRecommender
-from recbole_margo.model.content import content_of
 from recbole_margo.recbole_bridge import load_data_and_model
 from recbole_margo.run_folder import RunFolder
 from recbole_margo.serving.bundle import (

@@ -19,14 +19,15 @@ from recbole_margo.report.document import clean
 from recbole_margo.serving.bundle_files import open_bundle, write_bundle
 from recbole_margo.serving.output import (
     COLUMNS,
+    ListRequest,
     check_chart,
     check_format,
+    lists_by_block,
     rows,
     write_chart,
     writing,
 )
 from recbole_margo.serving.recommender import Recommendations, Recommender
-from recbole_margo.serving.user_blocks import ListRequest, lists_by_block
 from recbole_margo.store.reading import require_regular_file
 
 PRINTED_USERS, EXPLAINED = 20, 5

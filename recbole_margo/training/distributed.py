@@ -27,9 +27,8 @@ from recbole_margo.training.checkpoint import (
     random_states,
     restore_random_states,
 )
-from recbole_margo.training.full_ranking import FullRanking
 from recbole_margo.training.processes import Processes
-from recbole_margo.training.ranking_trainer import RankingTrainer
+from recbole_margo.training.ranking_trainer import FullRanking, RankingTrainer
 from recbole_margo.training.trainer import MultimodalTrainer
 
 # RecBole's models whose loss is a mean over the rows of a batch; ours say so themselves.

@@ -33,8 +33,15 @@ from recbole_margo.training.checkpoint import (
 )
 from recbole_margo.training.cuda_graphs import CapturedSteps, Step, as_configured, products_in
 from recbole_margo.training.ranking_trainer import RankingTrainer
-from recbole_margo.training.stage_optimizer import moments_by_name, rate_schedule, with_moments
-from recbole_margo.training.stages import EpochLog, EpochLosses, StageProgress, shortfall
+from recbole_margo.training.stages import (
+    EpochLog,
+    EpochLosses,
+    StageProgress,
+    moments_by_name,
+    rate_schedule,
+    shortfall,
+    with_moments,
+)
 from recbole_margo.training.training_batches import training_batches
 
 

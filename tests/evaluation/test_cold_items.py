@@ -11,7 +11,7 @@ import pytest
 
 from recbole_margo import Recommender
 from recbole_margo.config import Config
-from recbole_margo.data.cold_items import cold_items_of
+from recbole_margo.data.protocol import cold_items_of
 from recbole_margo.errors import ConfigError, DatasetError
 from recbole_margo.evaluation.cold_items import ColdTest, cold_baselines
 from recbole_margo.evaluation.score_tables import score_tables

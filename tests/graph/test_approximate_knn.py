@@ -11,10 +11,14 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from recbole_margo.errors import ConfigError
-from recbole_margo.graph import approximate_knn, item_knn
-from recbole_margo.graph.approximate_knn import sampled_recall
+from recbole_margo.graph import item_knn
 from recbole_margo.graph.exact_knn import ItemDirections, exact_neighbors
-from recbole_margo.graph.item_knn import binary_knn_graph, nearest_neighbors, similarity_knn_graph
+from recbole_margo.graph.item_knn import (
+    binary_knn_graph,
+    nearest_neighbors,
+    sampled_recall,
+    similarity_knn_graph,
+)
 from recbole_margo.graph.neighbor_search import EXACT, METHODS, NeighborSearch
 from recbole_margo.testing import prepare, random_world
 
@@ -109,7 +113,7 @@ def test_the_exact_neighbours_have_recall_one():
 def test_recall_counts_gaps_and_what_is_farther_than_the_last_exact_neighbour(
     monkeypatch, block_cells
 ):
-    monkeypatch.setattr(approximate_knn, "BLOCK_CELLS", block_cells)
+    monkeypatch.setattr(item_knn, "BLOCK_CELLS", block_cells)
     directions = ItemDirections(*catalogue())
     positions, cosines = exact_neighbors(directions, 4)
     all_cosines = directions[:] @ directions[:].T
@@ -135,7 +139,7 @@ def test_recall_does_not_mind_which_of_equal_items_was_found():
 
 
 def test_recall_is_measured_on_a_sample_of_the_items(monkeypatch):
-    monkeypatch.setattr(approximate_knn, "SAMPLED_ITEMS", 7)
+    monkeypatch.setattr(item_knn, "SAMPLED_ITEMS", 7)
     directions = ItemDirections(*catalogue())
     positions, cosines = exact_neighbors(directions, 4)
     asked = np.sort(np.random.default_rng(3).choice(len(positions), 7, replace=False))
@@ -159,7 +163,7 @@ def faiss():
 def test_a_search_that_misses_nothing_gives_the_exact_graph(
     faiss, monkeypatch, method, k, block_cells
 ):
-    monkeypatch.setattr(approximate_knn, "BLOCK_CELLS", block_cells)
+    monkeypatch.setattr(item_knn, "BLOCK_CELLS", block_cells)
     features, present = catalogue()
     for graph in (nearest_neighbors, binary_knn_graph, similarity_knn_graph):
         expected = graph(features, present, k)

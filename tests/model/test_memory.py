@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from recbole_margo.graph import exact_knn
-from recbole_margo.nn import contrastive
+from recbole_margo.nn import losses as contrastive
 from recbole_margo.registry import multimodal_models
 from recbole_margo.testing import MISSING, prepare, random_world
 

@@ -11,7 +11,7 @@ import torch
 from dense_inputs import dense_inputs
 from numpy.testing import assert_allclose, assert_array_equal
 
-from recbole_margo.nn import contrastive
+from recbole_margo.nn import losses as contrastive
 from recbole_margo.testing import MISSING, Experiment, World, prepare, random_world
 
 SIZES = latent.Sizes()

@@ -5,8 +5,8 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from recbole_margo.nn import contrastive
-from recbole_margo.nn.contrastive import info_nce, log_sum_exp_of_products
+from recbole_margo.nn import losses as contrastive
+from recbole_margo.nn.losses import info_nce, log_sum_exp_of_products
 
 ANCHORS, CANDIDATES, WIDTH = 11, 7, 5
 # Cells of a block: one anchor, three anchors (the last block is short), all of them.

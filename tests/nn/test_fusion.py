@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from recbole_margo.nn.fusion import ModalityAttention, log_modality_weights, modality_scores
+from recbole_margo.nn.projection import ModalityAttention, log_modality_weights, modality_scores
 
 
 @pytest.mark.parametrize("modalities", [1, 2, 3])

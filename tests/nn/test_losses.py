@@ -8,7 +8,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from recbole_margo.nn.fusion import log_modality_weights
 from recbole_margo.nn.losses import (
     bpr_loss,
     calibration_loss,
@@ -18,6 +17,7 @@ from recbole_margo.nn.losses import (
     mean_square,
     reliability_vector,
 )
+from recbole_margo.nn.projection import log_modality_weights
 
 SOME = [True, True, True]
 

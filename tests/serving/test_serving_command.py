@@ -14,7 +14,7 @@ from PIL import Image
 from recbole_margo import Recommender
 from recbole_margo.cli import main
 from recbole_margo.run import run_recbole_margo
-from recbole_margo.serving import user_blocks
+from recbole_margo.serving import output as user_blocks
 from recbole_margo.store.feature_files import write_features
 from recbole_margo.testing import NAME, SETTINGS, random_world, small_settings
 

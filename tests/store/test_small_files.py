@@ -13,11 +13,11 @@ from dataset_converters.downloads import DownloadLock
 from recbole_margo.errors import CheckpointError, DataError
 from recbole_margo.store.manifest import FeatureManifest
 from recbole_margo.store.reading import JSON_BYTES, read_json
+from recbole_margo.studies.comparison.command import COMPARISON
 from recbole_margo.studies.comparison.compare import follow_resumed, resume_comparison
-from recbole_margo.studies.comparison.compare_seeds import COMPARISON
 from recbole_margo.studies.robustness.command import ROBUSTNESS
 from recbole_margo.studies.runs.trained_run import TrainedRun
-from recbole_margo.studies.sweep.sweep import SWEEP
+from recbole_margo.studies.sweep.command import SWEEP
 from recbole_margo.studies.tuning.command import TUNING
 
 HOSTILE = {

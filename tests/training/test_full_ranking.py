@@ -14,11 +14,11 @@ from recbole.trainer import Trainer
 
 from recbole_margo.errors import ConfigError
 from recbole_margo.testing import MISSING, Experiment, World, prepare, random_world
-from recbole_margo.training import full_ranking as module
-from recbole_margo.training.full_ranking import FullRanking
+from recbole_margo.training import ranking_trainer as module
 from recbole_margo.training.ranking_trainer import (
     UNROUNDED,
     ZERO_WITHOUT_HITS,
+    FullRanking,
     averaging_hits_alone,
 )
 

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from recbole_margo.errors import CheckpointError, DataError
 from recbole_margo.model.margo import BACKBONE_STAGE, MARGO
-from recbole_margo.nn.fusion import log_modality_weights
+from recbole_margo.nn.projection import log_modality_weights
 from recbole_margo.store.numpy_archive import read_archive
 from recbole_margo.store.writing import replacing
 from recbole_margo.studies.runs.trained_run import TrainedRun

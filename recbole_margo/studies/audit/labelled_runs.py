@@ -9,7 +9,7 @@ from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.store.plain import from_plain
 from recbole_margo.store.reading import read_json
 from recbole_margo.studies.audit.learned_weights import learns_item_weights
-from recbole_margo.studies.comparison.compare_seeds import COMPARISON
+from recbole_margo.studies.comparison.command import COMPARISON
 from recbole_margo.studies.comparison.plan import ABLATIONS, FULL_MODEL, ComparisonPlan
 from recbole_margo.studies.runs.entry import Entry
 from recbole_margo.studies.runs.trained_run import TrainedRun, find_runs

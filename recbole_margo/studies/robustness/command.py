@@ -14,7 +14,7 @@ from recbole_margo.data.corruption import KINDS
 from recbole_margo.data.features import modality_names
 from recbole_margo.errors import ConfigError
 from recbole_margo.report import csv_text, terminal_bold, write_texts
-from recbole_margo.studies.comparison.compare_seeds import COMPARISON
+from recbole_margo.studies.comparison.command import COMPARISON
 from recbole_margo.studies.comparison.plan import FULL_MODEL
 from recbole_margo.studies.comparison.result import Comparison
 from recbole_margo.studies.robustness.measure import CorruptedItems, Truth, measure

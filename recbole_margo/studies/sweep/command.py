@@ -1,21 +1,49 @@
-"""`recbole-margo sweep`."""
+"""`recbole-margo sweep`: a model's quality over the values of one hyper-parameter at a time."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from recbole_margo.command_line import command_parser
 from recbole_margo.config import Settings
 from recbole_margo.defaults import parse_yaml
 from recbole_margo.errors import ConfigError
+from recbole_margo.registry import find_model
 from recbole_margo.report import terminal_bold
-from recbole_margo.studies.runs.study import add_run_options, read_seeds
-from recbole_margo.studies.sweep.page import sweep_text
-from recbole_margo.studies.sweep.sweep import SWEEP, SweepPlan, sweep_entries
+from recbole_margo.studies.comparison.command import COMPARISON, compare_seeds
+from recbole_margo.studies.comparison.plan import ComparisonPlan
+from recbole_margo.studies.runs.entry import Entry, build_configs
+from recbole_margo.studies.runs.pool import Pool
+from recbole_margo.studies.runs.study import Study, add_run_options, read_seeds
+from recbole_margo.studies.sweep.page import sweep_text, write_sweep_report
+from recbole_margo.studies.sweep.result import Sweep, hyperparameter_of, value_text
 
+PUBLISHED_POINTS = 5
+# What decides on which data and by which metric a model is judged is no hyper-parameter of it.
+JUDGING_KEYS = frozenset(
+    {
+        "model",
+        "dataset",
+        "data_path",
+        "seed",
+        "split_seed",
+        "eval_args",
+        "eval_protocol",
+        "eval_step",
+        "metrics",
+        "topk",
+        "valid_metric",
+        "valid_metric_bigger",
+        "repeatable",
+    }
+)
 EXAMPLES = """\
 examples:
   recbole-margo sweep --over alpha tau                          the published ranges
@@ -26,6 +54,107 @@ examples:
 Each hyper-parameter is swept with the others at their own value, which is the model's default or
 that of --key=value. Values are read as YAML.
 """
+
+
+@dataclass(frozen=True)
+class SweepPlan(ComparisonPlan):
+    """A comparison of a model as it is with the same model at one other value of one key each."""
+
+    def check(self) -> None:
+        """Raise a `RecBoleMargoError` on bad input, a comparison of another kind among it."""
+        own, *others = self.entries
+        one_key_each = all(len(entry.settings) == 1 for entry in others)
+        if own.settings or not one_key_each or {entry.model for entry in others} != {own.model}:
+            raise ConfigError(
+                "these are the runs of a comparison of models, to be continued with "
+                "`recbole-margo compare --resume=`"
+            )
+        super().check()
+
+
+def study_sweep(plan: SweepPlan, folder: Path, pool: Pool) -> Sweep:
+    """Train a model along one hyper-parameter at a time, the others at their own value.
+
+    The run with every hyper-parameter at its own value is a point of each curve and is trained
+    once. Runs are those of `compare_seeds`, whose report is written too.
+
+    Args:
+        plan: of the entries that `sweep_entries` returns.
+        folder: the folder of the sweep, which is this process's.
+    """
+    swept = Sweep.of_comparison(compare_seeds(plan, folder, pool))
+    write_sweep_report(folder, swept)
+    return swept
+
+
+SWEEP = Study("sweep", "sweep", COMPARISON.file, SweepPlan, study_sweep)
+
+
+def sweep_entries(
+    model: str, over: Mapping[str, Sequence[Any] | None], dataset: str, settings: Settings
+) -> list[Entry]:
+    """Return what a sweep trains: the model as it is, then each value that differs from its own.
+
+    Args:
+        over: values by key; none: of the published search range.
+
+    Raises:
+        RecBoleMargoError: if a key or a value is not one of the model's, or nothing varies.
+    """
+    if not over:
+        raise ConfigError("name what to sweep over, such as --over alpha=0.01,0.1,1,10")
+    model_class = find_model(model)
+    values = {}
+    for key, listed in over.items():
+        if key in JUDGING_KEYS:
+            raise ConfigError(
+                f"`{key}` cannot be swept over: it decides how a model is judged, not what it is"
+            )
+        values[key] = list(published_values(model_class, key) if listed is None else listed)
+    own = Entry(model, model)
+    first_of_each = [Entry(f"{key}=", model, {key: found[0]}) for key, found in values.items()]
+    config = build_configs([own, *first_of_each], dataset, settings)[own.label]
+    entries = [own]
+    for key, listed in values.items():
+        others = [value for value in listed if not same_value(value, config[key])]
+        entries += [Entry(f"{key}={value_text(value)}", model, {key: value}) for value in others]
+        if not others:
+            raise ConfigError(
+                f"--over {key}: expected a value other than the model's own, found only "
+                f"{value_text(config[key])}"
+            )
+    labels = [entry.label for entry in entries]
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if twice:
+        raise ConfigError(f"--over names a value twice: {', '.join(twice)}")
+    return entries
+
+
+def published_values(model_class: type[Any], key: str, count: int = PUBLISHED_POINTS) -> list[Any]:
+    """Return values of a hyper-parameter's published search range, rounded to two digits.
+
+    Args:
+        count: how many, where the range is no list.
+
+    Raises:
+        ConfigError: if the model publishes no range for it.
+    """
+    known = hyperparameter_of(model_class, key)
+    if known is None or not (known.search or known.choices):
+        raise ConfigError(
+            f"{model_class.__name__} has no published search range for `{key}`: write the values, "
+            f"--over {key}=VALUE,VALUE"
+        )
+    if not isinstance(known.search, tuple):
+        return list(known.search or known.choices or ())
+    low, high, scale = known.search
+    steps = np.geomspace(low, high, count) if scale == "log" else np.linspace(low, high, count)
+    return list(dict.fromkeys(float(f"{step:.2g}") for step in steps))
+
+
+def same_value(one: Any, other: Any) -> bool:
+    """Return whether two values of a key mean the same; 1 and 1.0 do, 1 and true do not."""
+    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
 
 
 def sweep(arguments: Sequence[str]) -> int:

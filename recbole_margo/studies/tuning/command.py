@@ -19,7 +19,7 @@ from recbole_margo.config import Settings
 from recbole_margo.errors import ConfigError, TrainingError
 from recbole_margo.report import terminal_bold
 from recbole_margo.store.writing import replacing
-from recbole_margo.studies.comparison.compare_seeds import COMPARISON
+from recbole_margo.studies.comparison.command import COMPARISON
 from recbole_margo.studies.comparison.plan import ComparisonPlan
 from recbole_margo.studies.runs.entry import Entry
 from recbole_margo.studies.runs.memory import pool_that_fits

@@ -15,8 +15,8 @@ from recbole_margo.errors import ConfigError
 from recbole_margo.model.base import MultimodalRecommender
 from recbole_margo.settings.processes import check_other_machines
 from recbole_margo.studies.runs.entry import Entry, build_configs, require_part
+from recbole_margo.studies.sweep.command import JUDGING_KEYS, same_value
 from recbole_margo.studies.sweep.result import hyperparameter_of
-from recbole_margo.studies.sweep.sweep import JUDGING_KEYS, same_value
 
 if TYPE_CHECKING:
     from optuna import Trial

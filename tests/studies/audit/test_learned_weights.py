@@ -23,7 +23,7 @@ from recbole_margo.studies.audit.learned_weights import (
     entropy_bits,
     weight_stability,
 )
-from recbole_margo.studies.comparison import compare_seeds as compare_module
+from recbole_margo.studies.comparison import command as compare_module
 from recbole_margo.studies.runs.entry import Entry
 from recbole_margo.testing import MISSING, NAME, SETTINGS, random_world, small_settings
 from recbole_margo.training.checkpoint import read_checkpoint

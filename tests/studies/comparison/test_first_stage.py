@@ -15,7 +15,7 @@ from recbole_margo.errors import ConfigError
 from recbole_margo.model.margo import MARGO
 from recbole_margo.run import run_config
 from recbole_margo.store.plain import as_plain
-from recbole_margo.studies.comparison.compare_seeds import COMPARISON
+from recbole_margo.studies.comparison.command import COMPARISON
 from recbole_margo.studies.comparison.plan import ABLATIONS
 from recbole_margo.studies.runs.entry import Entry
 from recbole_margo.testing import NAME, SETTINGS, random_world, small_settings

@@ -18,14 +18,14 @@ from recbole_margo.model.margo import MARGO
 from recbole_margo.model.parameters import Hyperparameter
 from recbole_margo.store.plain import as_plain
 from recbole_margo.studies.runs.entry import Entry
-from recbole_margo.studies.sweep.command import parse_over
-from recbole_margo.studies.sweep.result import axis_scale
-from recbole_margo.studies.sweep.sweep import (
+from recbole_margo.studies.sweep.command import (
     SWEEP,
+    parse_over,
     published_values,
     same_value,
     sweep_entries,
 )
+from recbole_margo.studies.sweep.result import axis_scale
 from recbole_margo.testing import NAME, SETTINGS, random_world, small_settings
 
 

@@ -16,7 +16,7 @@ from recbole_margo.config import Config
 from recbole_margo.errors import CheckpointError, ConfigError, TrainingError
 from recbole_margo.store.plain import as_plain
 from recbole_margo.store.writing import write_json
-from recbole_margo.studies.comparison import compare_seeds as comparing
+from recbole_margo.studies.comparison import command as comparing
 from recbole_margo.studies.runs.pool import HERE, LostWorkerError, Pool
 from recbole_margo.studies.tuning import command as searching
 from recbole_margo.studies.tuning import trials
