@@ -16,14 +16,7 @@ from typing import Any
 import torch
 from threadpoolctl import threadpool_limits
 
-from benchmarks import (
-    evaluation_times,
-    graph_times,
-    peak_memory,
-    quick,
-    scaling,
-    training_times,
-)
+from benchmarks import evaluation_times, graph_times, peak_memory, quick, scaling, training_times
 from benchmarks.benchmark_report import FORMAT, TABLES, earlier_results, write_report
 from benchmarks.machine import machine
 from benchmarks.options import Options

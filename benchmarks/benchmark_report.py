@@ -8,13 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import (
-    evaluation_times,
-    graph_times,
-    peak_memory,
-    scaling,
-    training_times,
-)
+from benchmarks import evaluation_times, graph_times, peak_memory, scaling, training_times
 from benchmarks.benchmark_figures import FIGURES
 from benchmarks.machine import machine_facts
 from recbole_margo.errors import RecBoleMargoError

@@ -31,12 +31,7 @@ from benchmarks.shapes import SHAPES, Shape
 from recbole_margo.command_line import run_command
 from recbole_margo.errors import RecBoleMargoError
 from recbole_margo.report.document import Cell, Table, clean, markdown_table
-from recbole_margo.serving.bundle import (
-    Block,
-    Bundle,
-    BundleFacts,
-    ModalityReliability,
-)
+from recbole_margo.serving.bundle import Block, Bundle, BundleFacts, ModalityReliability
 from recbole_margo.serving.bundle_files import write_bundle
 
 MODALITIES = ("image", "text", "audio")

@@ -17,11 +17,7 @@ from recbole.utils import init_seed
 
 from recbole_margo.config import Config
 from recbole_margo.data.features import FEATURE_SETTINGS
-from recbole_margo.data.protocol import (
-    check_cutoffs,
-    load_and_split,
-    split_fingerprint,
-)
+from recbole_margo.data.protocol import check_cutoffs, load_and_split, split_fingerprint
 from recbole_margo.evaluation.cold_items import evaluate_cold_items
 from recbole_margo.evaluation.item_weights import ItemWeights
 from recbole_margo.evaluation.per_user import PerUserMetrics, evaluate_per_user
@@ -31,11 +27,7 @@ from recbole_margo.resources import peak_memory, reset_peak_memory, versions
 from recbole_margo.run_folder import RunFolder, RunResult, StageResult, with_current_paths
 from recbole_margo.settings.checks import without_effect
 from recbole_margo.settings.processes import SWITCHES, ProcessGroup, check_other_machines
-from recbole_margo.training.checkpoint import (
-    SPLIT_FINGERPRINT,
-    read_trained,
-    reporting_full_disk,
-)
+from recbole_margo.training.checkpoint import SPLIT_FINGERPRINT, read_trained, reporting_full_disk
 from recbole_margo.training.distributed import distributed_trainer, find_trainer
 from recbole_margo.training.launch import launch
 from recbole_margo.training.outputs import logging_to, silent, tensorboard_in

@@ -7,13 +7,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from recbole_margo.serving.bundle import (
-    Block,
-    Bundle,
-    BundleFacts,
-    ModalityReliability,
-    Thumbnails,
-)
+from recbole_margo.serving.bundle import Block, Bundle, BundleFacts, ModalityReliability, Thumbnails
 
 HOSTILE = "<script>alert(1)</script>"
 BIDI = "a\u202etxt.exe"

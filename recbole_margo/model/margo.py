@@ -24,11 +24,7 @@ from recbole_margo.nn.losses import (
     mean_square,
     reliability_vector,
 )
-from recbole_margo.nn.projection import (
-    log_modality_weights,
-    modality_scores,
-    spread_of_differences,
-)
+from recbole_margo.nn.projection import log_modality_weights, modality_scores, spread_of_differences
 from recbole_margo.nn.propagation import select_rows
 
 BACKBONE_STAGE = "stage1"

@@ -47,8 +47,6 @@ from recbole_margo.training.training_batches import training_batches
 
 @dataclass(frozen=True)
 class _Fit:
-    """What one call of `fit` was asked to do."""
-
     train_data: Any
     batches: Any
     valid_data: Any

@@ -7,14 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from mmrec_source import (
-    ITEM_COUNT,
-    ROWS,
-    image_features,
-    text_features,
-    write_inter,
-    write_source,
-)
+from mmrec_source import ITEM_COUNT, ROWS, image_features, text_features, write_inter, write_source
 
 from dataset_converters.base import ConversionReport
 from dataset_converters.mmrec import MMRecConverter

@@ -9,11 +9,7 @@ import scipy.sparse as sp
 import torch
 from numpy.testing import assert_allclose
 
-from recbole_margo.graph.sparse import (
-    SparseMatrix,
-    transposed_by_counting,
-    transposed_by_sorting,
-)
+from recbole_margo.graph.sparse import SparseMatrix, transposed_by_counting, transposed_by_sorting
 
 
 def random_matrix(rows: int = 6, columns: int = 4, seed: int = 0) -> np.ndarray:

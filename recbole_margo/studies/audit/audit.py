@@ -19,12 +19,7 @@ from recbole_margo.graph.bipartite import interaction_matrix
 from recbole_margo.inspection.alignment import Verdict
 from recbole_margo.studies.audit.item_contents import ItemContents
 from recbole_margo.studies.audit.labelled_runs import audited_runs, labelled_runs
-from recbole_margo.studies.audit.result import (
-    AsOnDisk,
-    AuditSettings,
-    LearnedAudit,
-    audit_runs,
-)
+from recbole_margo.studies.audit.result import AsOnDisk, AuditSettings, LearnedAudit, audit_runs
 from recbole_margo.studies.audit.row_evidence import RowEvidence
 from recbole_margo.studies.comparison.plan import FULL_MODEL
 

@@ -12,14 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from recbole_margo.report import clean, shorten
-from recbole_margo.report.figures import (
-    COLORS,
-    legend_below,
-    look,
-    new_figure,
-    panel_grid,
-    wrapped,
-)
+from recbole_margo.report.figures import COLORS, legend_below, look, new_figure, panel_grid, wrapped
 from recbole_margo.studies.comparison.result import ALPHA, ComparedModel, Comparison, Slice
 from recbole_margo.studies.wording import is_smaller_better, metric_name
 

@@ -13,11 +13,7 @@ from recbole_margo.evaluation.detection import Estimate
 from recbole_margo.report import json_text
 from recbole_margo.store.plain import as_plain
 from recbole_margo.studies.comparison.result import ComparedModel, Comparison
-from recbole_margo.studies.robustness.measure import (
-    CorruptedItems,
-    measure,
-    user_shares_of_items,
-)
+from recbole_margo.studies.robustness.measure import CorruptedItems, measure, user_shares_of_items
 from recbole_margo.studies.robustness.plan import RobustnessPlan
 from recbole_margo.studies.robustness.result import (
     HEADLINE,
