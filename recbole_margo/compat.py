@@ -195,7 +195,6 @@ def load_checkpoint(
     what it names is compared with what RecBole writes, and nothing is larger than the file.
 
     Args:
-        path: the file.
         map_location: where the tensors go, as in `torch.load`.
         trust: whether to load any pickle; if not given, whether the environment variable
             `RECBOLE_MARGO_TRUST_CHECKPOINT` is 1.

@@ -57,7 +57,6 @@ def output_folder(given: str | Path | None, dataset: str) -> Iterator[Path]:
     """Yield the folder of a command: the one that was named, or a new one.
 
     Args:
-        given: the folder that was named, if any.
         dataset: name of the dataset, after which a new one is called; it is removed again when the
             block raises before anything is in it.
 

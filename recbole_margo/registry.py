@@ -144,11 +144,7 @@ def list_models() -> list[ModelEntry]:
 
 
 def expand_names(names: Sequence[str]) -> list[str]:
-    """Return the names with `all` replaced by our models and RecBole's plain ones, each once.
-
-    Args:
-        names: names of models, `all` among them or not.
-    """
+    """Return the names with `all` replaced by our models and RecBole's plain ones, each once."""
     ours = [name for name, entry in multimodal_models().items() if entry.source == OURS]
     expanded: list[str] = []
     for name in names:
@@ -158,9 +154,6 @@ def expand_names(names: Sequence[str]) -> list[str]:
 
 def find_model(name: str) -> type[Any]:
     """Return the class of a model.
-
-    Args:
-        name: name of a multimodal model or of one of RecBole's.
 
     Returns:
         The class, a RecBole `AbstractRecommender`.

@@ -245,11 +245,7 @@ def _state_of_array(record: Any, limit: int) -> tuple[tuple[int, ...], Any, bool
 
 
 def array(record: Call, limit: int) -> Any:
-    """Return an array or a NumPy matrix of numbers.
-
-    Args:
-        limit: the most that a dimension can be.
-    """
+    """Return an array or a NumPy matrix of numbers."""
     shape, stored_dtype, by_column, content = _state_of_array(record, limit)
     dtype = number_dtype(stored_dtype)
     flat = _numbers(raw_bytes(content), dtype, math.prod(shape))

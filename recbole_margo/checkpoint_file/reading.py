@@ -48,11 +48,7 @@ LOCAL_HEADER = 30  # bytes before a member's name and content
 
 
 class StoredConfig:
-    """The attributes of a stored `Config`.
-
-    Args:
-        attributes: attribute -> value; the class of the model among them.
-    """
+    """The attributes of a stored `Config`."""
 
     def __init__(self, attributes: dict[str, Any]) -> None:
         self.attributes = attributes
@@ -60,9 +56,6 @@ class StoredConfig:
 
 def values_of(pickled: bytes, tensors: arrays.Tensors, limit: int) -> Any:
     """Return what a checkpoint's pickle holds; nothing that it names is called.
-
-    Args:
-        limit: length of the file, which no size exceeds.
 
     Returns:
         Plain values, NumPy's and SciPy's, tensors, and `StoredConfig` for RecBole's `Config`.

@@ -19,9 +19,6 @@ MIB = 1 << 20
 def main(arguments: Sequence[str] | None = None) -> int:
     """List or remove the graphs and return 0.
 
-    Args:
-        arguments: the words after `cache`; None takes those of the process.
-
     Raises:
         ConfigError: if there is no folder of graphs for this user.
     """

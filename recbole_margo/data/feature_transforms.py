@@ -92,9 +92,6 @@ FEATURE_TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 def feature_type(setting: Any) -> torch.dtype:
     """Return the type that a value of `feature_precision` names.
 
-    Args:
-        setting: the value; none, as in a stock RecBole config, is float32.
-
     Raises:
         ConfigError: for any other value.
     """

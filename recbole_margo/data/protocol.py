@@ -188,9 +188,6 @@ def check_dataset(config: Any) -> None:
 def load_dataset(config: Any) -> Any:
     """Load a dataset with RecBole.
 
-    Returns:
-        RecBole's `Dataset`, not yet split.
-
     Raises:
         DatasetNotFoundError: as `check_dataset` does.
         DatasetError: if RecBole cannot read the files.

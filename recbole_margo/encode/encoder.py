@@ -22,7 +22,6 @@ class Encoder(ABC):
     Attributes:
         identity: hash of all that decides on the vectors: weights, preparation, pooling. Vectors of
             encoders with the same identity are interchangeable.
-        description: what the encoder is, for people.
         batch_size: items a batch unless the user says otherwise.
     """
 
@@ -36,9 +35,6 @@ class Encoder(ABC):
 
         Args:
             content: the bytes of the file, or the text in UTF-8.
-
-        Returns:
-            What `encode` takes.
 
         Raises:
             UnreadableContentError: the content is damaged, empty or of another kind.

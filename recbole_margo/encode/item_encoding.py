@@ -130,9 +130,6 @@ def encode_items(
     """Encode the contents that the cache does not know.
 
     Whatever ends this early, Ctrl-C included, what was encoded is in the cache.
-
-    Args:
-        contents: item token -> text or file.
     """
     result = ItemEncodings()
     batch: list[_Loaded] = []

@@ -231,9 +231,6 @@ def dataset_folders(data_path: Path, dataset: str) -> tuple[Path, Path]:
 def read_items(folder: Path, dataset: str) -> list[str]:
     """Return the tokens of all items with interactions, in the order of the files.
 
-    Args:
-        folder: folder of the `.inter` files.
-
     Raises:
         DatasetNotFoundError: there is no such file.
         DataError: a file is damaged, or has no column of items.

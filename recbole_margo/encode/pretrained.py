@@ -55,9 +55,6 @@ def weights_hash(
     Args:
         preparation: text that says how the input is prepared and the output is pooled.
         unused: names of weights that do not count, because they play no part.
-
-    Returns:
-        A SHA-256 in hexadecimal.
     """
     digest = hashlib.sha256(preparation.encode())
     for name, tensor in sorted(model.state_dict().items()):

@@ -168,10 +168,6 @@ class RankCorrelation:
     ) -> RankCorrelation:
         """Correlate the ranks, ties sharing the mean of theirs.
 
-        Args:
-            one: values [N].
-            other: values of the same rows [N].
-
         Source: Spearman 1904; Efron and Tibshirani, An Introduction to the Bootstrap, 1993.
         """
         x, y = np.asarray(one, np.float64), np.asarray(other, np.float64)

@@ -61,7 +61,6 @@ class ColdTest:
         trained: training interactions [U, I].
         known: interactions of any part [U, I].
         tested: interactions of the usual test, and what is masked there, both [U, I].
-        masked: see `tested`.
         wanted: interactions with cold items [U, C].
     """
 

@@ -39,11 +39,7 @@ class ItemWeights:
     @classmethod
     @torch.no_grad()
     def of_model(cls, model: Any, dataset: Any) -> ItemWeights:
-        """Take the weights from a trained MARGO.
-
-        Args:
-            dataset: RecBole's `Dataset`, for the tokens.
-        """
+        """Take the weights from a trained MARGO."""
         tokens = dataset.field2id_token[dataset.iid_field][1:].astype(str)
         return cls(
             items=tokens,

@@ -219,11 +219,7 @@ class _Recording:
         self.evaluated += len(scores_tensor)
 
     def as_results(self, dataset: Any) -> PerUserMetrics | None:
-        """Return the values by token; none if a user stands in several rows.
-
-        Args:
-            dataset: the evaluated part, for the tokens.
-        """
+        """Return the values by token; none if a user stands in several rows."""
         ids = torch.cat([batch[dataset.uid_field] for batch in self.interactions]).cpu().numpy()
         if len(np.unique(ids)) < len(ids):
             return None

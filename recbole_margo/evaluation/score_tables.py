@@ -30,9 +30,6 @@ def score_tables(model: Any, dataset: Any) -> tuple[Tensor, Tensor] | None:
     A model of this package says which they are. Of others the tables that RecBole's models have by
     custom are tried, and their products compared with what the model predicts for users spread
     over all of them.
-
-    Returns:
-        None if no such tables were found.
     """
     if isinstance(model, MultimodalRecommender):
         return model.scoring_tables()

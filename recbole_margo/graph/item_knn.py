@@ -266,9 +266,6 @@ def modality_shares(weights: Mapping[str, float], modalities: Sequence[str]) -> 
         weights: weight by modality name; `other` stands for every modality not named.
         modalities: the modalities of the dataset, in order.
 
-    Returns:
-        One share per modality.
-
     Raises:
         ValueError: if a weight is missing or negative, or if all are zero.
     """

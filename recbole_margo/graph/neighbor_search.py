@@ -134,7 +134,6 @@ def train_index(
     """Train the lists of an index, if it has any, on a sample of the vectors.
 
     Args:
-        index: of `untrained_index`.
         vectors: returns those of some rows, which are sorted.
     """
     if not index.is_trained:

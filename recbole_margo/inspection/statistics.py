@@ -100,7 +100,6 @@ class DuplicateItems:
 
     Attributes:
         exact_items: items whose row equals, bit for bit, the row of another item.
-        exact_groups: groups of equal rows.
         largest_group: items in the largest of them.
         near_items: compared items with another item at a cosine above `NEAR_COSINE`.
         compared_items: items that were compared with all others.

@@ -52,6 +52,7 @@ class MultimodalRecommender(GeneralRecommender):  # type: ignore[misc]
     A model drops into stock RecBole: it finds its features through the config and fills missing
     hyper-parameters from its defaults. A subclass builds its parts in `__init__`
     and implements `calculate_loss` and `scoring_tables`; the rest of RecBole's interface is here.
+    A batch has user ids [B], item ids [B] and, unless `uses_negatives` is false, negative ones [B].
 
     Negatives are drawn by RecBole from all items that a user does not know; the public code of the
     models here draws them from the items seen in training.

@@ -96,11 +96,7 @@ class BM3(MultimodalRecommender):
         return users, items + self.item_embedding
 
     def calculate_loss(self, interaction: Any) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the alignment of users with items, those of the modalities and the penalty.
-
-        Args:
-            interaction: with user ids [B] and item ids [B].
-        """
+        """Return the alignment of users with items, those of the modalities and the penalty."""
         user, item = interaction[self.USER_ID], interaction[self.ITEM_ID]
         user_table, item_table = self.embeddings()
         users = select_rows(user_table, user)

@@ -112,11 +112,7 @@ class DRAGON(MultimodalRecommender):
         return tuple((modality, width) for modality in self.modalities)
 
     def calculate_loss(self, interaction: Any) -> tuple[Tensor, Tensor]:
-        """Return the ranking loss and the weighted regulariser, two scalars.
-
-        Args:
-            interaction: with user ids [B], item ids [B] and negative item ids [B].
-        """
+        """Return the ranking loss and the weighted regulariser, two scalars."""
         user = interaction[self.USER_ID]
         both = torch.cat([interaction[self.ITEM_ID], interaction[self.NEG_ITEM_ID]])
         users, items = self.embeddings(user, both)

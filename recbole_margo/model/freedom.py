@@ -144,11 +144,7 @@ class FREEDOM(MultimodalRecommender):
         return self.nothing_missing
 
     def calculate_loss(self, interaction: Any) -> tuple[Tensor, Tensor]:
-        """Return the ranking loss and the weighted ones of the modalities, two scalars.
-
-        Args:
-            interaction: with user ids [B], item ids [B] and negative item ids [B].
-        """
+        """Return the ranking loss and the weighted ones of the modalities, two scalars."""
         user, positive, negative = self.triplets(interaction)
         user_table, item_table = self.embeddings(self.training_graph)
         users = select_rows(user_table, user)

@@ -152,11 +152,7 @@ class GRCN(MultimodalRecommender):
         return tuple((name, width) for name in ("id", *self.modalities))
 
     def calculate_loss(self, interaction: Any) -> tuple[Tensor, Tensor]:
-        """Return the ranking loss and the weighted regulariser, two scalars.
-
-        Args:
-            interaction: with user ids [B], item ids [B] and negative item ids [B].
-        """
+        """Return the ranking loss and the weighted regulariser, two scalars."""
         user, positive, negative = self.triplets(interaction)
         batch = torch.cat([user, self.n_users + positive, self.n_users + negative])
         users, positives, negatives = select_rows(self.node_embeddings(), batch).chunk(3)

@@ -134,11 +134,7 @@ class LATTICE(MultimodalRecommender):
         return users, items + functional.normalize(neighbors)
 
     def calculate_loss(self, interaction: Any) -> tuple[Tensor, Tensor]:
-        """Return the ranking loss and the weighted penalty, two scalars.
-
-        Args:
-            interaction: with user ids [B], item ids [B] and negative item ids [B].
-        """
+        """Return the ranking loss and the weighted penalty, two scalars."""
         (item_graph,) = self.item_graphs.for_training(self.build_item_graph)
         ranking, penalty = self.ranking_and_penalty(interaction, *self.embeddings(item_graph))
         return ranking, self.hyperparameters.reg_weight * penalty

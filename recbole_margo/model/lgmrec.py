@@ -173,11 +173,7 @@ class LGMRec(MultimodalRecommender):
         return functional.dropout(shares, dropped, training=self.training and noise)
 
     def calculate_loss(self, interaction: Any) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the ranking loss, the weighted contrast and the weighted penalty.
-
-        Args:
-            interaction: with user ids [B], item ids [B] and negative item ids [B].
-        """
+        """Return the ranking loss, the weighted contrast and the weighted penalty."""
         nodes, hypergraphs = self.embeddings(noise=True)
         users, items = self.users_and_items(nodes)
         ranking, penalty = self.ranking_and_penalty(

@@ -247,11 +247,7 @@ class MARGO(MultimodalRecommender):
         return tuple((modality, width) for modality in self.modalities)
 
     def calculate_loss(self, interaction: Any) -> tuple[Tensor, ...]:
-        """Return the weighted loss terms that `loss_names` names, each a scalar.
-
-        Args:
-            interaction: with user ids [B], item ids [B] and negative item ids [B].
-        """
+        """Return the weighted loss terms that `loss_names` names, each a scalar."""
         self._warn_without_stages()
         user = interaction[self.USER_ID]
         positive, negative = interaction[self.ITEM_ID], interaction[self.NEG_ITEM_ID]

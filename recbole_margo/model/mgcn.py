@@ -139,11 +139,7 @@ class MGCN(MultimodalRecommender):
         return behaviour, total / (1 + present.sum(dim=1, keepdim=True))
 
     def calculate_loss(self, interaction: Any) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the ranking loss, the weighted contrast and the weighted penalty.
-
-        Args:
-            interaction: with user ids [B], item ids [B] and negative item ids [B].
-        """
+        """Return the ranking loss, the weighted contrast and the weighted penalty."""
         behaviour, side = self.behaviour_and_side()
         users, items = self.users_and_items(behaviour + side)
         ranking, penalty = self.ranking_and_penalty(interaction, users, items)

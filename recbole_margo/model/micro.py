@@ -136,11 +136,7 @@ class MICRO(MultimodalRecommender):
         return self.hyperparameters.contrastive_items == "all" or self.nothing_missing
 
     def calculate_loss(self, interaction: Any) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the ranking loss, the weighted contrast and the weighted penalty.
-
-        Args:
-            interaction: with user ids [B], item ids [B] and negative item ids [B].
-        """
+        """Return the ranking loss, the weighted contrast and the weighted penalty."""
         item_graphs = self.item_graphs.for_training(self.build_item_graphs)
         of_modalities, fused = self.modality_embeddings(item_graphs)
         ranking, penalty = self.ranking_and_penalty(interaction, *self.embeddings(fused))

@@ -83,9 +83,6 @@ def model_defaults(model_class: type[Any]) -> dict[str, Any]:
     The later the stronger: `default` of its hyper-parameters, what its base classes come with, the
     YAML file shipped in `properties/model`, and, for a model of another package, `<model>.yaml`
     beside the module of its class.
-
-    Args:
-        model_class: class of the model, ours or not.
     """
     values: dict[str, Any] = {}
     if hasattr(model_class, "parameters_class"):
@@ -99,11 +96,7 @@ def model_defaults(model_class: type[Any]) -> dict[str, Any]:
 
 
 def yaml_values(model_class: type[Any]) -> dict[str, Any]:
-    """Return the values of a model's own YAML file, without those of its base classes.
-
-    Args:
-        model_class: class of the model, ours or not.
-    """
+    """Return the values of a model's own YAML file, without those of its base classes."""
     values = shipped_values(f"model/{model_class.__name__}.yaml")
     if model_class.__module__.partition(".")[0] not in ("recbole_margo", "recbole"):
         values.update(_values_beside(model_class))

@@ -114,11 +114,7 @@ class SLMRec(MultimodalRecommender):
         return users.view(len(users), len(inputs), -1), items.view(len(items), len(inputs), -1)
 
     def calculate_loss(self, interaction: Any) -> tuple[Tensor, Tensor]:
-        """Return the ranking loss and the weighted alignment, two scalars.
-
-        Args:
-            interaction: with user ids [B] and item ids [B].
-        """
+        """Return the ranking loss and the weighted alignment, two scalars."""
         user, item = interaction[self.USER_ID], interaction[self.ITEM_ID]
         all_users, all_items = self.views()
         item_views = all_items[item]

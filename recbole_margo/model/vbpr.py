@@ -92,11 +92,7 @@ class VBPR(MultimodalRecommender):
         return ("id", self.item_embedding.shape[1]), ("content", self.item_embedding.shape[1])
 
     def calculate_loss(self, interaction: Any) -> tuple[Tensor, Tensor]:
-        """Return the ranking loss and the weighted penalty, two scalars.
-
-        Args:
-            interaction: with user ids [B], item ids [B] and negative item ids [B].
-        """
+        """Return the ranking loss and the weighted penalty, two scalars."""
         user, positive, negative = self.triplets(interaction)
         users = select_rows(self.user_embedding, user)
         positives, negatives = self.item_embeddings(positive), self.item_embeddings(negative)

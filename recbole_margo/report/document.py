@@ -97,7 +97,6 @@ def table_text(table: Table, style: str = "simple", bold: str = "**{}**") -> str
     """Return the rows of a table for a terminal.
 
     Args:
-        style: a table format of `tabulate`.
         bold: how the best of a column is marked, with `{}` for it.
     """
     rows = [[marked(cell, str, bold, f" {DAGGER}") for cell in row] for row in table.rows]

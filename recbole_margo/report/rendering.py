@@ -67,7 +67,6 @@ def terminal_text(sections: Iterable[Section], style: str = "simple", bold: str 
     """Return sections for a terminal: tables and sentences, without figures and folds.
 
     Args:
-        style: a table format of `tabulate`.
         bold: how the best of a column is marked, with `{}` for it.
     """
     blocks: list[str] = []

@@ -116,7 +116,6 @@ class Guard:
     The access log has time, method, route, status and duration, and no ids.
 
     Args:
-        app: what it stands before.
         limits: on the body and the time of a request.
         token: what requests must bring as `Authorization: Bearer`, or as the password of `Basic`,
             which browsers ask their user for; none: nothing.

@@ -224,7 +224,6 @@ def write_chart(path: Path, explanations: Sequence[Explanation]) -> None:
     """Draw the parts of scores as bars and write them, whole or not at all.
 
     Args:
-        path: a `.png` or `.svg` file.
         explanations: at least one; of each its contributions and its largest reasons.
 
     Raises:

@@ -61,8 +61,6 @@ def write_vectors(
 
     Args:
         folder: a path at which there is nothing; it appears when everything is written.
-        form: one of `FORMATS`.
-        searches: methods of faiss, an index each.
         n: length of the lists that are compared.
 
     Raises:

@@ -29,9 +29,6 @@ def load_needed_columns(config: Any) -> None:
 
     Those are users and items, the times that an order by time needs, and what `val_interval` and
     `threshold` name.
-
-    Args:
-        config: the config, whose `load_col` is replaced.
     """
     load, available = config["load_col"], columns_of(config, "inter")
     if available is None or load is None or load.get("inter") == "*":
@@ -44,9 +41,6 @@ def load_needed_columns(config: Any) -> None:
 
 def check_columns(config: Any) -> None:
     """Look whether the files have the columns that the settings name.
-
-    Args:
-        config: the config, as the user gave it and RecBole completed it.
 
     Raises:
         ConfigError: names the columns that there are.
@@ -154,9 +148,6 @@ def _check_source(config: Any, key: str, source: str) -> None:
 
 def check_values(values: Mapping[str, Any]) -> None:
     """Look at every value for itself, and at those of the evaluation together.
-
-    Args:
-        values: all values by key, before RecBole reads them.
 
     Raises:
         ConfigError: names the key, what it may be and what it is.

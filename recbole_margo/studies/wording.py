@@ -83,40 +83,24 @@ def epoch_text(stage: StageResult) -> str:
 
 
 def metric_name(key: str) -> str:
-    """Return `Recall@20` for RecBole's `recall@20`.
-
-    Args:
-        key: a metric as RecBole's results name it.
-    """
+    """Return `Recall@20` for RecBole's `recall@20`."""
     name, at, k = clean(key).partition("@")
     known = metrics_dict.get(name.lower())
     return f"{known.__name__ if known else name}{at}{k}"
 
 
 def is_smaller_better(key: str) -> bool:
-    """Return whether smaller values of a metric are better.
-
-    Args:
-        key: a metric as RecBole's results name it.
-    """
+    """Return whether smaller values of a metric are better."""
     return key.split("@")[0].lower() in smaller_metrics
 
 
 def number(value: float | None, form: str = ".4f") -> str:
-    """Return a number as it is printed everywhere.
-
-    Args:
-        value: the number, None if there is none.
-    """
+    """Return a number as it is printed everywhere."""
     return NOTHING if value is None else format(value, form)
 
 
 def p_value(value: float | None) -> str:
-    """Return a p-value; the smallest that four decimals hold is 0.0001.
-
-    Args:
-        value: the p-value, None if there is none.
-    """
+    """Return a p-value; the smallest that four decimals hold is 0.0001."""
     return "< 0.0001" if value is not None and value < 0.0001 else number(value)
 
 

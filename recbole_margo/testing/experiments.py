@@ -46,11 +46,7 @@ SETTINGS: dict[str, Any] = {
 
 @dataclass
 class Experiment:
-    """One run of a model on a world.
-
-    Attributes:
-        config: our `Config`.
-    """
+    """One run of a model on a world."""
 
     config: Any
     dataset: Any

@@ -95,9 +95,6 @@ class World:
 
         Args:
             root: the folder of data sets, `data_path`; made if it is absent.
-
-        Returns:
-            `root`.
         """
         folder = root / name
         folder.mkdir(parents=True, exist_ok=True)

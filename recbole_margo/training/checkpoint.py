@@ -79,11 +79,7 @@ def id_maps(dataset: Any) -> dict[str, list[str]]:
 
 
 def random_states(loader: Any) -> dict[str, Any]:
-    """Return the state of every source of randomness that training draws from.
-
-    Args:
-        loader: the training loader, whose generator shuffles.
-    """
+    """Return the state of every source of randomness that training draws from."""
     _, keys, position, has_gauss, cached = np.random.get_state()
     return {
         "python": random.getstate(),
@@ -113,7 +109,6 @@ def read_resumable(path: Path, model: str, device: Any) -> dict[str, Any]:
 
     Args:
         path: a `...-last.pth` file.
-        model: name of the model that goes on.
 
     Raises:
         CheckpointError: if the file does not hold such a state or is of another model.

@@ -49,11 +49,6 @@ def obstacle(trainer: Any) -> str | None:
 def as_configured(trainer: Any, step: Step, captured: CapturedSteps) -> Step:
     """Return what takes a step of the coming epoch as `cuda_graphs` says: auto, true or false.
 
-    Args:
-        trainer: a `MultimodalTrainer`.
-        step: what a step is, the same in the whole stage.
-        captured: what its stage has captured.
-
     Raises:
         ConfigError: if it is true and the steps cannot be captured.
     """
@@ -87,20 +82,13 @@ class CapturedSteps:
         self.launches = 0
 
     def begin_epoch(self, scope: StepCapture) -> None:
-        """Prepare for an epoch.
-
-        Args:
-            scope: for how long a graph holds.
-        """
+        """Prepare for an epoch."""
         if scope is StepCapture.EPOCH:
             self._graph = None
             self._eager_steps = max(self._eager_steps, 1)
 
     def take(self, step: Step, batch: Any) -> Tensor:
         """Take one step.
-
-        Args:
-            step: what a step is, the same in the whole stage.
 
         Returns:
             The loss terms [T]; overwritten by the next step.

@@ -57,7 +57,6 @@ def distributed_trainer(trainer: type[Any], model: str) -> type[DistributedTrain
 
     Args:
         trainer: the class of a trainer, ours or RecBole's.
-        model: name of the model, for the message.
 
     Raises:
         ConfigError: if the trainer does more than this can share.
@@ -166,9 +165,6 @@ class DistributedTrainer(RankingTrainer):
 
     def shared_loss(self, interaction: Any) -> Any:
         """Return the loss terms of a batch, of which this process computes its share.
-
-        Args:
-            interaction: the whole batch.
 
         Returns:
             What the model's `calculate_loss` returns, summed over the processes; backward, each

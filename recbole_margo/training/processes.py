@@ -124,11 +124,7 @@ def _shortened(value: Any) -> str:
 
 
 def under_torchrun(environment: Mapping[str, str] | None = None) -> bool:
-    """Tell whether this process was started as one of several that train together.
-
-    Args:
-        environment: the variables; none: this process's.
-    """
+    """Tell whether this process was started as one of several that train together."""
     variables = os.environ if environment is None else environment
     named = all(variables.get(name) for name in TORCHRUN_VARIABLES)
     return named and variables["WORLD_SIZE"] != "1"
@@ -142,9 +138,6 @@ def torchrun_rank() -> int:
 def own_device(config: Any) -> torch.device:
     """Return the device of this process, one of those that train together.
 
-    Args:
-        config: the config, whose device is a kind of device.
-
     Raises:
         ConfigError: if there are fewer GPUs than processes.
     """
@@ -154,10 +147,6 @@ def own_device(config: Any) -> torch.device:
 
 def device_of(config: Any, local_rank: int, here: int) -> torch.device:
     """Return the device of one of a machine's processes: its own GPU, or the CPU.
-
-    Args:
-        config: the config, whose device is a kind of device.
-        local_rank: number of the process on this machine.
 
     Raises:
         ConfigError: if there are fewer GPUs than processes.

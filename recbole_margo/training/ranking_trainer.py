@@ -55,9 +55,6 @@ class FullRanking:
 
     What RecBole's loader lists by user is put into sorted arrays once. A cell of the score matrix
     [N, I] of the loader's users is one number there: row * I + item.
-
-    Args:
-        loader: RecBole's loader of a full evaluation of N users.
     """
 
     def __init__(self, loader: FullSortEvalDataLoader, device: torch.device) -> None:
@@ -245,11 +242,7 @@ class RankingTrainer(Trainer):  # type: ignore[misc]
         """Evaluate and return the metrics as they are.
 
         Args:
-            eval_data: RecBole's validation or test loader.
             model_file: a checkpoint to load first; none: the model as it is.
-
-        Returns:
-            Metric name -> value.
         """
         if model_file is not None:
             stored = load_checkpoint(model_file, self.device)
@@ -273,9 +266,6 @@ class RankingTrainer(Trainer):  # type: ignore[misc]
 
     def full_ranking(self, eval_data: Any) -> FullRanking | None:
         """Return what ranks all items for the users of a loader, the same at every call.
-
-        Args:
-            eval_data: RecBole's validation or test loader.
 
         Returns:
             None where RecBole's own evaluation is called for: the loader does not rank all items,

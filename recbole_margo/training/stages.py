@@ -57,7 +57,6 @@ class StageProgress:
 
         Args:
             score: unrounded value of the validation metric.
-            result: all unrounded metrics.
             patience: validations without improvement that are borne; one more ends the stage.
 
         Returns:
@@ -143,10 +142,6 @@ class EpochLog:
 
     Names and steps are theirs, so that the curves of all models lie over each other; what they do
     not write has names of its own.
-
-    Args:
-        tensorboard: RecBole's `SummaryWriter`.
-        wandb: RecBole's `WandbLogger`.
     """
 
     def __init__(self, logger: Logger, tensorboard: Any, wandb: Any) -> None:

@@ -68,9 +68,6 @@ class TrainingBatches:
     Interactions of users who know all items are left out, with a warning: no negative is there.
     All columns of the interactions are in a batch. The loader's generator decides all of it, so an
     epoch can be repeated from the generator's state.
-
-    Args:
-        loader: RecBole's `TrainDataLoader`.
     """
 
     def __init__(self, loader: TrainDataLoader, device: torch.device) -> None:

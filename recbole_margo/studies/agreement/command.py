@@ -49,9 +49,6 @@ REPLAYS = "replays"
 def agreement(arguments: Sequence[str]) -> int:
     """Run `recbole-margo agreement` and return its exit status.
 
-    Returns:
-        0.
-
     Raises:
         RecBoleMargoError: on bad input, before anything is replayed.
     """
@@ -117,7 +114,6 @@ def choose_runs(
     """Return label and run of what is replayed, in the order of the labels.
 
     Args:
-        named: label and run of what was found.
         labels: which of them, by label or by the name of their folder; none: the default ones.
 
     Raises:

@@ -41,11 +41,8 @@ class CoordinateAgreement:
 
     Args:
         agreeing_batches: batches whose inner product is not negative.
-        share_agreeing: their share.
         cosine_mean: mean cosine of the batches; None where every one has a gradient of 0.
-        cosine_quartiles: its quartiles.
         triplets_in_conflict: triplets whose inner product is negative.
-        share_in_conflict: their share.
     """
 
     agreeing_batches: int
@@ -146,12 +143,7 @@ class StageSettings:
 
 @dataclass(frozen=True)
 class RunAgreement:
-    """The replay of one run.
-
-    Args:
-        measuring_seconds: the part of it that was spent measuring.
-        epochs: each epoch.
-    """
+    """The replay of one run."""
 
     label: str
     seed: int
@@ -196,12 +188,7 @@ class RunAgreement:
 
 @dataclass(frozen=True)
 class AgreementResult:
-    """What the replays found.
-
-    Args:
-        labels: with the seeds of a label pooled.
-        runs: each replay.
-    """
+    """What the replays found."""
 
     dataset: str
     labels: tuple[LabelAgreement, ...]

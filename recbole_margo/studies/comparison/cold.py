@@ -65,11 +65,7 @@ class ColdComparison:
 def compare_cold_items(
     outcomes: Mapping[str, Mapping[int, RunOutcome]],
 ) -> ColdComparison | None:
-    """Return what came out over cold items, none where no items were kept out.
-
-    Args:
-        outcomes: what came out of the runs, by label and seed.
-    """
+    """Return what came out over cold items, none where no items were kept out."""
     done = {
         label: [run for run in finished_runs(of_seeds.values()) if run.cold]
         for label, of_seeds in outcomes.items()
@@ -125,11 +121,7 @@ def _row(label: str, runs: Sequence[RunResult], metrics: Sequence[str]) -> ColdR
 
 
 def cold_tables(compared: ColdComparison | None) -> list[Table]:
-    """Return one table of each metric: a row per model, warm and cold.
-
-    Args:
-        compared: what came out, if items were kept out.
-    """
+    """Return one table of each metric: a row per model, warm and cold."""
     if compared is None:
         return []
     parts = ("warm", "among_cold", "among_all")

@@ -198,9 +198,6 @@ def resume_comparison(folder: str | Path, switches: Settings | None = None) -> l
     Args:
         switches: `world_size`, `ip` and `port` again, where it has processes on other machines.
 
-    Returns:
-        What came out of each model.
-
     Raises:
         CheckpointError: if the folder holds no run.
         ConfigError: it names other machines, or other switches than it had are given.

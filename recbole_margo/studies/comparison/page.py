@@ -46,9 +46,6 @@ CSV_COLUMNS = ("label", "model", "status", "on", "metric", "statistic", "seed", 
 def write_comparison_report(folder: Path, compared: Comparison) -> list[Path]:
     """Write everything that is shown of a comparison; what is there already is replaced.
 
-    Args:
-        folder: where to; made if it is not there.
-
     Returns:
         The files: `summary.json`, `comparison.md`, `.tex` and `.csv`, `report.html` and, as PNG and
         SVG, the figures `metrics`, `differences` and `slices`, each if there is something to draw.
@@ -72,7 +69,6 @@ def comparison_text(compared: Comparison, style: str = "simple", bold: str = "**
     """Return the table of a comparison for a terminal, with its legend and the failures.
 
     Args:
-        style: a table format of `tabulate`.
         bold: how the best mean of a column is marked, with `{}` for it.
     """
     table = results_table(compared)

@@ -31,7 +31,6 @@ class ComparisonPlan:
     """A comparison: every entry is trained with every seed on the same split.
 
     Args:
-        seeds: seeds, each different.
         reference: label of the entry that the others are tested against.
         settings: values by key, for every entry that knows them.
     """

@@ -179,9 +179,6 @@ def _plan(options: argparse.Namespace, settings: Settings) -> RobustnessPlan:
 def parse_shares(words: Sequence[str]) -> dict[str, float]:
     """Read `image=0.3` words.
 
-    Args:
-        words: what followed `--corrupt`.
-
     Raises:
         ConfigError: if a word has another form, or a modality comes twice.
     """
@@ -205,9 +202,6 @@ def parse_shares(words: Sequence[str]) -> dict[str, float]:
 
 def parse_steps(text: str) -> list[float]:
     """Read factors separated by commas.
-
-    Args:
-        text: the value of `--steps`.
 
     Returns:
         The factors, ascending from 0, each once.

@@ -79,9 +79,6 @@ LONG_NOTES = (
 def write_robustness_report(folder: Path, result: RobustnessResult) -> list[Path]:
     """Write everything that is shown of a study; what is there already is replaced.
 
-    Args:
-        folder: where to; made if it is not there.
-
     Returns:
         The files: `robustness.json`, `.csv`, `.md` and `.html` and, as PNG and SVG, the figures
         `quality`, `detection` and `weights-of-corrupted`, each if there is something to draw.

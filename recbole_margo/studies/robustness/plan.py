@@ -56,12 +56,7 @@ class RobustnessPlan:
         return [self.entry(model, step) for step in self.steps for model in self.models]
 
     def entry(self, model: str, step: float) -> Entry:
-        """Return a model whose features are corrupted as far as a step says.
-
-        Args:
-            model: its name among `MODELS`.
-            step: a factor on the shares.
-        """
+        """Return a model whose features are corrupted as far as a step says."""
         known = MODELS[model]
         corruption = {} if step == 0 else {"feature_corruption": self._corruption(step)}
         return Entry(f"{model} @ {step:g}", known.model, {**known.settings, **corruption})

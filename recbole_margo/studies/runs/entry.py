@@ -61,9 +61,6 @@ def build_configs(entries: Sequence[Entry], dataset: str, settings: Settings) ->
     A value of `settings` goes to every model that knows its key; an entry's own settings are the
     stronger.
 
-    Args:
-        settings: values by key for all.
-
     Raises:
         RecBoleMargoError: if there is no entry, two share a label or a folder, or a model, a key, a
             value or the dataset is not there.

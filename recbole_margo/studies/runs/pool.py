@@ -68,9 +68,6 @@ class Pool:
         closed, what still works is ended. A function for several processes must be importable
         there, or picklable by value; its logging goes to the stderr of its own process.
 
-        Args:
-            function: what is called, once per item.
-
         Yields:
             An item's position and its result, in the order in which they were finished.
 

@@ -68,9 +68,6 @@ class Progress:
 def run_entry(label: str, config: Config, folder: Path) -> RunOutcome:
     """Train and test unless that is done, going on where an interrupted run stopped.
 
-    Args:
-        label: name of the entry, for the record of a failure.
-
     Returns:
         The result, or why there is none.
     """
@@ -113,7 +110,6 @@ def run_many(
     """Train and test what is not done yet; a run that fails does not keep the others from theirs.
 
     Args:
-        jobs: the runs, each with a folder of its own.
         pool: who trains them. Several processes write their epochs to `train.log` alone.
         progress: what says how far it is; none: a new one for these jobs.
 
@@ -154,11 +150,7 @@ def _run_elsewhere(job: tuple[str, Mapping[str, Any], Path]) -> RunOutcome:
 
 
 def run_sharing_stages(jobs: Sequence[Job], pool: Pool = HERE) -> dict[Path, RunOutcome]:
-    """Run jobs as `run_many` does, and train what several of them have in common only once.
-
-    Args:
-        jobs: the runs, each with a folder of its own.
-    """
+    """Run jobs as `run_many` does, and train what several of them have in common only once."""
     stages = first_stage_jobs(jobs)
     shared = {stage.folder: stage for stage in stages.values()}
     alone = [job for job in jobs if job.folder not in stages]
@@ -225,7 +217,6 @@ def continue_from(stage: Job, job: Job) -> None:
 
     Args:
         stage: the finished run of the first stage.
-        job: a run that has not begun.
     """
     done, files = RunFolder(stage.folder), RunFolder(job.folder)
     if not done.is_finished:

@@ -196,9 +196,6 @@ def add_pool_options(parser: argparse.ArgumentParser, what: str) -> None:
 def read_seeds(text: str) -> list[int]:
     """Return 1 to N for a number N, and a list as it is.
 
-    Args:
-        text: the value of `--seeds`.
-
     Raises:
         ConfigError: if it is neither, or the list is empty.
     """

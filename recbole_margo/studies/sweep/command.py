@@ -80,7 +80,6 @@ def study_sweep(plan: SweepPlan, folder: Path, pool: Pool) -> Sweep:
 
     Args:
         plan: of the entries that `sweep_entries` returns.
-        folder: the folder of the sweep, which is this process's.
     """
     swept = Sweep.of_comparison(compare_seeds(plan, folder, pool))
     write_sweep_report(folder, swept)
@@ -179,9 +178,6 @@ def sweep(arguments: Sequence[str]) -> int:
 
 def parse_over(words: Sequence[str]) -> dict[str, list[Any] | None]:
     """Read `key=value,value` and bare `key` words.
-
-    Args:
-        words: what followed `--over`.
 
     Returns:
         Values by key, none for a bare key.

@@ -53,11 +53,7 @@ CHARACTERS = 26
 
 
 def write_sweep_report(folder: Path, swept: Sweep) -> list[Path]:
-    """Write everything that is shown of a sweep; what is there already is replaced.
-
-    Args:
-        folder: where to; made if it is not there.
-    """
+    """Write everything that is shown of a sweep; what is there already is replaced."""
     texts = {"sweep.json": json_text(as_plain(swept)), "sweep.csv": sweep_csv(swept)}
     return write_document(folder, "sweep", sweep_document(swept), texts)
 

@@ -34,11 +34,7 @@ ENOUGH_FOR_IMPORTANCES = 30
 
 
 def write_tuning_report(folder: Path, found: Tuning) -> list[Path]:
-    """Write everything that is shown of a search; what is there already is replaced.
-
-    Args:
-        folder: where to; made if it is not there.
-    """
+    """Write everything that is shown of a search; what is there already is replaced."""
     texts = {"tuning.json": json_text(as_plain(found)), "tuning.csv": tuning_csv(found)}
     return write_document(folder, "tuning", tuning_document(found), texts)
 

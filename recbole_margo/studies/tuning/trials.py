@@ -191,12 +191,6 @@ def run_trial(plan: TuningPlan, url: str, parallel: bool = False) -> int:
     """Run one trial of a search and write its result into the study; in any process.
 
     A training that fails is a failed trial, not a failure of the search.
-
-    Args:
-        parallel: whether several trials run at the same time.
-
-    Returns:
-        Its number in the study.
     """
     optuna = import_optuna()
     study = open_study(plan, url)
