@@ -191,8 +191,6 @@ class _Option:
 
 @dataclass(frozen=True)
 class _Group:
-    """A field that is a dataclass, whose fields are options of their own."""
-
     title: str
     kind: type
     other_flags: dict[str, str]

@@ -140,7 +140,6 @@ class _MendingLoader(SourceFileLoader):
 
 
 def _mend(module: ModuleType) -> None:
-    """Replace the names of a module that have a mend, once."""
     if hasattr(module, "_mended_by_recbole_margo"):
         return
     for module_name, name, replacement_for in _MENDS:

@@ -162,7 +162,6 @@ def _run_under_torchrun(config: Config, folder: Path, resume: Path | None) -> Ru
 def _run(
     config: Config, folder: Path, resume: Path | None, processes: Processes
 ) -> RunResult | None:
-    """Run one experiment as one of the processes that share it."""
     config["checkpoint_dir"] = str(folder)
     files = RunFolder(folder)
     with ExitStack() as outputs:
@@ -206,7 +205,6 @@ def _tested(
     files: RunFolder,
     processes: Processes,
 ) -> RunResult:
-    """Test a trained model once and write what came out."""
     stages, per_user = _test(config, trainer, loaders[2], fitted)
     if per_user is not None:
         per_user.save(files.per_user)
@@ -266,8 +264,6 @@ def load_split(config: Config) -> tuple[Any, Any, Any]:
 
 @dataclass(frozen=True)
 class _Fitted:
-    """What training came to."""
-
     validations: list[tuple[int, float]]
     valid_result: Mapping[str, Any] | None
     seconds: float
@@ -306,7 +302,6 @@ def _test(
 
 
 def _parameters(model: Any) -> list[Any]:
-    """Return the parameters of a model; decision trees, which are no `nn.Module`, have none."""
     return list(model.parameters()) if hasattr(model, "parameters") else []
 
 

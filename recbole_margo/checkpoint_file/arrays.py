@@ -260,7 +260,6 @@ def array(record: Call, limit: int) -> Any:
 
 
 def _attributes(record: Call) -> tuple[dict[Any, Any], Any]:
-    """Return the attributes and the shape of a sparse matrix."""
     made = record.new and record.arguments == () and not record.pairs
     expect(made and isinstance(record.state, Pairs), "an unusual sparse matrix")
     names = [name for name, _ in record.state.pairs]

@@ -29,7 +29,6 @@ def _is_count(value: Any) -> bool:
 
 
 def _is_dict(value: Any, of_key: Check, of_value: Check) -> bool:
-    """Return whether a value is a dict whose keys and values pass a check."""
     return isinstance(value, dict) and all(of_key(k) and of_value(v) for k, v in value.items())
 
 

@@ -97,7 +97,6 @@ def _required(extra: str = "") -> list[Requirement]:
 
 
 def _lacking(requirements: Sequence[Requirement]) -> list[str]:
-    """Return the requirements that are not installed, or in another version."""
     lacking = []
     for one in requirements:
         version = _version(one.name)
@@ -174,7 +173,6 @@ def _trainings() -> Iterator[Finding]:
 
 
 def _train(model: str) -> str:
-    """Train a model for an epoch, test it, and return the device."""
     import torch
 
     from recbole_margo.run import run_recbole_margo
@@ -196,7 +194,6 @@ def _train(model: str) -> str:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Keep back what RecBole logs and prints."""
     logging.disable(logging.CRITICAL)
     try:
         with (

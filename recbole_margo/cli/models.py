@@ -77,7 +77,6 @@ def show_models(options: argparse.Namespace, rest: Sequence[str]) -> int:
 
 
 def _model_page(model: Any) -> str:
-    """Return the docstring of a model and a table of its keys."""
     from tabulate import tabulate
 
     if not hasattr(model, "parameters_class"):

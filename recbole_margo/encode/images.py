@@ -123,7 +123,6 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _strips(size: tuple[int, int]) -> Iterator[tuple[int, int, int, int]]:
-    """Yield the boxes of strips of an image."""
     width, height = size
     step = max(1, STRIP_PIXELS // width)
     for top in range(0, height, step):

@@ -186,7 +186,6 @@ def _rows_of(
 
 
 def _rows_of_recbole(path: Path, columns: Sequence[str] | None) -> dict[str, str | Path]:
-    """Read RecBole's table of items, whose columns are named `title:token_seq`."""
     table = open_table(path, separator="\t", header=True)
     by_name = {column.partition(":")[0]: column for column in table.columns}
     if columns:

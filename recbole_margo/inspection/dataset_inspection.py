@@ -234,7 +234,6 @@ def _row_orders(
 
 
 def _features(config: Any, dataset: Any) -> ItemFeatures | None:
-    """Return all features of the dataset; None when it has none, which is no error here."""
     try:
         return load_item_features(config, dataset)
     except ValueError:

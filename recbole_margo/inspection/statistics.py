@@ -246,7 +246,6 @@ def ranks(rows: Tensor) -> tuple[int, int]:
 
 
 def _squared_singular_values(matrix: Tensor) -> Tensor:
-    """Return them from the largest, by the smaller Gram matrix: exact enough, and much faster."""
     rows, columns = matrix.shape
     gram = matrix.T @ matrix if columns < rows else matrix @ matrix.T
     squares: Tensor = torch.linalg.eigvalsh(gram).flip(0).clamp(min=0.0)

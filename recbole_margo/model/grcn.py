@@ -135,7 +135,6 @@ class GRCN(MultimodalRecommender):
         return torch.cat([users, self.modality_mask[:, m]])
 
     def _routed(self, users: Tensor, items: Tensor, m: int) -> Tensor:
-        """Return the preferences [U, d] after routing."""
         if self.hyperparameters.routing == "original":
             return users
         edges = self.items_of_users

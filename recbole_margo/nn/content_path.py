@@ -207,7 +207,6 @@ def _root(values: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _binary(found: GraphRows) -> GraphRows:
-    """Return edges that all weigh 1/k."""
     known = found.known.copy()
     known.data[:] = 1.0
     ones = GraphRows(known, found.own)
@@ -222,7 +221,6 @@ def _normalized(found: GraphRows, degrees: NDArray[Any]) -> GraphRows:
 
 
 def _combined(path: ContentPath, features: Features, present: NDArray[np.bool_]) -> GraphRows:
-    """Return the rows of the weighted sum of the modalities' binary graphs."""
     graphs = [
         _binary(nearest(path, rows, present[:, m], "directions", m))
         for m, rows in enumerate(features)
@@ -245,7 +243,6 @@ def _sigmoid(rows: NDArray[Any]) -> NDArray[Any]:
 
 
 def _attention(path: ContentPath, contents: Rows, present: NDArray[np.bool_]) -> NDArray[Any]:
-    """Return the weights of the modalities [B, M] of contents [B, M, d]."""
     hidden = np.tanh(path.linear("attention", contents))
     logits = np.where(present, hidden @ path.table("attention_query"), -np.inf)
     largest = np.where(present.any(axis=1), logits.max(axis=1), 0.0)
@@ -328,7 +325,6 @@ def _learned(path: ContentPath, rows: Rows, has: NDArray[np.bool_], m: int) -> G
 
 
 def _mixed(path: ContentPath, rows: Rows, has: NDArray[np.bool_], m: int) -> GraphRows:
-    """Return rows of the learned graph of one modality, mixed with the fixed one."""
     share = np.full(len(rows), path.numbers["fixed_graph_share"])
     learned = _normalized(_learned(path, rows, has, m), path.table("learned_degrees", m))
     return learned.scaled(1 - share) + _fixed(path, rows, has, m).scaled(share)

@@ -157,7 +157,6 @@ def _image_folders(config: Any, images: Path | None) -> tuple[Path, ...]:
 
 
 def _interactions(datasets: list[Any], shape: tuple[int, int]) -> sp.csr_matrix:
-    """Return which items each user knows [U, I], without PAD and with sorted columns."""
     users, items = (
         np.concatenate([part.inter_feat[field].numpy() - 1 for part in datasets])
         for field in (datasets[0].uid_field, datasets[0].iid_field)

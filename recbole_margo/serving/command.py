@@ -169,7 +169,6 @@ def recommend(arguments: Sequence[str] | None = None) -> int:
 
 
 def _answer(recommender: Recommender, users: Sequence[str], options: argparse.Namespace) -> None:
-    """Write or print the lists of users, block by block."""
     request = ListRequest(
         options.top,
         not options.with_seen,

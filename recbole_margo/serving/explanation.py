@@ -157,7 +157,6 @@ def explain_score(bundle: Bundle, user: int, item: int) -> Explanation:
 
 
 def _reasons(bundle: Bundle, user: int, item: int, values: Sequence[float]) -> tuple[Reason, ...]:
-    """Split the values of the blocks by the items of the user's history, see `UserParts`."""
     parts = bundle.history
     if parts is None:
         return ()

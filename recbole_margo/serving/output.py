@@ -257,7 +257,6 @@ def _chart(explanations: Sequence[Explanation]) -> Figure:
 
 
 def _bars(one: Explanation) -> list[tuple[str, float, str]]:
-    """Return label, value and colour of each bar: contributions, then reasons."""
     parts = [
         (f"{part.name}{' (doubtful)' * part.doubtful}", part.value, COLORS[0])
         for part in one.contributions

@@ -124,7 +124,6 @@ def _value_metrics() -> list[str]:
 
 
 def _names_of_results(names: list[str], cutoffs: list[int]) -> list[str]:
-    """Return what a run reports; metrics of the top of a list have a cut-off."""
     found = []
     for name in names:
         of_top = {"rec.topk", "rec.items"} & set(metrics_dict[name.lower()].metric_need)

@@ -165,7 +165,6 @@ def _ending_all() -> Iterator[None]:
 
 
 def _reason(failure: ProcessFailure, group: ProcessGroup) -> str:
-    """Say which process failed and why."""
     rank, code, report = (
         group.offset + failure.local_rank,
         failure.exitcode,
@@ -186,7 +185,6 @@ def _reason(failure: ProcessFailure, group: ProcessGroup) -> str:
 
 
 def _work(work: Callable[..., None], arguments: tuple[Any, ...], threads: int) -> None:
-    """Do the work of one process, and report why if it fails."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     threading.Thread(target=end_with_parent, daemon=True).start()
@@ -218,7 +216,6 @@ def _interrupt(number: int, frame: Any) -> NoReturn:
 
 
 def _report(error: BaseException) -> None:
-    """Write why this process fails where the launcher reads it."""
     expected = isinstance(error, (RecBoleMargoError, DataError))
     message = str(error) if expected else f"{type(error).__name__}: {error}"
     report = {

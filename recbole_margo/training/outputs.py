@@ -43,8 +43,6 @@ def silent() -> Iterator[None]:
 
 
 class _NoEvents:
-    """Stands for a `SummaryWriter` that writes nothing."""
-
     def __getattr__(self, name: str) -> Any:
         return lambda *values, **named: None
 

@@ -261,7 +261,6 @@ class RankingTrainer(Trainer):  # type: ignore[misc]
         return {name: float(value) for name, value in result.items()}
 
     def _top_items(self, ranking: FullRanking, show_progress: bool, rows: slice) -> Tensor:
-        """Return the items ranked first for the users of some rows."""
         return ranking.top_items(self.model, max(self.eval_collector.topk), show_progress, rows)
 
     def full_ranking(self, eval_data: Any) -> FullRanking | None:

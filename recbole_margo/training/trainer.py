@@ -164,7 +164,6 @@ class MultimodalTrainer(RankingTrainer):
         return (final.best_score, final.best_result) if valid_data else (-1, None)
 
     def _data_of(self, train_data: Any) -> dict[str, Any]:
-        """Return what a checkpoint says of the data."""
         return {
             "split": split_fingerprint(train_data),
             "modalities": list(self.model.modalities),
@@ -238,7 +237,6 @@ class MultimodalTrainer(RankingTrainer):
         stage.finished = True
 
     def _epoch_statistics(self) -> dict[str, float]:
-        """Return the model's figures of the epoch trained last."""
         return self.model.epoch_statistics()
 
     def _train_epoch(
@@ -248,7 +246,6 @@ class MultimodalTrainer(RankingTrainer):
         loss_func: Callable[[Any], Any] | None = None,
         show_progress: bool = False,
     ) -> dict[str, float]:
-        """Train one epoch and return the mean of each loss term."""
         self.model.train()
         take = self._step_of_epoch(loss_func or self.model.calculate_loss)
         losses = EpochLosses(self.model.loss_names)

@@ -111,7 +111,6 @@ class TrainingBatches:
             yield from self._cut(columns, self._negatives(columns), step)
 
     def _negatives(self, columns: dict[str, Tensor]) -> Tensor | None:
-        """Return the negatives [S, C] of a chunk of interactions on the device."""
         if self._unknown is None:
             return None
         users = columns[self._loader.uid_field]

@@ -134,7 +134,6 @@ def _scale_rows(panels: NDArray[Any]) -> None:
 
 
 def _draw_label(column: NDArray[Any], entry: LabelAgreement, name: str, index: int) -> None:
-    """Draw the lines of a label into the panels of one of the coordinates."""
     seeds = len(entry.seeds)
     style = {
         "label": f"{shorten(entry.label, LABEL_LENGTH)} ({seeds} seed{'s' if seeds > 1 else ''})",

@@ -56,7 +56,6 @@ def metrics_figure(compared: Comparison) -> Figure | None:
 def _draw_model(
     panel: Axes, place: int, entry: ComparedModel, metric: str, is_reference: bool
 ) -> None:
-    """Draw the seeds, mean and deviation of a model in the row of its place."""
     mean = entry.mean.get(metric)
     if mean is None:
         return

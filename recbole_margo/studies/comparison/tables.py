@@ -140,7 +140,6 @@ def runs_table(compared: Comparison) -> Table:
 
 
 def _run_notes(compared: Comparison) -> tuple[str, ...]:
-    """Say which epoch is the result and whether it was tested."""
     parts = compared.parts
     which = "The best epoch on validation" if parts.valid else "The last epoch, without validation,"
     what = "was tested" if parts.test else "is the result; there is no test part"

@@ -166,7 +166,6 @@ def user_shares_of_items(
 def _weights_of(
     run: TrainedRun, items: int, modalities: tuple[str, ...]
 ) -> NDArray[np.float64] | None:
-    """Return the weights of a run [I - 1, M], none if its model learned none."""
     learned = LearnedWeights.of_run(run, run.label)
     if learned is None:
         return None

@@ -67,7 +67,6 @@ class RobustnessPlan:
         return {modality: round(step * share, 12) for modality, share in self.share.items()}
 
     def _corruption(self, step: float) -> Settings:
-        """Return the value of `feature_corruption` at a step."""
         found: Settings = {"share": self.shares(step), "kind": self.kind}
         return {**found, "signal_to_noise": self.signal_to_noise} if self.kind == "noise" else found
 

@@ -117,7 +117,6 @@ def free_memory(device: Any) -> Memory:
 
 
 def _sizes(config: Config) -> tuple[int, int, int]:
-    """Return the number of users, items and interactions in the files."""
     wanted = (config["USER_ID_FIELD"], config["ITEM_ID_FIELD"])
     ids: tuple[set[int], set[int]] = (set(), set())
     rows = 0
@@ -145,7 +144,6 @@ def _ids(
 
 
 def _columns(config: Config) -> list[int]:
-    """Return the number of columns of every modality that a run trains on."""
     if not hasattr(config.model_class, "parameters_class"):
         return []
     try:

@@ -168,7 +168,6 @@ def _on_ray(
 
 
 def _run_on_machine(function: Callable[[Item], Result], item: Item, folder: str) -> Result:
-    """Call a function in the folder of the process that wants its result."""
     try:
         os.chdir(folder)
     except OSError as error:

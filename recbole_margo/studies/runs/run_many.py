@@ -228,7 +228,6 @@ def continue_from(stage: Job, job: Job) -> None:
 
 
 def _write_for(job: Job, state: Path, path: Path) -> None:
-    """Write the state of a first stage as if it were of the job."""
     job.config["checkpoint_dir"] = str(job.folder)
     write_checkpoint(path, {**read_trained(state), "config": job.config.as_plain()})
 

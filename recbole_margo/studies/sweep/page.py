@@ -219,7 +219,6 @@ def sweep_figure(swept: Sweep) -> Drawing | None:
 
 
 def _draw_curve(panel: Axes, curve: Curve, on: str, metric: str) -> None:
-    """Draw the mean of each value, the band over seeds and the own value."""
     places = _places(curve)
     drawn = []
     for place, point in zip(places, curve.points, strict=True):
@@ -247,7 +246,6 @@ def _draw_curve(panel: Axes, curve: Curve, on: str, metric: str) -> None:
 
 
 def _has_names(curve: Curve) -> bool:
-    """Return whether a value is something else than a number or nothing."""
     values = [point.value for point in curve.points]
     return any(
         isinstance(one, bool) or not isinstance(one, int | float | type(None)) for one in values

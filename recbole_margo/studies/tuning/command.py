@@ -138,7 +138,6 @@ def _run_trials(plan: TuningPlan, study: OptunaStudy, url: str, pool: Pool) -> N
 
 
 def _write_best(path: Path, plan: TuningPlan, values: Settings) -> None:
-    """Write the settings with which `train` trains what the search found."""
     settings = {**plan.settings, **values, "seed": plan.seed}
     text = (
         f"# recbole-margo train --model={plan.model} --dataset={plan.dataset} "

@@ -112,7 +112,6 @@ def _by_size(value: Any) -> tuple[bool, Any]:
 
 
 def _draw_trials(panel: Axes, found: Tuning, trials: Any, place: Place) -> None:
-    """Draw complete and pruned trials, and mark the model's own values and the best trial."""
     best = found.ranked()[0][1]
     complete = [(place(each), each.value) for each in trials if each.state == "complete"]
     pruned = [

@@ -217,7 +217,6 @@ def _final_table(found: Tuning, final: FinalResult) -> Table:
 
 
 def _failures(found: Tuning) -> list[str]:
-    """Return one line per trial or final training that failed, with the reason."""
     lines = [
         f"Trial {trial.number} failed: {clean(trial.error)}"
         for trial in found.trials

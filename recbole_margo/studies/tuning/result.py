@@ -211,7 +211,6 @@ class Tuning:
 
 
 def _importances(plan: TuningPlan, study: Study) -> tuple[Mapping[str, float] | None, str | None]:
-    """Return the importance by hyper-parameter, or why there is none."""
     optuna = import_optuna()
     complete = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
     if len(complete) < FEWEST_FOR_IMPORTANCES:
