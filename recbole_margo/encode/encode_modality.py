@@ -9,16 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-from recbole_margo.encode.encoder import Encoder, UnreadableContentError
 from recbole_margo.encode.encoding_request import (
     COLOR_TEXTURE,
     TFIDF,
     EncodingReport,
     EncodingRequest,
 )
-from recbole_margo.encode.item_encoding import EncodingCache, ItemEncodings, encode_items
+from recbole_margo.encode.item_encoding import Encoder, EncodingCache, ItemEncodings, encode_items
 from recbole_margo.encode.item_source import (
     ItemSource,
+    UnreadableContentError,
     dataset_folders,
     decode_text,
     read_content,

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from recbole_margo.encode.encoder import Encoder, UnreadableContentError
+from recbole_margo.encode.item_encoding import Encoder
+from recbole_margo.encode.item_source import UnreadableContentError
 
 # Formats of photographs that name their size at the beginning. Pillow hands some others, such as
 # EPS, to external programs, and tiles of a TIFF may be larger than its image.

@@ -1,4 +1,4 @@
-"""Runs an encoder over items, in batches and threads, and keeps the vectors beside the dataset."""
+"""Encoders of single items, run in batches and threads; vectors are kept beside the dataset."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import hashlib
 import logging
 import os
 import time
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from recbole_margo.encode.encoder import Encoder, UnreadableContentError
-from recbole_margo.encode.item_source import read_content
+from recbole_margo.encode.item_source import UnreadableContentError, read_content
 from recbole_margo.errors import DataError
 from recbole_margo.store.numpy_archive import read_archive
 from recbole_margo.store.writing import replacing
@@ -29,6 +29,42 @@ Result = TypeVar("Result")
 FOLDER = ".encodings"
 FLUSH_SECONDS = 30.0
 FLUSH_BYTES = 1 << 26
+
+
+class Encoder(ABC):
+    """Turns the content of one item into one vector, whatever the other items are.
+
+    Attributes:
+        identity: hash of all that decides on the vectors: weights, preparation, pooling. Vectors of
+            encoders with the same identity are interchangeable.
+        batch_size: items a batch unless the user says otherwise.
+    """
+
+    identity: str
+    description: str
+    batch_size: int = 32
+
+    @abstractmethod
+    def prepare(self, content: bytes) -> Any:
+        """Decode one item's content; called from several threads.
+
+        Args:
+            content: the bytes of the file, or the text in UTF-8.
+
+        Raises:
+            UnreadableContentError: the content is damaged, empty or of another kind.
+        """
+
+    @abstractmethod
+    def encode(self, batch: Sequence[Any]) -> NDArray[np.float32]:
+        """Encode prepared items.
+
+        Args:
+            batch: [B] what `prepare` returned.
+
+        Returns:
+            [B, D].
+        """
 
 
 class EncodingCache:

@@ -10,8 +10,7 @@ import pandas as pd
 import recbole
 
 from recbole_margo.data.bundled import BUNDLED_DATASET, ensure_bundled_features
-from recbole_margo.encode.encoder import UnreadableContentError
-from recbole_margo.errors import DataError, DatasetNotFoundError
+from recbole_margo.errors import DataError, DatasetNotFoundError, FeatureError
 from recbole_margo.store.dataset_files import ADDRESS, IMAGE_SUFFIXES, SPLITS, read_item_lines
 from recbole_margo.store.reading import require_regular_file
 from recbole_margo.store.tables import open_table
@@ -26,6 +25,10 @@ SUFFIXES = {
 PATH_NAMES = "path file filename imagepath imagefile image audiopath audiofile audio poster cover"
 # Files of one item; what is larger is taken for a mistake rather than read into memory.
 LARGEST_FILE_BYTES = 1 << 28
+
+
+class UnreadableContentError(FeatureError):
+    """The text, image or sound of one item cannot be read; the item then misses the modality."""
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recbole_margo.encode.encoder import Encoder, UnreadableContentError
 from recbole_margo.encode.images import decode_image
-from recbole_margo.encode.item_source import decode_text
+from recbole_margo.encode.item_encoding import Encoder
+from recbole_margo.encode.item_source import UnreadableContentError, decode_text
 from recbole_margo.errors import ConfigError, import_optional
 
 

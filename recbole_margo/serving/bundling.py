@@ -13,8 +13,7 @@ import torch
 from tqdm import tqdm
 
 from recbole_margo.data.features import feature_folder
-from recbole_margo.encode.encoder import UnreadableContentError
-from recbole_margo.encode.item_source import read_content
+from recbole_margo.encode.item_source import UnreadableContentError, read_content
 from recbole_margo.errors import BundleError, CheckpointError
 from recbole_margo.evaluation.score_tables import content_of, score_tables
 from recbole_margo.evidence.item_evidence import item_evidence

@@ -15,15 +15,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from recbole_margo.encode.encoder import UnreadableContentError
 from recbole_margo.encode.images import decode_image
-from recbole_margo.encode.item_source import read_content
+from recbole_margo.encode.item_source import UnreadableContentError, read_content
 from recbole_margo.encode.pretrained import _check_size
 
 DECODE = """
 import resource, sys
 import recbole_margo.encode.images as images
-from recbole_margo.encode.encoder import UnreadableContentError
+from recbole_margo.encode.item_source import UnreadableContentError
 content = sys.stdin.buffer.read()
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10

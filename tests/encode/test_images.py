@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from recbole_margo.encode.encoder import UnreadableContentError
 from recbole_margo.encode.images import PATTERNS, ColorTextureEncoder, binary_patterns, decode_image
+from recbole_margo.encode.item_source import UnreadableContentError
 
 
 def saved(image: Image.Image, kind: str, **options: object) -> bytes:

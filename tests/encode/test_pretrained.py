@@ -11,9 +11,8 @@ from encode_world import png
 from tiny_models import save_audio_model, save_sentence_model, save_vision_model
 
 from recbole_margo.encode.encode_modality import load_encoder
-from recbole_margo.encode.encoder import UnreadableContentError
 from recbole_margo.encode.images import decode_image
-from recbole_margo.encode.item_source import decode_text
+from recbole_margo.encode.item_source import UnreadableContentError, decode_text
 from recbole_margo.errors import ConfigError, DataError
 
 

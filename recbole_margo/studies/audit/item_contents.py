@@ -13,9 +13,8 @@ from typing import Any
 from PIL import Image
 
 from recbole_margo.data.features import feature_folder
-from recbole_margo.encode.encoder import UnreadableContentError
 from recbole_margo.encode.images import decode_image
-from recbole_margo.encode.item_source import ItemSource, read_content
+from recbole_margo.encode.item_source import ItemSource, UnreadableContentError, read_content
 from recbole_margo.errors import DataError
 from recbole_margo.store.tables import open_table
 from recbole_margo.store.tables.columns import guess_column
