@@ -19,8 +19,7 @@ from torch import Tensor
 
 from recbole_margo.data.row_norms import SAFE_LENGTHS, RowNorms
 from recbole_margo.errors import ConfigError, DataError
-from recbole_margo.store.numpy_archive import read_archive
-from recbole_margo.store.writing import replacing
+from recbole_margo.store.numpy_archive import read_archive, write_archive
 
 
 def nearest_hint(name: Any, available: Sequence[str]) -> str:
@@ -173,8 +172,8 @@ class ReducedFeatures:
         """Write the matrix, whole or not at all; where that is not possible, only a warning."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as temporary, temporary.open("wb") as file:
-                np.savez(file, matrix=self.matrix, explained=np.float64(self.explained))
+            arrays = {"matrix": self.matrix, "explained": np.float64(self.explained)}
+            write_archive(path, arrays, compressed=False)
         except OSError as error:
             logging.getLogger().warning(
                 "%s cannot be written (%s); the features are reduced again the next time.",

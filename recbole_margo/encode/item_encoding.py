@@ -20,8 +20,7 @@ from tqdm import tqdm
 
 from recbole_margo.encode.item_source import UnreadableContentError, read_content
 from recbole_margo.errors import DataError
-from recbole_margo.store.numpy_archive import read_archive
-from recbole_margo.store.writing import replacing
+from recbole_margo.store.numpy_archive import read_archive, write_archive
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
@@ -104,8 +103,8 @@ class EncodingCache:
         keys = np.frombuffer(b"".join(self._new), dtype=np.uint8).reshape(len(self._new), -1)
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{hashlib.sha256(keys.tobytes()).hexdigest()[:32]}.npz"
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, keys=keys, vectors=np.stack(list(self._new.values())))
+        arrays = {"keys": keys, "vectors": np.stack(list(self._new.values()))}
+        write_archive(path, arrays, compressed=False)
         self._new = {}
 
     def _read(self, path: Path) -> None:

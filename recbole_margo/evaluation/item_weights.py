@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from recbole_margo.errors import CheckpointError
 from recbole_margo.report.figures import COLORS, HATCHES
-from recbole_margo.store.numpy_archive import read_archive
-from recbole_margo.store.writing import replacing
+from recbole_margo.store.numpy_archive import read_archive, write_archive
 
 BINS = 40
 
@@ -50,14 +49,13 @@ class ItemWeights:
 
     def save(self, path: Path) -> None:
         """Write `weights.npz`, whole or not at all, without pickle."""
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(
-                file,
-                items=self.items,
-                modalities=np.asarray(self.modalities),
-                weights=self.weights,
-                present=self.present,
-            )
+        arrays = {
+            "items": self.items,
+            "modalities": np.asarray(self.modalities),
+            "weights": self.weights,
+            "present": self.present,
+        }
+        write_archive(path, arrays)
 
     @classmethod
     def load(cls, path: Path) -> ItemWeights:

@@ -16,8 +16,7 @@ from recbole.evaluator.base_metric import TopkMetric
 from torch import Tensor
 
 from recbole_margo.errors import CheckpointError
-from recbole_margo.store.numpy_archive import read_archive
-from recbole_margo.store.writing import replacing
+from recbole_margo.store.numpy_archive import read_archive, write_archive
 from recbole_margo.training.ranking_trainer import UNROUNDED, FullRanking, RankingTrainer
 
 
@@ -46,16 +45,15 @@ class PerUserMetrics:
 
     def save(self, path: Path) -> None:
         """Write an `.npz` file, whole or not at all, without pickle."""
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(
-                file,
-                users=self.users,
-                metric_names=np.asarray(list(self.metrics), dtype=np.str_),
-                metric_values=np.asarray(list(self.metrics.values()), dtype=np.float64),
-                pair_user=self.pair_user,
-                pair_item=self.pair_item,
-                pair_rank=self.pair_rank,
-            )
+        arrays = {
+            "users": self.users,
+            "metric_names": np.asarray(list(self.metrics), dtype=np.str_),
+            "metric_values": np.asarray(list(self.metrics.values()), dtype=np.float64),
+            "pair_user": self.pair_user,
+            "pair_item": self.pair_item,
+            "pair_rank": self.pair_rank,
+        }
+        write_archive(path, arrays)
 
     @classmethod
     def load(cls, path: Path) -> PerUserMetrics:

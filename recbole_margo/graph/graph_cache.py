@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recbole_margo.errors import DataError
-from recbole_margo.store.numpy_archive import read_archive
-from recbole_margo.store.writing import locked, replacing
+from recbole_margo.store.numpy_archive import read_archive, write_archive
+from recbole_margo.store.writing import locked
 
 # Of the arrangement of the files; what builds the graphs is hashed by its source.
 FORMAT = 1
@@ -164,10 +164,9 @@ class GraphCache:
         if sum(array.nbytes for array in arrays) > self.limit:
             return
         try:
-            with replacing(path) as temporary, temporary.open("wb") as file:
-                shape = np.array(graph.shape, dtype=np.int64)
-                named = dict(zip(PARTS, (np.array(key), shape, *arrays), strict=True))
-                np.savez(file, about=np.array(about), **named)
+            shape = np.array(graph.shape, dtype=np.int64)
+            named = dict(zip(PARTS, (np.array(key), shape, *arrays), strict=True))
+            write_archive(path, {"about": np.array(about), **named}, compressed=False)
         except OSError as error:
             self._say_why_not(error)
         stored = self.stored()

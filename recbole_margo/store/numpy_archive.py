@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,20 @@ from numpy.typing import NDArray
 from recbole_margo.errors import DataError
 from recbole_margo.store.feature_files import NPY_ERRORS, numpy_silent
 from recbole_margo.store.reading import require_regular_file
+from recbole_margo.store.writing import replacing
 
 # A file that is compressed may take so much, or so many times its size, whichever is more.
 LARGEST_BYTES = 1 << 28
 LARGEST_RATIO = 100
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 ERRORS = (*NPY_ERRORS, KeyError, zlib.error, NotImplementedError, RuntimeError, AttributeError)
+
+
+def write_archive(path: Path, arrays: Mapping[str, Any], compressed: bool = True) -> None:
+    """Write arrays of numbers and text as an `.npz` archive, whole or not at all."""
+    save: Any = np.savez_compressed if compressed else np.savez
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        save(file, **arrays)
 
 
 def read_archive(path: Path, names: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:

@@ -22,8 +22,7 @@ from tqdm import tqdm
 from recbole_margo.errors import CheckpointError, DataError
 from recbole_margo.model.margo import BACKBONE_STAGE, MARGO
 from recbole_margo.nn.projection import log_modality_weights
-from recbole_margo.store.numpy_archive import read_archive
-from recbole_margo.store.writing import replacing
+from recbole_margo.store.numpy_archive import read_archive, write_archive
 from recbole_margo.studies.runs.trained_run import TrainedRun
 from recbole_margo.training.distributed import find_trainer
 from recbole_margo.training.outputs import tensorboard_in
@@ -213,10 +212,8 @@ class Replay:
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         values: dict[str, Any] = dataclasses.asdict(self)
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(
-                file, identity=np.array(identity), coordinates=np.array(COORDINATES), **values
-            )
+        identified = {"identity": np.array(identity), "coordinates": np.array(COORDINATES)}
+        write_archive(path, {**identified, **values})
 
     @classmethod
     def load(cls, path: Path, identity: str) -> Replay | None:
