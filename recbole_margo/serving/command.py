@@ -57,11 +57,7 @@ EXPLAIN = "Split the score of an item for a user into parts that add up to it."
 
 
 def bundle(arguments: Sequence[str] | None = None) -> int:
-    """Run `recbole-margo bundle` and return its exit status.
-
-    Raises:
-        RecBoleMargoError: there is no such run, or something at the place of the bundle.
-    """
+    """Run `recbole-margo bundle` and return its exit status."""
     parser = command_parser("bundle", BUNDLE)
     parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="a finished run")
     parser.add_argument(
@@ -95,11 +91,7 @@ def bundle(arguments: Sequence[str] | None = None) -> int:
 
 
 def add_items(arguments: Sequence[str] | None = None) -> int:
-    """Run `recbole-margo add_items` and return its exit status.
-
-    Raises:
-        RecBoleMargoError: the features do not fit, or the bundle cannot have new items.
-    """
+    """Run `recbole-margo add_items` and return its exit status."""
     parser = command_parser("add_items", ADD_ITEMS)
     add = parser.add_argument
     add("--bundle", type=Path, required=True, metavar="DIR", help="a bundle, which stays")
@@ -118,12 +110,7 @@ def add_items(arguments: Sequence[str] | None = None) -> int:
 
 
 def recommend(arguments: Sequence[str] | None = None) -> int:
-    """Run `recbole-margo recommend` and return its exit status.
-
-    Raises:
-        RecBoleMargoError: a user or an item is not known, or the model cannot be read.
-        DataError: a file of ids cannot be read, or the output not be written.
-    """
+    """Run `recbole-margo recommend` and return its exit status."""
     parser = command_parser("recommend", RECOMMEND)
     add_source(parser)
     add = parser.add_argument
@@ -191,11 +178,7 @@ def _answer(recommender: Recommender, users: Sequence[str], options: argparse.Na
 
 
 def explain(arguments: Sequence[str] | None = None) -> int:
-    """Run `recbole-margo explain` and return its exit status.
-
-    Raises:
-        RecBoleMargoError: the user or the item is not known, or the model cannot be read.
-    """
+    """Run `recbole-margo explain` and return its exit status."""
     parser = command_parser("explain", EXPLAIN)
     add_source(parser)
     parser.add_argument("--user", required=True, help="raw id")
@@ -226,12 +209,7 @@ def _first_items(recommender: Recommender, user: str) -> list[str]:
 
 
 def serve(arguments: Sequence[str] | None = None) -> int:
-    """Run `recbole-margo serve` and return its exit status.
-
-    Raises:
-        RecBoleMargoError: the bundle cannot be opened, or the address not be listened on.
-        DataError: the extra is not installed.
-    """
+    """Run `recbole-margo serve` and return its exit status."""
     parser = command_parser("serve", SERVE)
     add = parser.add_argument
     add("--bundle", type=Path, required=True, metavar="DIR", help="a bundle, or a link to one")

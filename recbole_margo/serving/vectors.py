@@ -191,12 +191,7 @@ def _blocks(count: int) -> Iterator[slice]:
 
 
 def vectors(arguments: Sequence[str] | None = None) -> int:
-    """Run `recbole-margo vectors` and return its exit status.
-
-    Raises:
-        RecBoleMargoError: the model cannot be read, or faiss is not installed.
-        DataError: there is something at the output's place, or it cannot be written.
-    """
+    """Run `recbole-margo vectors` and return its exit status."""
     parser = command_parser("vectors", VECTORS)
     add_source(parser)
     add = parser.add_argument

@@ -47,11 +47,7 @@ REPLAYS = "replays"
 
 
 def agreement(arguments: Sequence[str]) -> int:
-    """Run `recbole-margo agreement` and return its exit status.
-
-    Raises:
-        RecBoleMargoError: on bad input, before anything is replayed.
-    """
+    """Run `recbole-margo agreement` and return its exit status."""
     options = _parser().parse_args(arguments)
     if options.epochs is not None and options.epochs < 1:
         raise ConfigError(f"--epochs must be 1 or more, found {options.epochs}")

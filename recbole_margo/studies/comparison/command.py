@@ -212,11 +212,7 @@ def _recall_of_selection(metrics: Iterable[str], selected_by: str) -> str | None
 
 
 def compare(arguments: Sequence[str]) -> int:
-    """Run `recbole-margo compare` and return its exit status.
-
-    Returns:
-        0, or 1 if any run failed.
-    """
+    """Run `recbole-margo compare` and return its exit status, 1 if any run failed."""
     parser = _parser(
         "compare",
         "Train every model with every seed on the same split; write tables, paired tests over "

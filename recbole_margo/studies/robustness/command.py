@@ -113,11 +113,7 @@ def _rows_of_items(step: float, draw: CorruptedItems) -> Iterator[Mapping[str, o
 
 
 def robustness(arguments: Sequence[str]) -> int:
-    """Run `recbole-margo robustness` and return its exit status.
-
-    Returns:
-        0, or 1 if any run failed.
-    """
+    """Run `recbole-margo robustness` and return its exit status, 1 if any run failed."""
     options, rest = _parser().parse_known_args(arguments)
     folder, result = ROBUSTNESS.run_command(options, rest, lambda own: _plan(options, own))
     text = robustness_text(result, bold=terminal_bold())

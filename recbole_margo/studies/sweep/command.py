@@ -157,11 +157,7 @@ def same_value(one: Any, other: Any) -> bool:
 
 
 def sweep(arguments: Sequence[str]) -> int:
-    """Run `recbole-margo sweep` and return its exit status.
-
-    Returns:
-        0, or 1 if any run failed.
-    """
+    """Run `recbole-margo sweep` and return its exit status, 1 if any run failed."""
     options, rest = _parser().parse_known_args(arguments)
 
     def make(settings: Settings) -> SweepPlan:

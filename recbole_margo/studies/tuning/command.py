@@ -162,11 +162,7 @@ setting of all trials, as in `train`. `--seed` seeds the search and the training
 
 
 def tune(arguments: Sequence[str]) -> int:
-    """Run `recbole-margo tune` and return its exit status.
-
-    Returns:
-        0, or 1 if the final training failed.
-    """
+    """Run `recbole-margo tune` and return its exit status, 1 if the final training failed."""
     options, rest = _parser().parse_known_args(arguments)
     import_optuna()
     if options.cluster not in (None, "local") and not options.storage:
