@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -243,7 +243,7 @@ def _cold(config: Config, loaders: tuple[Any, Any, Any], model: Any) -> dict[str
     if hasattr(model, "eval"):
         model.eval()
     found = evaluate_cold_items(config, loaders, model)
-    return found.as_plain() if found is not None else None
+    return asdict(found) if found is not None else None
 
 
 def _trainer(config: Config, model: Any, processes: Processes) -> Any:
@@ -293,7 +293,7 @@ def _test(
         return (_recbole_stage(config, trainer.epochs, fitted, test_result),), per_user
     stages = []
     for progress in trainer.progress:
-        plain = progress.as_plain()
+        plain = asdict(progress)
         valid = plain.pop("best_result")
         file = trainer.stage_model_file(progress.name)
         test_result, per_user = evaluate_per_user(trainer, test, str(file))

@@ -48,10 +48,6 @@ class ColdResult:
     among_all: Mapping[str, float]
     warm: Mapping[str, float]
 
-    def as_plain(self) -> dict[str, Any]:
-        """Return the fields as a plain mapping."""
-        return dict(vars(self))
-
 
 @dataclass(frozen=True)
 class ColdTest:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,10 +53,6 @@ class ItemCard:
     modalities: tuple[ModalityOfItem, ...]
     thumbnail: bool
 
-    def as_plain(self) -> dict[str, Any]:
-        """Return the fields as plain values."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class ModalityAudit:
@@ -82,10 +77,6 @@ class ModalityAudit:
     def is_doubtful(self) -> bool:
         """Whether most of the rows that can be judged show no sign that they belong."""
         return 2 * self.doubtful > self.judged
-
-    def as_plain(self) -> dict[str, Any]:
-        """Return the fields as plain values."""
-        return asdict(self)
 
 
 class Catalogue:

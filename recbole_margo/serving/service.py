@@ -14,7 +14,7 @@ import signal
 import socket
 import threading
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -152,7 +152,7 @@ def _add_facts(app: FastAPI, allowed: ServiceLimits) -> None:
     @app.get("/items/{item:path}")
     async def item_facts(catalogue: Current, item: str) -> JSONResponse:
         """Return what is known of an item."""
-        return JSONResponse(catalogue.card(item).as_plain())
+        return JSONResponse(asdict(catalogue.card(item)))
 
     @app.get("/thumbnail", response_class=Response)
     async def thumbnail(catalogue: Current, item: str) -> Response:
@@ -168,7 +168,7 @@ def _add_facts(app: FastAPI, allowed: ServiceLimits) -> None:
     ) -> JSONResponse:
         """Return how many rows of each modality fit their items, and the least reliable ones."""
         _limit("n", n, allowed.n)
-        found = [part.as_plain() for part in catalogue.audit(n)]
+        found = [asdict(part) for part in catalogue.audit(n)]
         return JSONResponse({"modalities": found})
 
 

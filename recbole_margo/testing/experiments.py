@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -235,7 +235,7 @@ def outcome(
         for stage in state["stages"]:
             del stage["seconds"]
         files[file.name] = state
-    stages = [stage.as_plain() for stage in trainer.progress]
+    stages = [asdict(stage) for stage in trainer.progress]
     for stage in stages:
         del stage["seconds"]
         best = str(trainer.stage_model_file(stage["name"]))

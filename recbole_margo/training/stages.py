@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from logging import DEBUG, INFO, Logger
 from typing import Any
@@ -70,10 +70,6 @@ class StageProgress:
             self.waited += 1
             self.finished = self.waited > patience
         return better
-
-    def as_plain(self) -> dict[str, Any]:
-        """Return the fields as a plain mapping."""
-        return asdict(self)
 
 
 def shortfall(stages: Sequence[StageProgress], bigger_is_better: bool) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -343,7 +343,7 @@ class MultimodalTrainer(RankingTrainer):
             "state_dict": self.model.state_dict(),
             "other_parameter": self.model.other_parameter(),
             "optimizer": self.optimizer.state_dict(),
-            "stages": [stage.as_plain() for stage in self.progress],
+            "stages": [asdict(stage) for stage in self.progress],
             **self._data,
         }
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -54,7 +55,7 @@ def test_a_score_that_is_no_number_never_is_the_best():
 def test_it_survives_a_checkpoint():
     stage = play([0.1, 0.2, 0.1])
     stage.figures, stage.seconds = {"weight_mean/text": 0.5}, 1.5
-    assert StageProgress(**json.loads(json.dumps(stage.as_plain()))) == stage
+    assert StageProgress(**json.loads(json.dumps(asdict(stage)))) == stage
 
 
 def add(losses: EpochLosses, *values: float) -> bool:
