@@ -75,7 +75,6 @@ def train_models(options: argparse.Namespace, rest: Sequence[str]) -> int:
     from recbole_margo.run_folder import RunOutcome, finished_runs
     from recbole_margo.settings.processes import SWITCHES
     from recbole_margo.studies.comparison import compare
-    from recbole_margo.studies.comparison.compare import failures, models_table
     from recbole_margo.studies.runs.entry import merged_settings
     from recbole_margo.training.processes import leave
 
@@ -104,8 +103,8 @@ def train_models(options: argparse.Namespace, rest: Sequence[str]) -> int:
     else:
         outcomes = compare.TRAINING.begin(plan(), options.output_dir)
     leave()
-    print(table_text(models_table(outcomes), bold=terminal_bold()))
-    for failure in failures(outcomes):
+    print(table_text(compare.models_table(outcomes), bold=terminal_bold()))
+    for failure in compare.failures(outcomes):
         print(failure)
     finished = finished_runs(outcomes)
     if finished:
