@@ -62,7 +62,7 @@ def __getattr__(name: str) -> Any:
         import pytest
 
         # A failure shows the values compared, as in a test file.
-        pytest.register_assert_rewrite(_CONTRACT, "recbole_margo.testing.experiments")
+        pytest.register_assert_rewrite(_CONTRACT, "recbole_margo.testing.interruption")
     return getattr(importlib.import_module(_MODULES[name]), name)
 
 

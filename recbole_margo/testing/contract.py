@@ -21,14 +21,8 @@ from torch.nn import functional
 
 from recbole_margo.model.parameters import model_defaults, yaml_values
 from recbole_margo.registry import find_model
-from recbole_margo.testing.experiments import (
-    Experiment,
-    assert_same,
-    at_batch,
-    interrupted,
-    prepare,
-    uninterrupted,
-)
+from recbole_margo.testing.experiments import Experiment, prepare
+from recbole_margo.testing.interruption import assert_same, at_batch, interrupted, uninterrupted
 from recbole_margo.testing.worlds import MISSING, block_world, random_world
 from recbole_margo.training.checkpoint import read_checkpoint
 from recbole_margo.training.cuda_graphs import obstacle

@@ -12,7 +12,7 @@ import pytest
 
 from recbole_margo.errors import CheckpointError
 from recbole_margo.testing import Experiment, random_world
-from recbole_margo.testing.experiments import (
+from recbole_margo.testing.interruption import (
     EPOCHS,
     Interruption,
     assert_same,

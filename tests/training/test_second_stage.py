@@ -15,7 +15,7 @@ from recbole_margo.studies.comparison.command import COMPARISON
 from recbole_margo.studies.comparison.plan import ComparisonPlan
 from recbole_margo.studies.runs.entry import Entry
 from recbole_margo.testing import NAME, SETTINGS, random_world, small_settings
-from recbole_margo.testing.experiments import (
+from recbole_margo.testing.interruption import (
     Interruption,
     assert_same,
     at_batch,
