@@ -113,6 +113,8 @@ def choose_columns(
             continue
         free = [one for one in table.columns if one not in {*given.values(), *chosen.values()}]
         guess = guess_column(free, INTERACTION_NAMES[name]) or _by_position(table, name)
+        if guess == given.get("split"):
+            guess = None
         if guess is None and name in REQUIRED:
             raise DataError(
                 f"{table.path}: expected a column of {name.removesuffix('_id')}s, found "

@@ -47,11 +47,6 @@ class ItemListsConverter(InteractionConverter):
     def __post_init__(self) -> None:
         """Find the files."""
         super().__post_init__()
-        if self.preparation.split != "random":
-            raise DataError(
-                f"--split {self.preparation.split}: expected none, because the split of the source "
-                "is kept. Leave it out."
-            )
         self._folder = self._folder_of_lists()
         self._files = [self._file_of(*stems) for stems in STEMS]
         self._users: list[str] = []  # known once the lists are read

@@ -135,9 +135,11 @@ def _notes_on(
         return [f"{name}: no row equals another"] if repeated == MISSING else []
     note = f"{name}: {sum(map(len, groups)):,} rows equal others"
     kind = f"the mean of the other rows, or one row of {FEWEST_TO_FILL} items or more"
+    if not fillers:
+        return [f"{note}; none stands for no content ({kind})"]
     done = "left out" if repeated == MISSING else "kept, --repeated_rows=missing leaves them out"
     count = sum(map(len, fillers))
-    return [f"{note}; {count:,} stand for no content ({kind}){f', {done}' if count else ''}"]
+    return [f"{note}; {count:,} stand for no content ({kind}), {done}"]
 
 
 ITEM_IDS = ("i_id_mapping.csv", "item_list.txt")

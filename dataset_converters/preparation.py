@@ -191,6 +191,11 @@ class Preparation:
         Returns:
             Split -> its rows, in the order of the table.
         """
+        if "split" in raw.table and self.split != "random":
+            raise DataError(
+                f"--split {self.split}: expected none, because the split of the source is kept. "
+                "Leave it out."
+            )
         for reason, keep in (
             (f"rating below {self.min_rating}, or none", self._rated_well),
             ("no timestamp, which the split needs", self._timed),

@@ -34,13 +34,6 @@ class TabularConverter(InteractionConverter):
 
     source: Path = option("table of the interactions", metavar="FILE")
     columns: Columns = group(Columns(), "columns of the interactions")
-    valid: Path | None = option(
-        "table of the validation; --source is the training then",
-        None,
-        metavar="FILE",
-        in_group=SPLIT_FILES,
-    )
-    test: Path | None = option("table of the test", None, metavar="FILE", in_group=SPLIT_FILES)
     items: Path | None = option(
         "table of the items and their texts", None, metavar="FILE", in_group=TABLES
     )
@@ -61,6 +54,13 @@ class TabularConverter(InteractionConverter):
     header: bool | None = option(
         "whether the first line of the interactions names the columns", None, in_group=TABLES
     )
+    valid: Path | None = option(
+        "table of the validation; --source is the training then",
+        None,
+        metavar="FILE",
+        in_group=SPLIT_FILES,
+    )
+    test: Path | None = option("table of the test", None, metavar="FILE", in_group=SPLIT_FILES)
 
     def __post_init__(self) -> None:
         r"""Take `\t` for a tab."""
@@ -71,11 +71,6 @@ class TabularConverter(InteractionConverter):
             raise DataError(
                 "--test, --valid: expected a table of the test, perhaps one of the validation, and "
                 "no --split_column with them."
-            )
-        if (self.test or self.columns.split) and self.preparation.split != "random":
-            raise DataError(
-                f"--split {self.preparation.split}: expected none where the split of the source is "
-                "kept (--split_column, --test). Leave one of them out."
             )
 
     def read_interactions(self) -> RawInteractions:

@@ -429,6 +429,16 @@ def test_a_split_column_is_kept(shop: Path, words: tuple[object, ...]) -> None:
     assert f"--split_column part: {said}" in report.notes
 
 
+def test_a_split_column_without_a_header_is_no_rating(shop: Path) -> None:
+    table = with_split(clicks(), (0, 1, 2))[["customer_id", "sku", "part"]]
+    table.to_csv(shop / "clicks.csv", index=False, header=False)
+    converter = TabularConverter(shop / "clicks.csv", "shop", columns=Columns(split="3"))
+    report, _ = converter.run(shop / "out")
+    assert report.rows == {"train": 60, "valid": 30, "test": 30}
+    assert "guessed --user 1 --item 2" in report.notes
+    assert list(written(shop / "out" / "shop")) == ["user_id:token", "item_id:token", "split"]
+
+
 def test_one_file_a_split_is_kept(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = with_split(clicks())
     for word, rows in table.groupby("part"):
