@@ -12,6 +12,7 @@ from recbole_margo.evidence.item_targets import unit_rows
 
 # A p-value compares an item's own target with those of at most so many others.
 OTHERS_COMPARED = 4096
+ITEMS_AT_ONCE = 1024
 # A shorter direction, and a smaller deviation, are what rounding leaves.
 NEGLIGIBLE = 1e-6
 
@@ -27,8 +28,6 @@ class ContentScore:
         p_values: the probability that the target of a random item agrees as well with what the
             row says [I]; uniform for a row that has nothing to do with its item, 1 where nothing
             is known.
-        predicted: targets as fits without the item predict them from the features, less the mean
-            target of the others [I, K]; rows of zeros where nothing is known.
         penalty: lambda of the ridge regression, see `HeldOutPrediction`.
         explained: share of the targets' variance that the features of other items predict.
     """
@@ -36,7 +35,6 @@ class ContentScore:
     scores: NDArray[np.float64]
     known: NDArray[np.bool_]
     p_values: NDArray[np.float64]
-    predicted: NDArray[np.float32]
     penalty: float
     explained: float
 
@@ -66,30 +64,26 @@ def content_score(
         The scores. Nothing is known of items that have no row, share no user with another item, or
         of any item where fewer than three have both.
     """
-    scores, p_values, predicted = (
-        np.zeros(len(targets)),
-        np.ones(len(targets)),
-        np.zeros_like(targets),
-    )
+    scores, p_values = np.zeros(len(targets)), np.ones(len(targets))
     known = np.zeros(len(targets), dtype=np.bool_)
     items = np.flatnonzero(present & targets.any(axis=1))
     if len(items) < 3:
-        return ContentScore(scores, known, p_values, predicted, np.inf, 0.0)
+        return ContentScore(scores, known, p_values, np.inf, 0.0)
     own = targets[items]
-    held_out = held_out_prediction(features[items], own, seed)
-    predicted[items] = held_out.predicted
-    mean = own.mean(axis=0, dtype=np.float64).astype(np.float32)
-    own, guessed = (unit_rows(rows, NEGLIGIBLE) for rows in (own - mean, held_out.predicted))
+    held_out = held_out_prediction(features, own, seed, items)
+    own -= own.mean(axis=0, dtype=np.float64).astype(np.float32)
+    own, guessed = (unit_rows(rows, NEGLIGIBLE) for rows in (own, held_out.predicted))
     # Mean and variance over j of <p, t_j>, without the products themselves.
-    average = guessed @ own.mean(axis=0)
-    spread = np.cov(own.T, bias=True).astype(np.float32)
+    mean = own.mean(axis=0)
+    spread = own.T @ own / np.float32(len(own)) - np.outer(mean, mean)
+    average = guessed @ mean
     deviation = np.sqrt(np.maximum(np.einsum("ik,ik->i", guessed @ spread, guessed), 0.0))
     cosines = np.einsum("ik,ik->i", guessed, own)
     said = deviation > NEGLIGIBLE
     scores[items[said]] = ((cosines - average) / np.where(said, deviation, 1.0))[said]
     known[items[said]] = True
     p_values[items[said]] = _p_values(guessed, own, cosines, seed)[said]
-    return ContentScore(scores, known, p_values, predicted, held_out.penalty, held_out.explained)
+    return ContentScore(scores, known, p_values, held_out.penalty, held_out.explained)
 
 
 def _p_values(
@@ -103,10 +97,10 @@ def _p_values(
     others = np.arange(items)
     if items > OTHERS_COMPARED:
         others = np.random.default_rng(seed).choice(items, OTHERS_COMPARED, replace=False)
-    p_values = np.empty(items)
-    for start in range(0, items, OTHERS_COMPARED):
-        block = np.arange(start, min(start + OTHERS_COMPARED, items))
-        as_good = guessed[block] @ own[others].T >= cosines[block, np.newaxis]
+    p_values, compared = np.empty(items), own[others].T
+    for start in range(0, items, ITEMS_AT_ONCE):
+        block = np.arange(start, min(start + ITEMS_AT_ONCE, items))
+        as_good = guessed[block] @ compared >= cosines[block, np.newaxis]
         # The item itself counts once, as it must, whether or not it is among the others.
         as_good[block[:, np.newaxis] == others] = False
         count = len(others) - np.isin(block, others)

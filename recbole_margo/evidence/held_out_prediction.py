@@ -14,8 +14,8 @@ PENALTIES = 10.0 ** np.arange(-3.0, 4.5, 0.5)
 GROWTH, LARGEST_PENALTY = 10.0**0.5, 1e8
 # The penalty is chosen by the error on at most so many rows, predicted by a fit to all.
 ROWS_THAT_CHOOSE = 4096
-# Bounds a block of features or predictions to some 64 MB.
-BLOCK_CELLS = 2**24
+# Bounds a block of features to some 16 MB.
+BLOCK_CELLS = 2**22
 # Up to this size the Gram matrix is decomposed in float64, which takes seconds at most.
 EXACT_SIZE = 2048
 # Directions of smaller relative variance are rounding.
@@ -40,7 +40,10 @@ class HeldOutPrediction:
 
 
 def held_out_prediction(
-    features: NDArray[np.floating], targets: NDArray[np.float32], seed: int = 0
+    features: NDArray[np.floating],
+    targets: NDArray[np.float32],
+    seed: int = 0,
+    items: NDArray[np.intp] | None = None,
 ) -> HeldOutPrediction:
     r"""Predict every row's target by a ridge regression on the other rows.
 
@@ -53,121 +56,155 @@ def held_out_prediction(
     :math:`\hat T_i - \mathrm{mean}_{j \ne i} T_j`: what the features say beyond the mean, which
     leans away from the row's own target.
 
-    Memory: one matrix of size min(N, D) squared and three, one block of features, and the result.
+    Memory: four matrices of size min(N, D) squared, blocks of features, two of targets. The
+    features are read in blocks and never copied whole where they have more rows than columns.
 
     Args:
         features: of the rows [N, D], finite, of any floating type, memory-mapped or not.
         targets: T [N, K].
         seed: decides on which rows the penalty is chosen where there are many.
+        items: which rows of the features the targets belong to [N]; all by default.
 
     Returns:
         The predictions; zeros where no column of the features varies.
     """
-    rows = len(features)
+    rows = len(targets)
+    x = _Rows.of(features, np.arange(rows) if items is None else items)
     centred = targets - targets.mean(axis=0, dtype=np.float64).astype(np.float32)
-    basis = _Basis.of(features)
+    basis = _Basis.of(x, centred)
     if rows < 3 or not len(basis.variances):
         return HeldOutPrediction(np.zeros_like(targets), np.inf, 0.0)
-    coefficients = basis.transposed_times(features, centred)
-    variance = float((centred.astype(np.float64) ** 2).mean())
+    variance = float(np.einsum("ik,ik->", centred, centred, dtype=np.float64)) / centred.size
     chosen = np.arange(rows)
     if rows > ROWS_THAT_CHOOSE:
         chosen = np.sort(np.random.default_rng(seed).choice(rows, ROWS_THAT_CHOOSE, replace=False))
-    scores = basis.scores(features, chosen)
-    errors: dict[float, float] = {}
-    for penalty in _penalties(errors):
-        predicted = _predict(scores, coefficients, centred[chosen], basis, penalty, rows)
-        missed = centred[chosen] * np.float32(rows / (rows - 1)) - predicted
-        errors[penalty] = float((missed.astype(np.float64) ** 2).mean())
+    scores = x[chosen] @ basis.directions
+    errors = basis.errors(scores, centred[chosen], rows)
     best = min(errors, key=lambda penalty: errors[penalty])
-    result = np.empty_like(targets)
-    for start, stop in _blocks(rows, features.shape[1]):
-        block = np.arange(start, stop)
-        scores = basis.scores(features, block)
-        result[block] = _predict(scores, coefficients, centred[block], basis, best, rows)
+    # The predictions take the place of the centred targets, which are no longer needed.
+    centred[chosen] = basis.predict(scores, centred[chosen], best, rows)
+    others = np.setdiff1d(np.arange(rows), chosen, assume_unique=True)
+    for start, stop in _blocks(len(others), features.shape[1]):
+        block = others[start:stop]
+        scores = x[block] @ basis.directions
+        centred[block] = basis.predict(scores, centred[block], best, rows)
     explained = 1.0 - errors[best] / variance if variance > 0 else 0.0
-    return HeldOutPrediction(result, best, explained)
+    return HeldOutPrediction(centred, best, explained)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Standardised rows, made when they are needed.
+
+    Attributes:
+        features: of all items [I, D].
+        items: which rows of them take part [N].
+        mean: of each column [D].
+        scale: deviation of each column [D], 1 where it is zero.
+    """
+
+    features: NDArray[np.floating]
+    items: NDArray[np.intp]
+    mean: NDArray[np.float32]
+    scale: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, features: NDArray[np.floating], items: NDArray[np.intp]) -> _Rows:
+        count, columns = len(items), features.shape[1]
+        total, squares = np.zeros(columns), np.zeros(columns)
+        for start, stop in _blocks(count, columns):
+            total += features[items[start:stop]].sum(axis=0, dtype=np.float64)
+        mean = total / count
+        for start, stop in _blocks(count, columns):
+            difference = features[items[start:stop]] - mean
+            squares += np.einsum("nd,nd->d", difference, difference)
+        scale = np.sqrt(squares / count)
+        scale[scale <= 1e-12 * np.maximum(np.abs(mean), 1e-30)] = 1.0
+        return cls(features, items, mean.astype(np.float32), scale.astype(np.float32))
+
+    def __getitem__(self, chosen: slice | NDArray[np.intp]) -> NDArray[np.float32]:
+        # Rows that are chosen by their numbers are a copy, in memory and free to be changed.
+        rows = np.asarray(self.features[self.items[chosen]]).astype(np.float32, copy=False)
+        rows -= self.mean
+        rows /= self.scale
+        return rows
 
 
 @dataclass(frozen=True)
 class _Basis:
-    """Orthogonal directions of standardised features.
+    """Orthogonal directions of standardised features X.
 
     Attributes:
-        mean: of each column [D].
-        scale: deviation of each column [D], 1 where it is zero.
         variances: eigenvalues of X^T X, those that are not rounding [r].
-        directions: their eigenvectors [D, r].
+        directions: their eigenvectors V [D, r].
+        coefficients: (X V)^T T [r, K].
     """
 
-    mean: NDArray[np.float32]
-    scale: NDArray[np.float32]
     variances: NDArray[np.float32]
     directions: NDArray[np.float32]
+    coefficients: NDArray[np.float32]
 
     @classmethod
-    def of(cls, features: NDArray[np.floating]) -> _Basis:
-        rows, columns = features.shape
-        mean, scale = _moments(features)
-        wide, size = columns > rows, min(rows, columns)
-        gram = np.zeros((size, size), np.float64 if size <= EXACT_SIZE else np.float32)
-        if wide:
-            whole = _standardized(features[:], mean, scale)
-            whole = whole.astype(gram.dtype)
-            gram += whole @ whole.T
+    def of(cls, x: _Rows, targets: NDArray[np.float32]) -> _Basis:
+        rows, columns = len(x.items), len(x.mean)
+        size = min(rows, columns)
+        dtype = np.float64 if size <= EXACT_SIZE else np.float32
+        product = np.zeros((columns, targets.shape[1]), dtype=np.float32)
+        if columns > rows:
+            whole = x[:].astype(dtype, copy=False)
+            product += whole.T.astype(np.float32, copy=False) @ targets
+            gram = whole @ whole.T
         else:
+            gram = np.zeros((size, size), dtype, order="F")
+            (add_product,) = scipy.linalg.get_blas_funcs(("syrk",), (gram,))
             for start, stop in _blocks(rows, columns):
-                block = _standardized(features[start:stop], mean, scale).astype(gram.dtype)
-                gram += block.T @ block
+                block = x[start:stop]
+                product += block.T @ targets[start:stop]
+                # The lower half alone, in place.
+                block = block.astype(dtype, copy=False)
+                gram = add_product(1.0, block.T, 1.0, gram, overwrite_c=True, lower=True)
         values, vectors = scipy.linalg.eigh(gram, overwrite_a=True, driver="evd")
         there = values > max(float(values[-1]), 0.0) * NEGLIGIBLE
-        values, vectors = values[there], vectors[:, there]
-        if wide:
+        if not there.all():
+            values, vectors = values[there], vectors[:, there]
+        if columns > rows:
             vectors = whole.T @ (vectors / np.sqrt(values))
-        return cls(mean, scale, values.astype(np.float32), vectors.astype(np.float32))
+        directions = vectors.astype(np.float32, copy=False)
+        return cls(values.astype(np.float32), directions, directions.T @ product)
 
-    def scores(
-        self, features: NDArray[np.floating], chosen: NDArray[np.intp]
+    def errors(
+        self, scores: NDArray[np.float32], targets: NDArray[np.float32], rows: int
+    ) -> dict[float, float]:
+        """Return the mean squared error by penalty, on rows with these scores X V [C, r]."""
+        errors: dict[float, float] = {}
+        for penalty in _penalties(errors):
+            missed = self.predict(scores, targets, penalty, rows)
+            missed -= targets * np.float32(rows / (rows - 1))
+            total = float(np.einsum("ik,ik->", missed, missed, dtype=np.float64))
+            errors[penalty] = total / missed.size
+        return errors
+
+    def predict(
+        self,
+        scores: NDArray[np.float32],
+        targets: NDArray[np.float32],
+        penalty: float,
+        rows: int,
     ) -> NDArray[np.float32]:
-        """Return standardised rows along the directions [C, r]."""
-        rows: NDArray[np.float32] = (
-            _standardized(features[chosen], self.mean, self.scale) @ self.directions
-        )
-        return rows
+        """Return predictions beyond the mean of the others [C, K] of rows with scores [C, r].
 
-    def transposed_times(
-        self, features: NDArray[np.floating], targets: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
-        """Return (X V)^T T [r, K]."""
-        product = np.zeros((features.shape[1], targets.shape[1]), dtype=np.float32)
-        for start, stop in _blocks(*features.shape):
-            block = _standardized(features[start:stop], self.mean, self.scale)
-            product += block.T @ targets[start:stop]
-        result: NDArray[np.float32] = self.directions.T @ product
-        return result
-
-
-def _predict(
-    scores: NDArray[np.float32],
-    coefficients: NDArray[np.float32],
-    targets: NDArray[np.float32],
-    basis: _Basis,
-    penalty: float,
-    rows: int,
-) -> NDArray[np.float32]:
-    """Return predictions beyond the mean of the others [C, K] of rows with these scores [C, r].
-
-    The algebra takes the intercept's part of the leverage out, which would drown small predictions
-    in rounding: with h the leverage of X alone,
-    (fitted - h t N / (N - 1)) / (1 - 1 / N - h) for a centred target t.
-    """
-    shrunk = 1.0 / (basis.variances + np.float32(penalty * basis.variances.mean()))
-    fitted = (scores * shrunk) @ coefficients
-    leverage = (scores**2 @ shrunk)[:, np.newaxis]
-    left = np.maximum(1.0 - 1.0 / rows - leverage, np.finfo(np.float32).eps)
-    own = targets * np.float32(rows / (rows - 1))
-    predicted: NDArray[np.float32] = ((fitted - leverage * own) / left).astype(np.float32)
-    return predicted
+        The algebra takes the intercept's part of the leverage out, which would drown small
+        predictions in rounding: with h the leverage of X alone,
+        (fitted - h t N / (N - 1)) / (1 - 1 / N - h) for a centred target t.
+        """
+        shrunk = 1.0 / (self.variances + np.float32(penalty * self.variances.mean()))
+        scaled = scores * shrunk
+        leverage = np.einsum("cr,cr->c", scaled, scores)[:, np.newaxis]
+        left = np.maximum(1.0 - 1.0 / rows - leverage, np.finfo(np.float32).eps)
+        predicted: NDArray[np.float32] = scaled @ self.coefficients
+        predicted -= leverage * np.float32(rows / (rows - 1)) * targets
+        predicted /= left
+        return predicted
 
 
 def _penalties(errors: Mapping[float, float]) -> Iterator[float]:
@@ -175,26 +212,6 @@ def _penalties(errors: Mapping[float, float]) -> Iterator[float]:
     yield from (float(penalty) for penalty in PENALTIES)
     while (last := max(errors)) < LARGEST_PENALTY and errors[last] == min(errors.values()):
         yield last * GROWTH
-
-
-def _moments(features: NDArray[np.floating]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    rows, columns = features.shape
-    total, squares = np.zeros(columns), np.zeros(columns)
-    for start, stop in _blocks(rows, columns):
-        total += features[start:stop].sum(axis=0, dtype=np.float64)
-    mean = total / rows
-    for start, stop in _blocks(rows, columns):
-        squares += ((features[start:stop] - mean) ** 2).sum(axis=0)
-    scale = np.sqrt(squares / rows)
-    scale[scale <= 1e-12 * np.maximum(np.abs(mean), 1e-30)] = 1.0
-    return mean.astype(np.float32), scale.astype(np.float32)
-
-
-def _standardized(
-    rows: NDArray[np.floating], mean: NDArray[np.float32], scale: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    result: NDArray[np.float32] = (rows.astype(np.float32) - mean) / scale
-    return result
 
 
 def _blocks(rows: int, columns: int) -> Iterator[tuple[int, int]]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.linalg
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
@@ -106,15 +107,20 @@ class _Directions:
         count, width = len(self.items), len(self.mean)
         others = count - 1
         sums, squares = np.zeros(count), np.zeros(count)
-        gram, total = np.zeros((width, width), self.dtype), np.zeros(width)
+        total, gram = np.zeros(width), np.zeros((width, width), self.dtype, order="F")
+        add_product, times = scipy.linalg.get_blas_funcs(("syrk", "trmm"), (gram,))
         for block in _blocks(count, width):
             rows = self.rows(block)
-            gram += rows.T @ rows
+            # The lower half alone, in place.
+            gram = add_product(1.0, rows.T, 1.0, gram, overwrite_c=True, lower=True)
             total += rows.sum(axis=0, dtype=np.float64)
+        # x^T G x for a symmetric G: its lower half counts twice, but for the diagonal.
+        diagonal = gram.diagonal()
         for block in _blocks(count, width):
             rows = self.rows(block)
             sums[block] = rows @ total
-            squares[block] = np.einsum("id,id->i", rows @ gram, rows)
+            half = times(1.0, gram, rows.T, lower=True).T
+            squares[block] = np.einsum("id,id->i", 2 * half - rows * diagonal, rows)
         # The item itself, whose cosine is 1, is taken out.
         mean = (sums - 1.0) / others
         variance = np.maximum(squares - 1.0 - others * mean**2, 0.0) / max(others - 1, 1)

@@ -65,6 +65,20 @@ def test_blocks_and_row_types_change_nothing(monkeypatch):
     np.testing.assert_allclose(blocked.predicted, whole.predicted, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("columns", [6, 70], ids=["tall", "wide"])
+def test_only_the_named_items_take_part_and_the_features_stay_as_they_are(columns):
+    random = np.random.default_rng(8)
+    features = random.normal(size=(50, columns)).astype(np.float32)
+    items = random.permutation(50)[:30]
+    targets = random.normal(size=(30, 4)).astype(np.float32)
+    before = features.copy(), targets.copy()
+    found = held_out_prediction(features, targets, items=items)
+    expected = held_out_prediction(features[items], targets)
+    np.testing.assert_array_equal(found.predicted, expected.predicted)
+    np.testing.assert_array_equal(features, before[0])
+    np.testing.assert_array_equal(targets, before[1])
+
+
 def test_many_rows_choose_the_penalty_by_some_of_them(monkeypatch):
     random = np.random.default_rng(9)
     features = random.normal(size=(80, 6)).astype(np.float32)

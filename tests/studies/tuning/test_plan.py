@@ -41,6 +41,8 @@ def test_without_a_choice_all_published_ranges_are_searched(config):
         "score_scale",
     }
     assert (space["alpha"].low, space["alpha"].high, space["alpha"].scale) == (1e-3, 10.0, "log")
+    scale = space["score_scale"]
+    assert (scale.low, scale.high, scale.scale) == (1 / 32, 4.0, "log")
     assert space["item_neighbors"].choices == (5, 10, 20)
 
 
