@@ -12,6 +12,9 @@ demo: $(INSTALLED)
 	$(BIN)/recbole-margo audit --dataset=ml-100k --output_dir=$(run)-audit
 	$(BIN)/python run_recbole_margo.py --model=MARGO,DRAGON,LightGCN,BPR --dataset=ml-100k \
 	  --output_dir=$(run)
+	@echo "The same MARGO, its weights taught by evidence that does not know the item:"
+	$(BIN)/recbole-margo train --model=MARGO --dataset=ml-100k --evidence=held_out \
+	  --output_dir=$(run)-held-out
 	$(BIN)/recbole-margo bundle --run $(run)/MARGO --output_dir $(run)/bundle
 	$(BIN)/recbole-margo recommend --bundle $(run)/bundle --users 196 --top 5
 	$(BIN)/recbole-margo explain --bundle $(run)/bundle --user 196

@@ -375,5 +375,6 @@ def _write_weights(model: Any, dataset: Any, result: RunResult, files: RunFolder
         return
     weights = ItemWeights.of_model(model, dataset)
     weights.save(files.weights)
+    logging.getLogger().info("Learned weights of %s: %s", result.model, weights.summary())
     title = f"Learned modality weights of {result.model} on {result.dataset}"
     weights.draw(files.weights_figure, title)

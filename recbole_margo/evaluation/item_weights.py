@@ -75,6 +75,16 @@ class ItemWeights:
         except (KeyError, ValueError, TypeError) as error:
             raise CheckpointError(f"{path} does not hold item weights: {error}") from error
 
+    def summary(self) -> str:
+        """Return mean and standard deviation by modality, over the items that have a choice."""
+        choice = self.present.sum(axis=1) > 1
+        parts = []
+        for index, modality in enumerate(self.modalities):
+            values = self.weights[choice & self.present[:, index], index]
+            if len(values):
+                parts.append(f"{modality} {values.mean():.3f} ± {values.std():.3f}")
+        return ", ".join(parts) or "no item has a choice"
+
     def draw(self, path: Path, title: str) -> None:
         """Draw the distribution of each modality's weight over the items that have a choice.
 

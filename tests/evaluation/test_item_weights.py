@@ -60,6 +60,15 @@ def test_weights_are_drawn_with_items_that_have_a_choice_only(tmp_path: Path) ->
     assert f"text (mean {(1 - first[10:]).mean():.2f}, n = 40)" in drawn
 
 
+def test_the_summary_is_of_items_that_have_a_choice() -> None:
+    present = np.array([[True, True], [True, True], [True, False]])
+    weights = np.array([[0.2, 0.8], [0.4, 0.6], [1.0, 0.0]], dtype=np.float32)
+    some = ItemWeights(np.array(["a", "b", "c"]), ("image", "text"), weights, present)
+    assert some.summary() == "image 0.300 ± 0.100, text 0.700 ± 0.100"
+    none = ItemWeights(some.items[2:], some.modalities, weights[2:], present[2:])
+    assert none.summary() == "no item has a choice"
+
+
 def test_no_choice_at_all_is_drawn_too(tmp_path: Path) -> None:
     path = tmp_path / "weights.png"
     ones = np.ones((5, 1), dtype=np.float32)
