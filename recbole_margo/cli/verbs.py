@@ -44,12 +44,14 @@ VERBS = {
         "make a dataset folder from raw data",
         takes_program=True,
     ),
-    "encode": Verb("recbole_margo.cli.encode:main", "turn texts, images or sounds into features"),
+    "encode": Verb(
+        "recbole_margo.cli.features:encode", "turn texts, images or sounds into features"
+    ),
     "export": Verb(
         "dataset_converters.export:main", "write a dataset in MMRec's layout", takes_program=True
     ),
     "inspect": Verb(
-        "recbole_margo.cli.inspect:main", "look whether a dataset's features fit its items"
+        "recbole_margo.cli.features:inspect", "look whether a dataset's features fit its items"
     ),
     "audit": Verb(
         "recbole_margo.studies.audit.command:audit",

@@ -23,9 +23,8 @@ from recbole_margo.graph.neighbor_search import NeighborSearch
 from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import Parameters
 from recbole_margo.nn.content_path import ContentPath
-from recbole_margo.nn.linear_history import LinearHistory
 from recbole_margo.nn.losses import bpr_loss, embedding_penalty
-from recbole_margo.nn.propagation import select_rows
+from recbole_margo.nn.propagation import LinearHistory, select_rows
 from recbole_margo.resources import multiplies_in_bfloat16
 
 # The epochs over which the learning rate falls by `learning_rate_decay`.

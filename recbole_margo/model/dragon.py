@@ -14,9 +14,9 @@ from recbole_margo.model.base import MultimodalRecommender, StepCapture
 from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import MultimodalParameters, hyperparameter
 from recbole_margo.nn.content_path import ContentPath
-from recbole_margo.nn.linear_history import LinearHistory
 from recbole_margo.nn.losses import bpr_loss, mean_square
 from recbole_margo.nn.projection import modality_scores
+from recbole_margo.nn.propagation import LinearHistory
 
 
 @dataclass(frozen=True, kw_only=True)

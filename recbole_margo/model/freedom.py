@@ -21,10 +21,15 @@ from recbole_margo.model.base import MultimodalRecommender, StepCapture
 from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import MultimodalParameters, hyperparameter
 from recbole_margo.nn.content_path import ContentPath, direction_tables, spread_tables
-from recbole_margo.nn.linear_history import LinearHistory, light_gcn_history
 from recbole_margo.nn.losses import bpr_loss
 from recbole_margo.nn.projection import linear_projection, xavier_table
-from recbole_margo.nn.propagation import light_gcn, power, select_rows
+from recbole_margo.nn.propagation import (
+    LinearHistory,
+    light_gcn,
+    light_gcn_history,
+    power,
+    select_rows,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,6 @@ from recbole_margo.model.margo_parameters import MARGOParameters
 from recbole_margo.model.paper import Paper
 from recbole_margo.model.reliability_statistics import ReliabilityStatistics
 from recbole_margo.nn.content_path import ContentPath
-from recbole_margo.nn.linear_history import LinearHistory
 from recbole_margo.nn.losses import (
     bpr_loss,
     calibration_loss,
@@ -25,7 +24,7 @@ from recbole_margo.nn.losses import (
     reliability_vector,
 )
 from recbole_margo.nn.projection import log_modality_weights, modality_scores, spread_of_differences
-from recbole_margo.nn.propagation import select_rows
+from recbole_margo.nn.propagation import LinearHistory, select_rows
 
 BACKBONE_STAGE = "stage1"
 RELIABILITY_STAGE = "stage2"

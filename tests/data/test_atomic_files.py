@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from recbole_margo.cli.inspect import main
+from recbole_margo.cli.features import inspect as main
 from recbole_margo.config import Config
 from recbole_margo.data.protocol import check_dataset
 from recbole_margo.errors import DatasetError

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from encode_world import ITEMS, NAME, png, text_of, write_dataset, write_images
 
-from recbole_margo.cli.encode import main
+from recbole_margo.cli.features import encode as main
 from recbole_margo.encode.images import ColorTextureEncoder
 from recbole_margo.store.dataset_files import write_images as write_images_table
 from recbole_margo.store.dataset_files import write_texts

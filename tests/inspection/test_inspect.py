@@ -10,7 +10,7 @@ import torch
 from planted import ITEMS, NAME, USERS, add_modality, planted_features, write_planted
 from recbole.utils import init_seed
 
-from recbole_margo.cli.inspect import main
+from recbole_margo.cli.features import inspect as main
 from recbole_margo.config import Config
 from recbole_margo.data.protocol import load_dataset, prepare_loaders
 from recbole_margo.inspection.dataset_inspection import DatasetInspection

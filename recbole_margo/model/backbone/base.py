@@ -1,4 +1,4 @@
-"""The seam between a backbone and what is built on it."""
+"""The seam between a backbone and what is built on it, and the plainest one: LightGCN."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
+from recbole_margo.graph.bipartite import InteractionGraph, normalized_interactions
 from recbole_margo.graph.neighbor_search import EXACT, NeighborSearch
-from recbole_margo.nn.content_path import ContentPath
-from recbole_margo.nn.linear_history import LinearHistory
+from recbole_margo.nn.content_path import ContentPath, layer_tables
 from recbole_margo.nn.losses import mean_square
-from recbole_margo.nn.propagation import select_rows
+from recbole_margo.nn.projection import linear_projection
+from recbole_margo.nn.propagation import LinearHistory, light_gcn_history, select_rows
 
 
 class LateFusionBackbone(nn.Module):
@@ -116,3 +117,85 @@ class LateFusionBackbone(nn.Module):
         return torch.stack(
             [mean_square(select_rows(table, users)) for table in self.user_preference]
         ).sum()
+
+
+class LightGCNBackbone(LateFusionBackbone):
+    r"""LightGCN over each modality's projected features and a user table of the modality.
+
+    .. math:: [E_u^m ; E_i^m] = \frac{1}{L + 1} \sum_{l=0}^{L} \hat A^l [P_m ; F_m W_m + b_m]
+
+    Args: as in `LateFusionBackbone`; reads `embedding_size` and `interaction_layers`.
+
+    Source: LightGCN (He et al., SIGIR 2020); MARGO (arXiv 2504.16524) calls its backbone
+    exchangeable, this one shows that it is.
+    """
+
+    def __init__(
+        self,
+        interactions: sp.csr_matrix,
+        features: Sequence[Tensor],
+        modalities: Sequence[str],
+        mask: Tensor,
+        parameters: Any,
+        search: NeighborSearch = EXACT,
+    ) -> None:
+        super().__init__(interactions, features, modalities, mask, parameters, search)
+        self.layers = parameters.interaction_layers
+        self.projections = nn.ModuleList(
+            linear_projection(matrix.shape[1], self.embedding_size) for matrix in features
+        )
+        self.interaction_graph = InteractionGraph(interactions)
+
+    def forward(
+        self,
+        features: Sequence[Tensor],
+        mask: Tensor,
+        user_weights: Tensor | None = None,
+        users: Tensor | None = None,
+        items: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Represent users and items in every modality; see `LateFusionBackbone`."""
+        all_users, all_items = self.interaction_graph.sum_of_layers(
+            *self._first_layer(features, mask), self.layers
+        )
+        user_embeddings = self._by_modality(select_rows(all_users, users))
+        if user_weights is not None:
+            user_embeddings = user_embeddings * select_rows(user_weights, users).unsqueeze(-1)
+        return user_embeddings, self._by_modality(select_rows(all_items, items))
+
+    def _first_layer(self, features: Sequence[Tensor], mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the tables of users [U, M * d] and items [I, M * d] before any propagation."""
+        projected = [
+            self.projections[m](matrix) * mask[:, m : m + 1] for m, matrix in enumerate(features)
+        ]
+        return torch.cat(list(self.user_preference), dim=1), torch.cat(projected, dim=1)
+
+    def linear_history(
+        self,
+        interactions: sp.csr_matrix,
+        features: Sequence[Tensor],
+        mask: Tensor,
+        user_weights: Tensor | None = None,
+    ) -> LinearHistory:
+        """Return what user rows are made of; see `LateFusionBackbone`."""
+        users, items = self._first_layer(features, mask)
+        _, sources = self.interaction_graph.sum_of_layers(users, items, max(self.layers - 1, 0))
+        return light_gcn_history(normalized_interactions(interactions), users, sources, self.layers)
+
+    def content_path(
+        self,
+        features: Sequence[Tensor],
+        raw: Sequence[Tensor],
+        modalities: Sequence[str],
+        mask: Tensor,
+    ) -> ContentPath:
+        """Return how an item's row follows from its contents; see `LateFusionBackbone`."""
+        tables: dict[str, Any] = {}
+        for m, projection in enumerate(self.projections):
+            tables |= layer_tables("output", projection, m)
+        return ContentPath("lightgcn", tuple(modalities), {"layers": self.layers}, tables)
+
+    def _by_modality(self, total: Tensor) -> Tensor:
+        """Take the sums over the layers [N, M * d] apart into their means [N, M, d]."""
+        mean: Tensor = total / (self.layers + 1)
+        return mean.view(len(total), -1, self.embedding_size)

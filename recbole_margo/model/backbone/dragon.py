@@ -24,9 +24,8 @@ from recbole_margo.nn.content_path import (
     layer_tables,
     spread_tables,
 )
-from recbole_margo.nn.linear_history import LinearHistory, shared_weights
 from recbole_margo.nn.projection import mlp_projection
-from recbole_margo.nn.propagation import power, select_rows
+from recbole_margo.nn.propagation import LinearHistory, power, select_rows, shared_weights
 
 LAYERS_ON_INTERACTIONS = 2
 
