@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recbole_margo.serving.bundle import Bundle
-from recbole_margo.serving.explanation import DOUBTFUL
+from recbole_margo.serving.explanation import DOUBTFUL, fitting_of
 from recbole_margo.serving.recommender import Recommender
 
 # Items whom fewer users know are not judged.
@@ -23,12 +23,14 @@ class ModalityOfItem:
     Attributes:
         weight: the item's weight of it.
         q_value: of the held-out test that the row belongs to the item, if the item can be judged.
+        score: the held-out score, about 0 for a row that has nothing to do with its item.
     """
 
     name: str
     present: bool
     weight: float
     q_value: float | None
+    score: float | None = None
 
     @property
     def doubtful(self) -> bool:
@@ -62,8 +64,11 @@ class ModalityAudit:
         items: how many items have it.
         mean_weight: their mean weight.
         judged: how many of them have enough users to be judged.
-        doubtful: how many of these show no sign that the row belongs to the item.
-        least: the least reliable of these, by the held-out score.
+        doubtful: how many of these show no sign that the row belongs to the item, each by itself;
+            `fitting` estimates how many there are.
+        least: the least reliable of these, the lowest held-out score first.
+        fitting: share of the rows that fit their items and the ends of its 95 % interval, as
+            `recbole-margo audit` estimates it; None in bundles that do not have it.
     """
 
     name: str
@@ -72,6 +77,7 @@ class ModalityAudit:
     judged: int
     doubtful: int
     least: tuple[ItemCard, ...]
+    fitting: tuple[float, float, float] | None = None
 
     @property
     def is_doubtful(self) -> bool:
@@ -133,6 +139,7 @@ class Catalogue:
                 judged=len(judged),
                 doubtful=int((reliability.q_values[judged, m] > DOUBTFUL).sum()),
                 least=(),
+                fitting=fitting_of(reliability, m),
             )
             found.append((part, judged[np.argsort(scores[judged], kind="stable")]))
         return tuple(found)
@@ -147,6 +154,7 @@ class Catalogue:
                     bool(reliability.present[row, m]),
                     float(reliability.weights[row, m]),
                     _number(reliability.q_values[row, m]),
+                    _number(reliability.scores[row, m]),
                 )
                 for m, name in enumerate(bundle.facts.modalities)
             )

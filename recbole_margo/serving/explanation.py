@@ -204,11 +204,12 @@ def _contribution(bundle: Bundle, item: int, name: str, value: float, share: flo
         weight=float(reliability.weights[item, m]),
         q_value=None if math.isnan(q_value) else q_value,
         missing=not reliability.present[item, m],
-        fitting=_fitting(reliability, m),
+        fitting=fitting_of(reliability, m),
     )
 
 
-def _fitting(reliability: ModalityReliability, m: int) -> tuple[float, float, float] | None:
+def fitting_of(reliability: ModalityReliability, m: int) -> tuple[float, float, float] | None:
+    """Return the share of a modality's rows that fit and the ends of its interval, if known."""
     if reliability.fitting is None or np.isnan(reliability.fitting[m]).any():
         return None
     share, low, high = map(float, reliability.fitting[m])

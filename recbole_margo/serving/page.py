@@ -13,7 +13,7 @@ import jinja2
 from recbole_margo.errors import UnknownIdError
 from recbole_margo.report.document import shorten
 from recbole_margo.serving.bundle import Bundle
-from recbole_margo.serving.catalogue import Catalogue
+from recbole_margo.serving.catalogue import MIN_USERS, Catalogue
 from recbole_margo.serving.explanation import HISTORY, Explanation, Reason
 
 SHOWN_HISTORY, SUGGESTED_USERS, FOUND_USERS, EXAMPLE_USERS = 30, 200, 20, 8
@@ -96,7 +96,9 @@ def catalogue_page(catalogue: Catalogue, n: int, nonce: str) -> str:
         nonce: without which the browser runs no script of the page.
     """
     audit = sorted(catalogue.audit(n), key=lambda part: -part.doubtful / max(part.judged, 1))
-    return _rendered("catalogue.html.jinja", catalogue.bundle, audit=audit, nonce=nonce)
+    return _rendered(
+        "catalogue.html.jinja", catalogue.bundle, audit=audit, nonce=nonce, least_users=MIN_USERS
+    )
 
 
 def shown_text(text: str) -> str:

@@ -84,6 +84,10 @@ def test_items_and_the_audit_say_what_the_bundle_knows(client: TestClient) -> No
     assert (image["judged"], image["doubtful"]) == (12, 6)
     assert [card["item"] for card in image["least"]] == ["i/0 ?&#", "i1", "i2"]
     assert [card["item"] for card in text["least"]] == ["i11", "i10", "i9"]
+    scores = [card["modalities"][1]["score"] for card in text["least"]]
+    assert scores == sorted(scores)
+    page = client.get("/catalogue").text
+    assert "By the score, the lowest first" in page and "the same as in" in page
 
 
 def test_a_thumbnail_is_served_as_an_image_and_nothing_else(client: TestClient) -> None:

@@ -30,9 +30,11 @@ class SuspiciousRow:
 
     Attributes:
         index: place of the item among all [N].
+        score: the held-out score, by which the list is ordered, the lowest first.
         p_value: share of the other items whose users the row fits as well.
         unrelated: estimated probability that the row says nothing of its item's users.
-        false_alarms: estimated share of the rows up to this one that fit after all.
+        false_alarms: estimated share of the rows up to this one that fit after all; it never falls
+            down the list.
     """
 
     index: int
@@ -112,7 +114,7 @@ class AuditResult:
         unrelated, users = rows.unrelated[known, index], rows.users[known]
         order = rows.order(index, self.settings.min_pairs)
         listed = order[: self.settings.items]
-        alarms = rows.false_alarms(index, listed)
+        alarms = rows.false_alarms(index, order)[: len(listed)]
         verdict = rows.verdict(index)
         matching, best = 1 - rows.p_values[:, index], float("nan")
         repaired = np.full_like(matching, np.nan)

@@ -45,10 +45,15 @@ METHOD = (
     "of its own item. It is a p-value: uniform for a row that has nothing to do with its item.",
     "Says nothing: the probability that the row is such a one, from the distribution of all "
     "p-values of the modality (a local false discovery rate). False alarms so far: the mean "
-    "probability that the rows up to this one fit after all. Where a modality as a whole is strong "
-    "these are rows of other items; where it is weak, many right rows say nothing.",
-    "The order is that of the sum of two scores: the one above, and how much the row is like those "
-    "of the other items of its users (neighbor agreement).",
+    "probability that the rows up to this one fit after all, or the least such mean further down, "
+    "so that it never falls. Where a modality as a whole is strong these are rows of other items; "
+    "where it is weak, many right rows say nothing.",
+    "Score: the mean of two, how well the prediction meets the item's users beyond those of "
+    "others, and how much the row is like those of the other items of its users (neighbor "
+    "agreement). It is about 0 for a row that has nothing to do with its item. The lists are "
+    "ordered by it, the lowest first: neither of the two alone finds swapped rows better "
+    "everywhere. Fits others as well and says nothing come from the first of the two alone and "
+    "need not fall down the list.",
     "Rows that fit: one minus Storey's estimate of the share of rows that say nothing. Verdict: "
     "no sign that they belong if the interval reaches 5 % or below, fits from 50 % on, else weak "
     "but real.",

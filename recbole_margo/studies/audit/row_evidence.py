@@ -128,12 +128,13 @@ class RowEvidence:
         return listed[np.lexsort(keys)]
 
     def false_alarms(self, modality: int, order: NDArray[np.intp]) -> FloatArray:
-        """Return the estimated false discovery rate of each beginning of a list [n].
+        """Return the estimated false discovery rate of stopping at each row of a list [n].
 
-        It is the mean probability that a listed row fits its item after all.
+        It is the mean probability that a row up to there fits its item after all, and where a later
+        stop has a smaller one, that: as a q-value, it never falls down the list.
         """
         rates = np.cumsum(1 - self.unrelated[order, modality]) / np.arange(1, len(order) + 1)
-        found: FloatArray = rates
+        found: FloatArray = np.minimum.accumulate(rates[::-1])[::-1]
         return found
 
 

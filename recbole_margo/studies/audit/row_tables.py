@@ -14,13 +14,14 @@ from recbole_margo.studies.audit.tables import (
     item_cell,
     known,
     percent,
+    signed,
 )
 
 # A list whose first row is more probably right than wrong has nothing to show.
 MANY_ALARMS = 0.5
 HOW_TO_LIST = {
-    Verdict.FITS: "Begin at the top, and stop where the false alarms are more than you care to "
-    "look at.",
+    Verdict.FITS: "Begin at the top, at the lowest score, and stop where the false alarms are more "
+    "than you care to look at.",
     Verdict.WEAK: "The modality says little of most items: a row of this list need not be wrong.",
     Verdict.NO_SIGN: "All rows are in doubt, not these alone: look at the modality as a whole "
     "first.",
@@ -151,7 +152,7 @@ def rows_table(result: AuditResult, part: RowAudit, pictures: Mapping[str, str])
     return Table(_title(part), headers, rows, notes, texts=("item",))
 
 
-NUMBERS = ("fits others as well", "says nothing", "false alarms so far", "training users")
+NUMBERS = ("score", "fits others as well", "says nothing", "false alarms so far", "training users")
 
 
 def _notes(part: RowAudit) -> tuple[str, ...]:
@@ -166,6 +167,7 @@ def _title(part: RowAudit) -> str:
 
 def _numbers(row: SuspiciousRow) -> tuple[Cell, ...]:
     return (
+        Cell(signed(row.score)),
         Cell(percent(row.p_value)),
         Cell(f"{row.unrelated:.0%}"),
         Cell(f"{row.false_alarms:.0%}"),

@@ -197,6 +197,14 @@ def test_lists_begin_with_the_row_that_fits_least() -> None:
     assert [row.item for row in text.listed] == ["i3", "i1"]
     # The mean of 1 - .9 and 1 - .2.
     assert [row.false_alarms for row in image.listed] == pytest.approx([0.1, 0.45])
+    # A score that finds a right row first: what a later stop would cost is not exceeded before it.
+    turned = made_rows([[0.2, 0.1], [0.9, 0.1], [0.8, 0.1], [0.1, 0.1]], [9] * 4)
+    turned = replace(turned, scores=np.array([[-3.0, 0], [-2, 0], [-1, 0], [0, 0]]))
+    upset = made_audit_result(rows=turned, settings=AuditSettings(items=2, min_pairs=1))
+    shown = [row.false_alarms for row in upset.modalities[0].listed]
+    assert shown == pytest.approx([(0.8 + 0.1 + 0.2) / 3] * 2)
+    table = short_table(upset.modalities[0], 2)
+    assert [row[table.headers.index("score")].text for row in table.rows] == ["-3.00", "-2.00"]
     few = made_audit_result(settings=AuditSettings(items=2, min_pairs=10)).modalities[1]
     # Of equal scores that of more users comes first.
     assert [row.item for row in few.listed] == ["i1", "i2"]
