@@ -122,13 +122,16 @@ def test_a_file_stays_as_it_was_when_a_user_is_unknown(root: Path, tmp_path: Pat
     assert output.read_text() == "old" and len(list(tmp_path.iterdir())) == 2
 
 
+@pytest.mark.parametrize("pool", [["--workers", "2"], ["--cluster", "local"]], ids=" ".join)
 def test_a_pool_writes_the_lists_in_the_order_of_the_users(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pool: list[str]
 ) -> None:
+    if "--cluster" in pool:
+        pytest.importorskip("ray", reason="ray is not installed: pip install '.[ray]'")
     monkeypatch.setattr(user_blocks, "USERS_AT_ONCE", 3)
     words = ["recommend", "--bundle", str(root / "bundle"), "--all", "--top", "4", "--output"]
     assert main([*words, str(tmp_path / "one.csv")]) == 0
-    assert main([*words, str(tmp_path / "two.csv"), "--workers", "2"]) == 0
+    assert main([*words, str(tmp_path / "two.csv"), *pool]) == 0
     assert (tmp_path / "two.csv").read_text() == (tmp_path / "one.csv").read_text()
 
 
