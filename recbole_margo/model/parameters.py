@@ -12,10 +12,13 @@ import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from recbole_margo.defaults import read_yaml, shipped_values
 from recbole_margo.errors import ConfigError
+
+if TYPE_CHECKING:
+    from importlib.abc import Traversable
 
 SelfParameters = TypeVar("SelfParameters", bound="Parameters")
 
@@ -104,20 +107,22 @@ def yaml_values(model_class: type[Any]) -> dict[str, Any]:
 
 
 def _values_beside(model_class: type[Any]) -> dict[str, Any]:
-    """Return the values of the YAML file beside a class, in a folder or a zipped package."""
+    file = _file_beside(model_class)
+    if file is None or not file.is_file():
+        return {}
+    with importlib.resources.as_file(file) as path:
+        return read_yaml(path)
+
+
+def _file_beside(model_class: type[Any]) -> Traversable | None:
+    """Return where a class may have its YAML file: in a folder or a zipped package."""
     module = sys.modules[model_class.__module__]
     package = module.__spec__.parent if module.__spec__ else None
     name = f"{model_class.__name__}.yaml"
     if package:
-        resource = importlib.resources.files(package) / name
-        if not resource.is_file():
-            return {}
-        with importlib.resources.as_file(resource) as path:
-            return read_yaml(path)
+        return importlib.resources.files(package) / name
     file = getattr(module, "__file__", None)
-    if file is None or not Path(file).with_name(name).is_file():
-        return {}
-    return read_yaml(Path(file).with_name(name))
+    return None if file is None else Path(file).with_name(name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +164,8 @@ class Parameters:
             name_of_model, defaults, file = model, shipped_values(file), f"properties/{file}"
         else:
             name_of_model, defaults = model.__name__, model_defaults(model)
-            file = f"{name_of_model}.yaml beside the module of its class"
+            file = str(_file_beside(model) or f"{name_of_model}.yaml beside its module")
+            file += " (an installed package has YAML files only where `package_data` names them)"
         types_of_fields = typing.get_type_hints(cls)
         values: dict[str, Any] = {}
         for name, description in cls.descriptions().items():

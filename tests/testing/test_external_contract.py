@@ -15,7 +15,7 @@ import recbole_margo.testing
 from recbole_margo.testing import MISSING, ModelContract
 
 ROOT = Path(__file__).resolve().parents[2]
-BLOCK = re.compile(r"^`([\w/]+\.(?:py|yaml))`\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^`([\w/]+\.(?:py|yaml|toml))`\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 GRADIENT = "test_every_trained_parameter_gets_a_gradient"
 LOSSES = "test_losses_are_named"
@@ -225,6 +225,13 @@ def test_the_documented_package_keeps_the_contract(package: Path) -> None:
     assert len(contract) == 16
     assert set(collected) == contract
     assert len(collected) == len(contract) - 1 + len(MISSING)
+
+
+def test_the_values_are_in_the_built_package(package: Path, tmp_path: Path) -> None:
+    pytest.importorskip("setuptools")
+    words = ["-c", "import setuptools; setuptools.setup()", "-q", "build_py", "--build-lib"]
+    subprocess.run([sys.executable, *words, str(tmp_path)], cwd=package, check=True)
+    assert (tmp_path / "mypackage" / "Factors.yaml").is_file()
 
 
 @pytest.mark.slow
