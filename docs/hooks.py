@@ -41,7 +41,11 @@ def with_formulas(text: str) -> str:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Return a page with its formulas as MathML."""
+    """Return a page with its formulas as MathML, and its links to tutorials to their pages.
+
+    The sources name the programs, which are there without a site too.
+    """
+    markdown = re.sub(r"(\]\((?:\.\./)*tutorials/\w+)\.py\)", r"\1.md)", markdown)
     return _DOLLARS.sub(
         lambda match: match["code"] or f"<span>{convert(match['formula'])}</span>", markdown
     )
