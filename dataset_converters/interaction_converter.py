@@ -52,6 +52,10 @@ class InteractionConverter(Converter):
             None if the source has no texts. And notes for the report.
         """
 
+    def item_table(self, texts: pd.DataFrame) -> pd.DataFrame:
+        """Return what `<name>.item` holds, by default the texts of items."""
+        return texts
+
     def write_own_features(self, folder: Path, items: Sequence[str], notes: list[str]) -> list[str]:
         """Write the matrices that the source itself has; most have none."""
         return []
@@ -111,7 +115,7 @@ class InteractionConverter(Converter):
     def _write_texts(
         self, folder: Path, items: Sequence[str], texts: pd.DataFrame, notes: list[str]
     ) -> list[str]:
-        write_item_table(folder, self.name, texts)
+        write_item_table(folder, self.name, self.item_table(texts))
         joined = joined_texts(texts)
         write_texts(folder, self.name, joined)
         notes.append(f"{len(joined):,} of {len(items):,} items have a text")

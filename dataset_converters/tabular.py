@@ -18,7 +18,13 @@ from dataset_converters.interactions import (
 from recbole_margo.command_line import group, option
 from recbole_margo.errors import DataError
 from recbole_margo.store.tables import open_table
-from recbole_margo.store.tables.columns import choose_item_columns, read_item_texts
+from recbole_margo.store.tables.columns import (
+    TITLE_NAMES,
+    choose_item_columns,
+    choose_title_column,
+    guess_column,
+    read_item_texts,
+)
 
 SPLIT_FILES = "one file a split, which is kept (or --split_column)"
 TABLES = "tables (what is left out is guessed and reported)"
@@ -45,6 +51,9 @@ class TabularConverter(InteractionConverter):
         parse=lambda text: text.split(","),
         in_group=TABLES,
     )
+    title_column: str | None = option(
+        "its column of titles, which lists and pages show", None, metavar="COLUMN", in_group=TABLES
+    )
     separator: str | None = option(
         "between the fields of both tables, such as ';'", None, in_group=TABLES
     )
@@ -67,6 +76,7 @@ class TabularConverter(InteractionConverter):
         super().__post_init__()
         self.separator = self.separator.replace("\\t", "\t") if self.separator else None
         self._item_column = ""  # known once the interactions are read
+        self._titles: pd.Series | None = None  # by item token, once the items are read
         if (self.valid and not self.test) or (self.test and self.columns.split):
             raise DataError(
                 "--test, --valid: expected a table of the test, perhaps one of the validation, and "
@@ -96,5 +106,24 @@ class TabularConverter(InteractionConverter):
         id_column, text_columns, notes = choose_item_columns(
             table, self.item_id, self.text_columns, self._item_column
         )
-        texts, more_notes = read_item_texts(table, id_column, text_columns, items)
-        return texts, [f"{self.items.name}: {table.description}", *notes, *more_notes]
+        title, title_note = choose_title_column(
+            table, self.title_column, id_column, self.text_columns
+        )
+        read = list(dict.fromkeys([*text_columns, *([title] if title else [])]))
+        rows, more_notes = read_item_texts(table, id_column, read, items)
+        self._titles = None if title is None else rows[title]
+        texts: pd.DataFrame = rows[text_columns]
+        file = f"{self.items.name}: {table.description}"
+        return texts[(texts != "").any(axis=1)], [file, *notes, title_note, *more_notes]
+
+    def item_table(self, texts: pd.DataFrame) -> pd.DataFrame:
+        """Return texts and titles, where readers of titles find these by the column's name."""
+        if self._titles is None:
+            return texts
+        title = str(self._titles.name)
+        if title in texts and guess_column(texts.columns.tolist(), TITLE_NAMES) == title:
+            return texts
+        others = texts.drop(columns=title, errors="ignore").rename(columns={"title": "title_text"})
+        table: pd.DataFrame = others.reindex(self._titles.index, fill_value="")
+        table.insert(0, "title", self._titles)
+        return table

@@ -19,6 +19,7 @@ from recbole_margo.store.dataset_files import read_item_lines
 from recbole_margo.store.feature_files import open_matrix
 from recbole_margo.store.tables import json_lines
 from recbole_margo.store.tables.table_file import MISSING
+from recbole_margo.studies.audit.item_contents import ItemContents
 
 ITEMS = [f"P-{number:02d} ü" for number in range(12)]
 TOPICS = ("red wool scarf", "steel kitchen knife", "garden rose")
@@ -508,3 +509,71 @@ def test_splits_of_another_form_are_refused(
     command = ["tabular", "--source", "clicks.csv", "--name", "shop", *options.split()]
     assert main(command) == 2
     assert re.search(message, capsys.readouterr().err)
+
+
+GERMAN = {"customer_id": "Kundennummer", "sku": "Artikelnummer", "created_at": "Bestelldatum"}
+GERMAN |= {
+    "stars": "Menge",
+    "title": "Bezeichnung",
+    "description": "Beschreibung",
+    "price": "Preis",
+}
+
+
+def titles_of(folder: Path, name: str = "shop") -> dict[str, str]:
+    """The titles that pages and lists show."""
+    config = {"dataset": name, "data_path": folder, "feature_path": None}
+    return ItemContents.find(config, ITEMS).titles
+
+
+@pytest.mark.parametrize(
+    ("column", "options", "note"),
+    [
+        ("Bezeichnung", [], "title: Bezeichnung (guessed; --title_column names another)"),
+        ("Libellé", [], "title: Libellé (guessed; --title_column names another)"),
+        (
+            "Was es ist",
+            ["--text_columns", "Was es ist,Beschreibung"],
+            "title: Was es ist (the first of --text_columns; --title_column names another)",
+        ),
+        (
+            "Was es ist",
+            ["--text_columns=Beschreibung", "--title_column=Was es ist", "--no_text_features"],
+            "title: Was es ist",
+        ),
+    ],
+)
+def test_a_shop_finds_its_titles_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], column: str, options: list[str], note: str
+) -> None:
+    clicks().rename(columns=GERMAN).to_csv(tmp_path / "o.csv", index=False)
+    goods = products().rename(columns=GERMAN | {"title": column})
+    goods.to_csv(tmp_path / "p.csv", index=False)
+    command = f"tabular --source {tmp_path}/o.csv --items {tmp_path}/p.csv --name shop --output_dir"
+    assert main([*command.split(), str(tmp_path / "d"), *options]) == 0
+    assert f"note          {note}\n" in capsys.readouterr().out
+    expected = dict(zip(ITEMS, products()["title"], strict=True))
+    assert titles_of(tmp_path / "d" / "shop") == expected
+
+
+def test_a_named_title_goes_before_a_column_called_title(tmp_path: Path) -> None:
+    clicks().to_csv(tmp_path / "o.csv", index=False)
+    products().assign(Ware=[f"W {item}" for item in ITEMS]).to_csv(tmp_path / "p.csv", index=False)
+    TabularConverter(
+        source=tmp_path / "o.csv",
+        name="shop",
+        items=tmp_path / "p.csv",
+        text_columns=["title"],
+        title_column="Ware",
+    ).run(tmp_path)
+    assert titles_of(tmp_path / "shop") == {item: f"W {item}" for item in ITEMS}
+    texts = dict(read_item_lines(tmp_path / "shop", "shop", "texts"))
+    assert not any("W " in text for text in texts.values())
+
+
+def test_a_shop_without_titles_says_so(tmp_path: Path) -> None:
+    clicks().to_csv(tmp_path / "o.csv", index=False)
+    goods = products().drop(columns=["title", "description"]).assign(kategorie="one of them")
+    goods.to_csv(tmp_path / "p.csv", index=False)
+    converter = TabularConverter(source=tmp_path / "o.csv", name="shop", items=tmp_path / "p.csv")
+    assert "no column is taken as title; --title_column names one" in converter.preview().notes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,24 +13,46 @@ import pandas as pd
 from recbole_margo.errors import DataError
 from recbole_margo.store.tables.table_file import TableFile, TokenCodes, clean_ids, text_of_cell
 
-# Each likelier than the next.
+# Each likelier than the next; in English, German, French and Spanish, without accents.
 USER_NAMES = """
     userid user uid username reviewerid customerid customer memberid member visitorid accountid
     account clientid client profileid viewerid readerid playerid buyerid sessionid session
+    kundenid kundennummer kundennr kunde kundin nutzerid nutzer benutzerid benutzer besteller
+    kaufer kaeufer idutilisateur utilisateur idclient numeroclient acheteur idusuario usuario
+    idcliente cliente comprador
 """
 ITEM_NAMES = """
     itemid item iid productid product parentasin asin sku articleid article movieid movie videoid
     video songid song trackid track artistid contentid bookid book isbn newsid listingid postid
     recipeid gameid appid
+    artikelid artikelnummer artikelnr artnr artikel produktid produktnummer produktnr produkt
+    idproduit codeproduit referenceproduit produit idarticle idproducto codigoproducto producto
+    idarticulo articulo
 """
-RATING_NAMES = "rating ratings score stars overall ratingvalue userrating"
+RATING_NAMES = """
+    rating ratings score stars overall ratingvalue userrating bewertung sterne wertung notation
+    calificacion puntuacion valoracion
+"""
 TIME_NAMES = """
     timestamp time ts datetime date unixreviewtime reviewtime createdat created eventtime
     eventtimestamp purchasedat purchasedate orderdate interactiontime
+    zeitstempel zeitpunkt datum datumzeit bestelldatum kaufdatum zeit horodatage dateheure
+    datecommande dateachat fechahora fecha fechapedido fechacompra
 """
-TEXT_NAMES = """
-    title name itemname itemtitle productname producttitle headline brand category categories
-    genre genres tags keywords description summary abstract text body features
+TITLES_ELSEWHERE = """
+    titel bezeichnung artikelbezeichnung produktbezeichnung artikelname produktname
+    titre libelle intitule designation nomproduit nom titulo nombreproducto nombre denominacion
+"""
+TITLE_NAMES = f"""
+    title name itemtitle itemname movietitle producttitle productname headline {TITLES_ELSEWHERE}
+"""
+TEXT_NAMES = f"""
+    title name itemname itemtitle productname producttitle headline {TITLES_ELSEWHERE}
+    brand category categories genre genres tags keywords description summary abstract text body
+    features
+    marke kategorie kategorien warengruppe schlagworte beschreibung artikelbeschreibung
+    produktbeschreibung kurzbeschreibung marque categorie motscles resume texte
+    marca categoria categorias etiquetas descripcion resumen texto
 """
 INTERACTION_NAMES = {
     "user_id": USER_NAMES,
@@ -43,7 +66,8 @@ def guess_column(columns: Sequence[str], names: str) -> str | None:
     """Return the column with the first of the names, or None.
 
     Args:
-        columns: as they are written; case, spaces, '_' and RecBole's ':type' do not count.
+        columns: as they are written; case, accents, spaces, '_' and RecBole's ':type' do not
+            count.
         names: what is looked for, the likeliest first, separated by spaces.
     """
     by_name: dict[str, str] = {}
@@ -67,7 +91,8 @@ def is_column_name(text: str, alone: bool = False) -> bool:
 
 
 def _plain(column: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", column.partition(":")[0].lower())
+    letters = unicodedata.normalize("NFKD", column.partition(":")[0])
+    return re.sub(r"[^a-z0-9]", "", letters.lower())
 
 
 def choose_item_columns(
@@ -108,6 +133,32 @@ def choose_item_columns(
     table.check(text_columns, "Name others with --text_columns.")
     notes = [f"guessed {' '.join(guesses)}"] if guesses else []
     return id_column, list(text_columns), notes
+
+
+def choose_title_column(
+    table: TableFile, given: str | None, id_column: str, text_columns: Sequence[str] | None
+) -> tuple[str | None, str]:
+    """Decide which column of a table of items holds the titles.
+
+    Args:
+        given: named by the user, or None.
+        text_columns: those that the user named, or None.
+
+    Returns:
+        The column, None if there is none, and a note on the choice.
+    """
+    if given is not None:
+        table.check([given], "Name another with --title_column.")
+        return given, f"title: {given}"
+    free = [column for column in table.columns if column != id_column]
+    title = guess_column(free, TITLE_NAMES)
+    if title is not None:
+        table.check([title], "Name another with --title_column.")
+        return title, f"title: {title} (guessed; --title_column names another)"
+    if text_columns:
+        first = text_columns[0]
+        return first, f"title: {first} (the first of --text_columns; --title_column names another)"
+    return None, "no column is taken as title; --title_column names one"
 
 
 def read_item_texts(

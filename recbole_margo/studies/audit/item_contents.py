@@ -17,9 +17,8 @@ from recbole_margo.encode.images import decode_image
 from recbole_margo.encode.item_source import ItemSource, UnreadableContentError, read_content
 from recbole_margo.errors import DataError
 from recbole_margo.store.tables import open_table
-from recbole_margo.store.tables.columns import guess_column
+from recbole_margo.store.tables.columns import TITLE_NAMES, guess_column
 
-TITLE_NAMES = "title name itemtitle itemname movietitle producttitle productname headline"
 THUMBNAIL_PIXELS = 96
 # The first that is small enough is taken; that of the last is at most 7 KB at 160 pixels.
 THUMBNAIL_QUALITIES, THUMBNAIL_BYTES = (80, 60, 30, 10), 12_000
