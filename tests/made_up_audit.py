@@ -73,6 +73,7 @@ def made_rows(
         q_values=chances,
         unrelated=chances,
         fitting=(share, share),
+        equal=((), ()),
     )
 
 

@@ -146,6 +146,7 @@ class DatasetInspection:
         if not self.modalities:
             found.append("there are no features; multimodal models need some (docs/encode.md)")
         for name, modality in self.modalities.items():
+            found += self._equal_rows(name)
             share = modality.duplicates.near_items / modality.duplicates.compared_items
             if share > MANY_DUPLICATES:
                 found.append(
@@ -176,6 +177,17 @@ class DatasetInspection:
             f"rows do as well. Check the order of the rows against {tokens}. (Or its content says "
             "nothing about what users like; then it does not help a model either.)"
         )
+
+    def _equal_rows(self, modality: str) -> list[str]:
+        found = self.modalities[modality].duplicates
+        if not found.exact_items:
+            return []
+        named = [" = ".join(group) for group in found.exact_examples]
+        more = ", ..." if found.exact_groups > len(named) else ""
+        return [
+            f"{found.exact_items:,} items have a row of {modality!r} that equals another item's: "
+            f"{', '.join(named)}{more}; `recbole-margo audit` lists them"
+        ]
 
     def _weakness(self, modality: str) -> str:
         found = self.alignments[modality].neighbors

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -104,6 +104,7 @@ class DuplicateItems:
         near_items: compared items with another item at a cosine above `NEAR_COSINE`.
         compared_items: items that were compared with all others.
         examples: pairs of item tokens above `NEAR_COSINE`.
+        exact_examples: tokens of the first items with equal rows, by group.
     """
 
     exact_items: int
@@ -112,6 +113,7 @@ class DuplicateItems:
     near_items: int
     compared_items: int
     examples: list[tuple[str, str]]
+    exact_examples: list[list[str]]
 
     @classmethod
     def of(cls, features: Tensor, tokens: NDArray[np.str_]) -> DuplicateItems:
@@ -121,10 +123,8 @@ class DuplicateItems:
             features: [n, D] rows of the items that have the modality, none of zeros.
             tokens: [n] their tokens.
         """
-        # + 0.0: minus zero equals zero.
-        rows = features.numpy() + 0.0
-        digests = Counter(hashlib.sha256(row).digest() for row in rows)
-        groups = [count for count in digests.values() if count > 1]
+        equal = equal_groups(features.numpy())
+        groups = [len(group) for group in equal]
         directions = RowNorms.of(features).divide_(features.clone())
         count = len(directions)
         compared = np.arange(count)
@@ -145,7 +145,18 @@ class DuplicateItems:
                 pair = (str(tokens[items[row]]), str(tokens[best.indices[row]]))
                 if pair[::-1] not in examples:
                     examples.append(pair)
-        return cls(sum(groups), len(groups), max(groups, default=0), near, len(compared), examples)
+        named = [[str(tokens[row]) for row in group[:SHOWN]] for group in equal[:SHOWN]]
+        largest = max(groups, default=0)
+        return cls(sum(groups), len(groups), largest, near, len(compared), examples, named)
+
+
+def equal_groups(rows: NDArray[np.floating]) -> list[NDArray[np.intp]]:
+    """Return the places of rows [n, D] that equal each other bit for bit, two or more a group."""
+    places: dict[bytes, list[int]] = defaultdict(list)
+    # + 0.0: minus zero equals zero.
+    for place, row in enumerate(rows):
+        places[hashlib.sha256(row + 0.0).digest()].append(place)
+    return [np.array(group) for group in places.values() if len(group) > 1]
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from recbole_margo.errors import DataError
 from recbole_margo.evidence.item_evidence import FittingShare
 from recbole_margo.graph.bipartite import interaction_matrix
 from recbole_margo.inspection.alignment import Verdict
+from recbole_margo.studies.audit.equal_rows import EqualRows, equal_rows, same_as
 from recbole_margo.studies.audit.item_contents import ItemContents
 from recbole_margo.studies.audit.labelled_runs import audited_runs, labelled_runs
 from recbole_margo.studies.audit.result import AsOnDisk, AuditSettings, LearnedAudit, audit_runs
@@ -35,6 +36,7 @@ class SuspiciousRow:
         unrelated: estimated probability that the row says nothing of its item's users.
         false_alarms: estimated share of the rows up to this one that fit after all; it never falls
             down the list.
+        same_as: the item that has the same row, or how many have it; empty if none has.
     """
 
     index: int
@@ -46,6 +48,7 @@ class SuspiciousRow:
     p_value: float
     unrelated: float
     false_alarms: float
+    same_as: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class RowAudit:
         matching_repaired: the same if the listed rows fitted as well as rows that fit do.
         matching_fitting: of rows that fit alone. Both are NaN where there is no sign that any does.
         listed: the rows to look at first.
+        equal: items that have the same row as others.
     """
 
     modality: str
@@ -74,12 +78,14 @@ class RowAudit:
     matching_repaired: float
     matching_fitting: float
     listed: tuple[SuspiciousRow, ...]
+    equal: tuple[EqualRows, ...] = ()
 
     def as_plain(self) -> dict[str, Any]:
         """Return it as it stands in `audit.json`."""
         verdict = None if self.verdict is None else self.verdict.value
         listed = [{k: v for k, v in asdict(row).items() if k != "index"} for row in self.listed]
-        return {**asdict(self), "verdict": verdict, "listed": listed}
+        equal = [group.as_plain() for group in self.equal]
+        return {**asdict(self), "verdict": verdict, "listed": listed, "equal": equal}
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,11 @@ class AuditResult:
     def by_trouble(self) -> list[RowAudit]:
         """The same, those in trouble as a whole first."""
         order = [Verdict.NO_SIGN, None, Verdict.WEAK, Verdict.FITS]
-        return sorted(self.modalities, key=lambda one: order.index(one.verdict))
+
+        def trouble(one: RowAudit) -> tuple[int, float]:
+            return order.index(one.verdict), one.fitting.estimate
+
+        return sorted(self.modalities, key=trouble)
 
     def _modality(self, index: int) -> RowAudit:
         rows = self.rows
@@ -123,6 +133,8 @@ class AuditResult:
             best = float(fits @ matching[known] / fits.sum())
             repaired = matching.copy()
             repaired[listed] = np.maximum(repaired[listed], best)
+        equal = equal_rows(rows.equal[index], rows.items, rows.scores[:, index], self.contents)
+        others = same_as(equal)
         return RowAudit(
             modality=rows.modalities[index],
             verdict=verdict,
@@ -135,12 +147,15 @@ class AuditResult:
             matching_repaired=float(repaired[known].mean()) if known.any() else float("nan"),
             matching_fitting=best,
             listed=tuple(
-                self._row(int(item), index, float(alarm))
+                self._row(int(item), index, float(alarm), others)
                 for item, alarm in zip(listed, alarms, strict=True)
             ),
+            equal=equal,
         )
 
-    def _row(self, item: int, index: int, alarms: float) -> SuspiciousRow:
+    def _row(
+        self, item: int, index: int, alarms: float, others: Mapping[str, str]
+    ) -> SuspiciousRow:
         rows, token = self.rows, str(self.rows.items[item])
         return SuspiciousRow(
             index=item,
@@ -152,6 +167,7 @@ class AuditResult:
             p_value=float(rows.p_values[item, index]),
             unrelated=float(rows.unrelated[item, index]),
             false_alarms=alarms,
+            same_as=others.get(token, ""),
         )
 
     def as_plain(self) -> dict[str, Any]:

@@ -105,6 +105,7 @@ def _audit(options: argparse.Namespace) -> int:
     from recbole_margo.report import Paragraphs, Section, Table, terminal_text
     from recbole_margo.studies.audit import tables
     from recbole_margo.studies.audit.audit import audit_dataset, audit_folder
+    from recbole_margo.studies.audit.equal_rows import equal_table
     from recbole_margo.studies.audit.report import write_audit
     from recbole_margo.studies.audit.result import AuditSettings
     from recbole_margo.studies.audit.row_tables import (
@@ -115,7 +116,9 @@ def _audit(options: argparse.Namespace) -> int:
     )
 
     def shown(table: Table) -> Table | Paragraphs:
-        return table if table.rows else Paragraphs((f"{table.title}: no item can be ranked",))
+        if table.rows:
+            return table
+        return Paragraphs((f"{table.title}: {' '.join(table.notes) or 'no item can be ranked'}",))
 
     settings = AuditSettings(
         options.items, options.negatives, options.resamples, options.min_pairs, options.seed
@@ -131,7 +134,12 @@ def _audit(options: argparse.Namespace) -> int:
         files = (options.config_files or "").split()
         result = audit_dataset(options.dataset, settings, values, files, options.images)
     write_audit(make_output_folder(folder), result)
-    lists = [short_table(part, PRINTED) for part in result.by_trouble]
+    lists = [
+        equal_table(part.modality, part.equal, PRINTED, None)
+        for part in result.by_trouble
+        if part.equal
+    ]
+    lists += [short_table(part, PRINTED) for part in result.by_trouble]
     sections = [
         Section("Which modality is in trouble?", (Paragraphs(tuple(answers(result))),)),
         Section(None, (modalities_table(result),)),

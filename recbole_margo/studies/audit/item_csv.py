@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from recbole_margo.report import clean, csv_text
 from recbole_margo.studies.audit.audit import AuditResult
+from recbole_margo.studies.audit.equal_rows import same_as
 from recbole_margo.studies.audit.result import LearnedAudit
 
 LEARNED_COLUMNS = (
@@ -21,7 +22,7 @@ LEARNED_COLUMNS = (
 )
 ROW_COLUMNS = (
     *("training_users", "held_out_score", "held_out_z", "p_value", "q_value"),
-    *("says_nothing", "repair_rank"),
+    *("says_nothing", "repair_rank", "same_as", "same_row_items"),
 )
 
 
@@ -31,6 +32,11 @@ def audit_csv(result: AuditResult) -> str:
     orders = [
         _ranks(rows.order(index, result.settings.min_pairs))
         for index in range(len(rows.modalities))
+    ]
+    others = [same_as(part.equal) for part in result.modalities]
+    shared = [
+        {one.item: len(group.items) for group in part.equal for one in group.items}
+        for part in result.modalities
     ]
     ranks = [[_ranks(one.least), _ranks(one.most)] for one in learned.rankings] if learned else []
     columns = ("item", "title", "modality", "present")
@@ -58,6 +64,8 @@ def audit_csv(result: AuditResult) -> str:
                         )
                     ),
                     orders[index].get(item, ""),
+                    clean(others[index].get(str(token), "")),
+                    shared[index].get(str(token), 1 if rows.present[item, index] else ""),
                 )
 
     return csv_text(columns, cells())

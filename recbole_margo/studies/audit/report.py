@@ -20,6 +20,7 @@ from recbole_margo.report import (
     write_document,
 )
 from recbole_margo.studies.audit.audit import AuditResult
+from recbole_margo.studies.audit.equal_rows import equal_table
 from recbole_margo.studies.audit.figures import evidence_figure, relations_figure, weights_figure
 from recbole_margo.studies.audit.item_csv import audit_csv
 from recbole_margo.studies.audit.result import LearnedAudit
@@ -115,6 +116,12 @@ def write_audit(folder: Path, result: AuditResult) -> list[Path]:
     """
     learned = result.learned
     listed = [row.item for part in result.modalities for row in part.listed]
+    listed += [
+        one.item
+        for part in result.modalities
+        for group in part.equal[: result.settings.items]
+        for one in group.items[:2]
+    ]
     if learned is not None:
         listed += [row.item for part in learned.modalities for row in (*part.least, *part.most)]
     document = audit_document(result, result.contents.thumbnails(listed))
@@ -131,6 +138,11 @@ def audit_document(result: AuditResult, pictures: Mapping[str, str]) -> Document
         result: what was found.
         pictures: pictures by item token, as `data:` addresses.
     """
+    equal = tuple(
+        equal_table(part.modality, part.equal, result.settings.items, pictures)
+        for part in result.by_trouble
+        if part.equal
+    )
     lists = tuple(rows_table(result, part, pictures) for part in result.by_trouble)
     sections = [
         Section(
@@ -141,7 +153,7 @@ def audit_document(result: AuditResult, pictures: Mapping[str, str]) -> Document
                 Fold("How this is measured, and what it cannot tell", (Paragraphs(METHOD),)),
             ),
         ),
-        Section("Which items to repair first?", tuple(map(_shown, lists))),
+        Section("Which items to repair first?", tuple(map(_shown, (*equal, *lists)))),
         Section("What would repairing change?", (repair_table(result), Paragraphs(PROMISE))),
     ]
     if result.learned is not None:

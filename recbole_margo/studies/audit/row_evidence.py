@@ -13,6 +13,7 @@ from sklearn.isotonic import isotonic_regression
 from recbole_margo.evidence.item_evidence import FittingShare, item_evidence
 from recbole_margo.evidence.item_targets import item_targets
 from recbole_margo.inspection.alignment import Verdict
+from recbole_margo.inspection.statistics import equal_groups
 from recbole_margo.studies.audit.catalogue import BoolArray, FloatArray
 
 # Up to here an interval of the share of fitting rows may reach by chance: shuffled rows had a lower
@@ -39,6 +40,7 @@ class RowEvidence:
         q_values: of these by Benjamini and Hochberg [N, M].
         unrelated: estimated probability that the row says nothing of its item's users [N, M].
         fitting: of each modality, the share of items whose row fits [M].
+        equal: of each modality, the places of items with the same row, by group [M].
     """
 
     items: NDArray[np.str_]
@@ -51,6 +53,7 @@ class RowEvidence:
     q_values: FloatArray
     unrelated: FloatArray
     fitting: tuple[FittingShare, ...]
+    equal: tuple[tuple[NDArray[np.intp], ...], ...]
 
     @classmethod
     def of(
@@ -73,7 +76,7 @@ class RowEvidence:
             seed: as in `item_evidence`.
         """
         targets = item_targets(interactions)
-        columns, fitting = [], []
+        columns, fitting, equal = [], [], []
         for column, matrix in enumerate(features):
             found = item_evidence(interactions, matrix, present[:, column], targets, seed)
             known = found.content.known
@@ -84,6 +87,8 @@ class RowEvidence:
             numbers = (found.scores, found.content.scores, found.content.p_values, found.q_values)
             columns.append([*(np.where(known, one, np.nan)[1:] for one in numbers), unrelated[1:]])
             fitting.append(found.fitting)
+            there = np.flatnonzero(present[1:, column])
+            equal.append(tuple(there[group] for group in equal_groups(matrix[1:][there])))
         scores, content, p_values, q_values, chances = (
             np.stack(parts, axis=1) for parts in zip(*columns, strict=True)
         )
@@ -99,6 +104,7 @@ class RowEvidence:
             q_values,
             chances,
             tuple(fitting),
+            tuple(equal),
         )
 
     @property

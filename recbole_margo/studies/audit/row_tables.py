@@ -108,10 +108,11 @@ def short_table(part: RowAudit, count: int) -> Table:
             Cell(shorten(row.item, TITLE_SIGNS)),
             *[Cell(shorten(row.title, TITLE_SIGNS))] * titled,
             *_numbers(row),
+            *_same(part, row),
         )
         for row in part.listed[:count]
     )
-    headers = ("item", *(("title",) * titled), *NUMBERS)
+    headers = ("item", *(("title",) * titled), *NUMBERS, *_same_header(part))
     return Table(_title(part), headers, rows, _notes(part))
 
 
@@ -124,7 +125,7 @@ def rows_table(result: AuditResult, part: RowAudit, pictures: Mapping[str, str])
         pictures: pictures by item token, as `data:` addresses.
     """
     learned = result.learned
-    headers: tuple[str, ...] = ("item", *NUMBERS)
+    headers: tuple[str, ...] = ("item", *NUMBERS, *_same_header(part))
     if learned is not None:
         headers += ("reliability (trained)", "contradicted (trained)", "learned weight")
     column = result.rows.modalities.index(part.modality)
@@ -143,7 +144,12 @@ def rows_table(result: AuditResult, part: RowAudit, pictures: Mapping[str, str])
         )
 
     rows = tuple(
-        (item_cell(row, pictures.get(row.item, "")), *_numbers(row), *trained(row))
+        (
+            item_cell(row, pictures.get(row.item, "")),
+            *_numbers(row),
+            *_same(part, row),
+            *trained(row),
+        )
         for row in part.listed
     )
     notes = _notes(part)
@@ -163,6 +169,14 @@ def _notes(part: RowAudit) -> tuple[str, ...]:
 
 def _title(part: RowAudit) -> str:
     return f"{clean(part.modality)}: the rows that fit least"
+
+
+def _same_header(part: RowAudit) -> tuple[str, ...]:
+    return ("same as",) if any(row.same_as for row in part.listed) else ()
+
+
+def _same(part: RowAudit, row: SuspiciousRow) -> tuple[Cell, ...]:
+    return (Cell(shorten(row.same_as, TITLE_SIGNS)),) if _same_header(part) else ()
 
 
 def _numbers(row: SuspiciousRow) -> tuple[Cell, ...]:
