@@ -89,7 +89,7 @@ def steps(root: Path, modalities: Sequence[str], share: float, trials: int) -> l
             "robustness",
             "Do the weights tell which items' features were corrupted?",
             "robustness.html",
-            ("--corrupt", *corrupted, "--models=MARGO,w/o L_cal,w/o nograd,DRAGON"),
+            ("--corrupt", *corrupted, "--models=MARGO,MARGO held_out,w/o L_cal,w/o nograd,DRAGON"),
         ),
         Step(
             "tune",
