@@ -152,7 +152,9 @@ def _extras() -> Iterator[Finding]:
         if not required:
             state = "unknown"
         elif lacking:
-            state = f"not installed, lacks {', '.join(lacking)}: pip install '.[{name}]'"
+            state = (
+                f"not installed, lacks {', '.join(lacking)}: pip install 'recbole-margo[{name}]'"
+            )
         else:
             state = "installed"
         yield Finding(f"extra {name}", f"{brings}; {state}")

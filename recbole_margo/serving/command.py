@@ -46,7 +46,7 @@ examples:
 SERVE = """\
 Answer requests over HTTP from a bundle, and show its recommendations and catalogue as pages.
 Listens on this machine alone unless --host names another address, which needs --token_file.
-SIGHUP opens the bundle again, without losing a request. Needs pip install '.[serve]'.
+SIGHUP opens the bundle again, without losing a request. Needs pip install 'recbole-margo[serve]'.
 """
 ADD_ITEMS = """\
 Add items that the model was not trained with to a bundle, from their features alone, and write
@@ -219,7 +219,7 @@ def serve(arguments: Sequence[str] | None = None) -> int:
     add("--quiet", action="store_true", help="no access log")
     options = parser.parse_args(arguments)
     for module in ("fastapi", "uvicorn", "prometheus_client"):
-        import_optional(module, "'.[serve]'", "serve")
+        import_optional(module, module, "serve", "serve")
     from recbole_margo.serving.service import ServiceAddress, serve
 
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
