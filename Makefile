@@ -17,8 +17,14 @@ demo: $(INSTALLED)
 	  --output_dir=$(run)-held-out
 	$(BIN)/recbole-margo bundle --run $(run)/MARGO --output_dir $(run)/bundle
 	$(BIN)/recbole-margo recommend --bundle $(run)/bundle --users 196 --top 5
-	$(BIN)/recbole-margo explain --bundle $(run)/bundle --user 196
-	@echo "The same as pages, at http://127.0.0.1:8000/:"
+	$(BIN)/recbole-margo explain --bundle $(run)/bundle --user 196 --item 50
+	@echo
+	@sed -n '/^## Test metrics/,/^## Stages/{/^## /d;p;}' $(run)/comparison.md
+	@echo "What to open:"
+	@echo "  $(run)-audit/audit.html    which contents do not fit their items"
+	@echo "  $(run)/comparison.md       the models, their stages and conditions"
+	@echo "  $(run)/MARGO/weights.png   what MARGO learned to trust"
+	@echo "The recommendations as a page, http://127.0.0.1:8000/?user=196 after:"
 	@echo "  $(BIN)/pip install fastapi uvicorn prometheus-client && $(BIN)/recbole-margo serve --bundle $(run)/bundle"
 
 evidence: $(INSTALLED)
@@ -50,6 +56,7 @@ clean:
 $(INSTALLED): constraints.txt setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo \
 	  "recbole-margo needs Python 3.10 or newer; name one with make PYTHON=python3.11"; exit 1; }
+	@echo "Installing torch, RecBole and the rest into .venv: some 1.7 GB, a few minutes ..."
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet -r constraints.txt
 	$(BIN)/python -m pip install --quiet --no-deps recbole==1.2.1 --editable .

@@ -180,6 +180,7 @@ def _run(
         check_cutoffs(config, loaders[0]._dataset)
         config[SPLIT_FINGERPRINT] = split_fingerprint(*loaders)
         logging.getLogger().info(_describe(config, loaders, processes))
+        logging.getLogger().info("Every epoch is written to %s", files.log)
         for sentence in without_effect(config):
             logging.getLogger().warning(sentence)
         init_seed(config["seed"], config["reproducibility"])
@@ -290,7 +291,9 @@ def _test(
     if not isinstance(trainer, MultimodalTrainer):
         best = trainer.saved_model_file if isinstance(trainer, RankingTrainer) else None
         test_result, per_user = evaluate_per_user(trainer, test, best)
-        return (_recbole_stage(config, trainer.epochs, fitted, test_result),), per_user
+        stage = _recbole_stage(config, trainer.epochs, fitted, test_result)
+        _tell_end(config, stage)
+        return (stage,), per_user
     stages = []
     for progress in trainer.progress:
         plain = asdict(progress)
@@ -299,6 +302,19 @@ def _test(
         test_result, per_user = evaluate_per_user(trainer, test, str(file))
         stages.append(StageResult(**plain, valid=valid, test=test_result))
     return tuple(stages), per_user
+
+
+def _tell_end(config: Config, stage: StageResult) -> None:
+    """Log how a training of RecBole's ended, as ours log the end of a stage."""
+    if stage.best_score is not None:
+        logging.getLogger().info(
+            "%s ended after %d epochs; the best%s had %s %.4f.",
+            stage.name,
+            stage.epochs,
+            f", epoch {stage.best_epoch + 1}," if stage.best_epoch >= 0 else "",
+            config["valid_metric"].lower(),
+            stage.best_score,
+        )
 
 
 def _parameters(model: Any) -> list[Any]:

@@ -113,7 +113,7 @@ def train_models(options: argparse.Namespace, rest: Sequence[str]) -> int:
 
 
 def _say_where(finished: Sequence[RunResult]) -> None:
-    from recbole_margo.studies.comparison.compare import models_table
+    from recbole_margo.studies.comparison.compare import models_table, shortfalls
     from recbole_margo.studies.wording import NOT_TESTED, EvaluatedParts
 
     first, parts = finished[0], EvaluatedParts.of_runs(finished)
@@ -122,6 +122,8 @@ def _say_where(finished: Sequence[RunResult]) -> None:
         f"protocol {first.eval_protocol}, seed {first.seed}, "
         f"{parts.selection(first.valid_metric)}."
     )
+    for shortfall in shortfalls(finished):
+        print(shortfall)
     if not parts.test:
         print(f"{NOT_TESTED[0].upper()}{NOT_TESTED[1:]}.")
     print(f"Files: {Path(first.config['checkpoint_dir']).parent}")

@@ -5,14 +5,18 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import recbole
 import recbole.trainer.trainer
 from torch.utils.tensorboard import SummaryWriter
 
+RECBOLE = Path(recbole.__file__).parent
+SECONDS_BETWEEN_EPOCHS = 30.0
 ANSI_COLORS = re.compile(r"\x1B\[[0-9;]*m")
 
 
@@ -49,11 +53,12 @@ class _NoEvents:
 
 @contextmanager
 def logging_to(path: Path) -> Iterator[None]:
-    """Log to the terminal and, without colours, to a file."""
+    """Log to a file, without colours, and to the terminal what `_Screen` lets pass."""
     root = logging.getLogger()
     screen = logging.StreamHandler(sys.stderr)
     screen_formatter = logging.Formatter if sys.stderr.isatty() else _PlainFormatter
     screen.setFormatter(screen_formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    screen.addFilter(_Screen())
     file = _LogFile(path, encoding="utf-8")
     file.setFormatter(_PlainFormatter("%(asctime)s %(levelname)s %(message)s"))
     level, others = root.level, root.handlers[:]
@@ -69,6 +74,32 @@ def logging_to(path: Path) -> Iterator[None]:
         file.close()
         root.handlers[:] = others
         root.setLevel(level)
+
+
+class _Screen(logging.Filter):
+    """Keeps from the terminal what is told of every epoch, but a validation now and then.
+
+    RecBole's trainers tell four lines an epoch and its loaders their whole settings, all as
+    information; ours mark their records by `of_epoch`, which says whether it is a validation.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shown = time.monotonic()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno > logging.INFO:
+            return True
+        validation = getattr(record, "of_epoch", None)
+        if validation is None:
+            if not Path(record.pathname).is_relative_to(RECBOLE):
+                return True
+            validation = "evaluating" in record.getMessage()
+        now = time.monotonic()
+        if not validation or now - self._shown < SECONDS_BETWEEN_EPOCHS:
+            return False
+        self._shown = now
+        return True
 
 
 class _LogFile(logging.FileHandler):

@@ -176,7 +176,10 @@ class EpochLog:
             self.tensorboard.add_scalar(name, value, epoch)
         values = {"epoch": epoch, "train_loss": total, "train_step": epoch, "stage": stage.name}
         self.wandb.log_metrics({**values, **figures}, head="train")
-        self._write(f"{stage.name} epoch {stage.epochs} train [{seconds:.1f}s]: {_shown(figures)}")
+        self._write(
+            f"{stage.name} epoch {stage.epochs} train [{seconds:.1f}s]: {_shown(figures)}",
+            of_epoch=False,
+        )
 
     def validated(
         self,
@@ -200,7 +203,8 @@ class EpochLog:
         self.wandb.log_metrics({**result, "valid_step": validation}, head="valid")
         place = "best so far" if stage.waited == 0 else f"{stage.waited} since the best"
         self._write(
-            f"{stage.name} epoch {stage.epochs} valid [{seconds:.1f}s]: {_shown(result)} ({place})"
+            f"{stage.name} epoch {stage.epochs} valid [{seconds:.1f}s]: {_shown(result)} ({place})",
+            of_epoch=True,
         )
 
     def stage_ended(self, stage: StageProgress, metric: str) -> None:
@@ -216,8 +220,8 @@ class EpochLog:
                 "last parameters are its result."
             )
 
-    def _write(self, message: str) -> None:
-        self.logger.log(self.level, message)
+    def _write(self, message: str, **marks: bool) -> None:
+        self.logger.log(self.level, message, extra=marks)
 
 
 def _shown(figures: Mapping[str, float]) -> str:

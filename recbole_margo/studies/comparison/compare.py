@@ -74,8 +74,9 @@ def models_table(outcomes: Sequence[RunOutcome]) -> Table:
     if not finished:
         headers, rows = ("model", "status"), [row[:2] for row in rows]
     what = f"{PART_NAMES[part]} metrics" if part else "no metrics"
-    notes = ("The test set was scored once per trained model.",) if part == "test" else ()
-    return Table(f"{what[0].upper()}{what[1:]}", headers, tuple(rows), notes)
+    notes = ["The test set was scored once per trained model."] if part == "test" else []
+    notes += shortfalls(finished)
+    return Table(f"{what[0].upper()}{what[1:]}", headers, tuple(rows), tuple(notes))
 
 
 def failures(outcomes: Sequence[RunOutcome]) -> list[str]:
@@ -84,6 +85,17 @@ def failures(outcomes: Sequence[RunOutcome]) -> list[str]:
         f"{clean(one.model)} failed: {clean(one.error)}"
         for one in outcomes
         if isinstance(one, FailedRun)
+    ]
+
+
+def shortfalls(finished: Sequence[RunResult]) -> list[str]:
+    """Return one line per model whose last stage never reached the first on validation."""
+    return [
+        f"{clean(run.model)}: no epoch of {run.stages[-1].name} reached the best validation score "
+        f"of {run.stages[0].name} ({run.valid_metric.lower()} {number(run.stages[-1].best_score)} "
+        f"against {number(run.stages[0].best_score)})."
+        for run in finished
+        if run.last_stage_is_best is False
     ]
 
 
@@ -131,8 +143,6 @@ def _stages(run: RunResult) -> tuple[Bullets, ...]:
             if metric in values
         ]
         lines.append(f"{line}, {metric} {', '.join(measured)}" if measured else line)
-    if run.last_stage_is_best is False:
-        lines.append("No epoch of the last stage reached the first stage's best validation score.")
     return (Bullets(tuple(lines)),)
 
 

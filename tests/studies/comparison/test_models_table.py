@@ -82,7 +82,8 @@ def test_two_stages_are_told_and_a_worse_last_one_is_admitted() -> None:
     stages = (stage("stage1", 0.3), stage("stage2", 0.2))
     document = page(replace(result("M", 0.2), stages=stages, last_stage_is_best=False))
     assert "- stage1: best epoch 5 of 7, recall@20 0.3000 on validation, 0.3000 on test" in document
-    assert "No epoch of the last stage reached" in document
+    admitted = "M: no epoch of stage2 reached the best validation score of stage1"
+    assert f"{admitted} (recall@20 0.2000 against 0.3000)." in document
 
 
 def test_smaller_is_better_where_recbole_says_so() -> None:
