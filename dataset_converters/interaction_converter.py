@@ -17,14 +17,15 @@ from recbole_margo.command_line import group
 from recbole_margo.errors import DataError
 from recbole_margo.store.dataset_files import (
     joined_texts,
-    text_features,
     write_images,
     write_item_table,
     write_splits,
     write_texts,
 )
 from recbole_margo.store.feature_files import write_features
+from recbole_margo.store.manifest import EncoderRecord
 from recbole_margo.store.tables.columns import check_overlap
+from recbole_margo.store.text_space import TFIDF, TextSpace
 
 FILES = "files (by default they are found in the source)"
 
@@ -122,9 +123,11 @@ class InteractionConverter(Converter):
         if not self.inputs.text_features or "text" in self.inputs.features:
             return []
         where = str(self.source)
-        matrix = text_features(list(joined.values()), self.inputs.text_dimension, where)
+        space, matrix = TextSpace.fit(list(joined.values()), self.inputs.text_dimension, where)
+        space.write(TextSpace.path(folder, self.name, "text"))
         source = f"TF-IDF and SVD of {', '.join(texts.columns)}"
-        write_features(folder, self.name, "text", matrix, list(joined), source)
+        encoder = EncoderRecord("text", TFIDF, space.fingerprint)
+        write_features(folder, self.name, "text", matrix, list(joined), source, encoder)
         return ["text"]
 
 

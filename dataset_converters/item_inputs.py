@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from recbole_margo.command_line import option
 from recbole_margo.errors import DataError, import_optional
-from recbole_margo.store.dataset_files import DEFAULT_DIMENSION, IMAGE_SUFFIXES
+from recbole_margo.store.dataset_files import IMAGE_SUFFIXES
 from recbole_margo.store.feature_files import NPY_ERRORS, numpy_silent, open_matrix
 from recbole_margo.store.numpy_archive import check_array, read_archive
 from recbole_margo.store.reading import lines, reading, require_regular_file, text_of
 from recbole_margo.store.tables.columns import ITEM_NAMES, check_overlap, guess_column
 from recbole_margo.store.tables.parquet import ParquetTable
 from recbole_margo.store.tables.table_file import clean_ids
+from recbole_margo.store.text_space import DEFAULT_DIMENSION
 
 
 @dataclass(frozen=True)

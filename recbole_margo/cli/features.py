@@ -35,6 +35,11 @@ examples:
   recbole-margo encode --dataset shop --modality image --source photos/
   recbole-margo encode --dataset shop --modality text --encoder models/all-MiniLM-L6-v2
   recbole-margo encode --dataset ml-100k --modality titles --kind text --text_columns movie_title
+  recbole-margo encode --dataset shop --modality text --source new.csv --output_dir arrivals
+
+New items are encoded with --output_dir by what made the dataset's own features: the TF-IDF that
+was fitted to its texts (NAME.MODALITY.tfidf.npz), the histograms, or the same model. `add_items`
+refuses features of anything else.
 
 A run that was interrupted goes on where it stopped when the same command is given again; after a
 change of some files only these are encoded. Items that cannot be read miss the modality.
@@ -63,6 +68,13 @@ def _encode(arguments: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("What was encoded is kept: give the same command again\n")
         raise
+    if options.output_dir is not None:
+        sys.stdout.write(
+            f"{report}\nwritten to     {options.output_dir}\n"
+            f"next           recbole-margo add_items --bundle BUNDLE --features "
+            f"{options.output_dir} --output_dir NEW\n"
+        )
+        return 0
     folder = options.data_path / options.dataset
     sys.stdout.write(
         f"{report}\nwritten to     {folder}\n"

@@ -28,7 +28,7 @@ from recbole_margo.data.feature_transforms import (
 )
 from recbole_margo.errors import ConfigError, DataError, FeatureError
 from recbole_margo.store.feature_files import read_stored_features, row_blocks
-from recbole_margo.store.manifest import FeatureEntry, FeatureManifest
+from recbole_margo.store.manifest import EncoderRecord, FeatureEntry, FeatureManifest
 
 # Keys that change features between the files and the models.
 FEATURE_SETTINGS = ("feature_normalization", "feature_reduction", "feature_precision")
@@ -119,12 +119,14 @@ class FeatureStatistics:
         normalization: one of `NORMALIZATIONS`.
         mean: of each column, over the items of the dataset [D]; of `standard` alone.
         deviation: likewise, 1 where a column is constant.
+        encoder: what made the features, if that is known.
     """
 
     width: int
     normalization: str
     mean: NDArray[np.float32] | None = None
     deviation: NDArray[np.float32] | None = None
+    encoder: EncoderRecord | None = None
 
 
 def feature_statistics(config: Any, dataset: Any) -> tuple[FeatureStatistics, ...]:
@@ -142,7 +144,7 @@ def feature_statistics(config: Any, dataset: Any) -> tuple[FeatureStatistics, ..
             matrix, present = _gather(stored, rows, items, folder / entry.file)
             center, spread = column_statistics(matrix, present)
             mean, deviation = center.numpy(), spread.numpy()
-        found.append(FeatureStatistics(entry.dim, normalization, mean, deviation))
+        found.append(FeatureStatistics(entry.dim, normalization, mean, deviation, entry.encoder))
     return tuple(found)
 
 

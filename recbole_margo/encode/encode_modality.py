@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recbole_margo.encode.encoding_request import (
     COLOR_TEXTURE,
-    TFIDF,
+    KIND_OF_ENCODER,
     EncodingReport,
     EncodingRequest,
 )
@@ -26,9 +27,9 @@ from recbole_margo.encode.item_source import (
 )
 from recbole_margo.errors import ConfigError, FeatureError
 from recbole_margo.output_folder import make_output_folder
-from recbole_margo.store.dataset_files import text_features
 from recbole_margo.store.feature_files import write_features
-from recbole_margo.store.manifest import FeatureManifest
+from recbole_margo.store.manifest import EncoderRecord, FeatureManifest
+from recbole_margo.store.text_space import TFIDF, TextSpace
 from recbole_margo.store.writing import write_json
 
 MADE_HERE = "encoded from"
@@ -48,6 +49,8 @@ def encode_modality(request: EncodingRequest) -> EncodingReport:
         ConfigError: a value of the request is not possible, or the model cannot be loaded.
     """
     started = time.perf_counter()
+    if request.output_dir is not None:
+        return _encode_new_items(request, request.output_dir, started)
     kind, name = request.chosen_kind(), request.chosen_encoder()
     folders = dataset_folders(request.data_path, request.dataset)
     items = read_items(folders[1], request.dataset)
@@ -58,18 +61,84 @@ def encode_modality(request: EncodingRequest) -> EncodingReport:
     )
     if name == TFIDF:
         description = "TF-IDF and truncated SVD"
-        encodings = _encode_together(source.contents, request.dimension, source.origin)
+        space, encodings = _fit_texts(source.contents, request.dimension, source.origin)
+        if space is not None:
+            space.write(TextSpace.path(folders[0], request.dataset, request.modality))
+        fingerprint = space.fingerprint if space else ""
     else:
         encoder = load_encoder(kind, name, request.device)
-        description = encoder.description
-        cache = EncodingCache(folders[0], encoder.identity)
-        size = request.batch_size or encoder.batch_size
-        label = f"encoding {request.modality}"
-        encodings = encode_items(encoder, source.contents, cache, size, label)
-    report = _write(folders[0], request, items, source, encodings, description, started)
-    name = f"{request.dataset}.{request.modality}.encoding.json"
-    write_json(folders[0] / name, asdict(report))
-    return report
+        description, fingerprint = encoder.description, encoder.identity
+        encodings = _encode_each(request, encoder, source, folders[0])
+    record = EncoderRecord(kind, name, fingerprint)
+    return _write(folders[0], request, items, source, encodings, description, record, started)
+
+
+def _encode_new_items(request: EncodingRequest, output: Path, started: float) -> EncodingReport:
+    """Encode items that the dataset need not have by the encoder of its modality."""
+    folder = dataset_folders(request.data_path, request.dataset)[0]
+    record = _record_of(folder, request)
+    if output.resolve() == folder.resolve():
+        raise ConfigError(
+            f"--output_dir: expected a folder of the new items alone, found {output}, that of the "
+            "dataset."
+        )
+    source = ItemSource.of_path(
+        record.kind, request.source or Path(), request.item_id, request.columns
+    )
+    if record.name == TFIDF:
+        description = f"TF-IDF and truncated SVD of {request.dataset}"
+        space = TextSpace.read(TextSpace.path(folder, request.dataset, request.modality))
+        fingerprint = space.fingerprint
+    else:
+        encoder = load_encoder(record.kind, request.encoder or record.name, request.device)
+        description, fingerprint = encoder.description, encoder.identity
+    if fingerprint != record.fingerprint:
+        raise FeatureError(
+            f"{folder}: expected the {record.name} that made {request.modality!r} of "
+            f"{request.dataset}, found another fit or other weights under this name. Encode the "
+            "dataset again and train on it, or name that encoder's folder with --encoder."
+        )
+    make_output_folder(output, "--output_dir")
+    if record.name == TFIDF:
+        encodings = _encode_texts(source.contents, space.encode)
+    else:
+        encodings = _encode_each(request, encoder, source, output)
+    items = list(source.contents)
+    return _write(output, request, items, source, encodings, description, record, started)
+
+
+def _record_of(folder: Path, request: EncodingRequest) -> EncoderRecord:
+    """Return what made a modality of the dataset."""
+    known = FeatureManifest.read(folder, request.dataset).modalities
+    entry = known.get(request.modality)
+    if entry is None:
+        raise ConfigError(
+            f"--modality: expected one of {', '.join(known)}, which {request.dataset} has, found "
+            f"{request.modality!r}."
+        )
+    if entry.encoder is None:
+        raise FeatureError(
+            f"{folder}: expected {request.modality!r} made by an encoder that is known, found "
+            f"{entry.source!r}. What made it must make the rows of new items too; or encode this "
+            "modality with `recbole-margo encode` (older versions did not keep what they fitted) "
+            "and train on it."
+        )
+    wanted = request.encoder
+    if entry.encoder.name in KIND_OF_ENCODER and wanted not in (None, entry.encoder.name):
+        raise ConfigError(
+            f"--encoder: expected {entry.encoder.name}, which made {request.modality!r} of "
+            f"{request.dataset}, found {wanted}. Leave it out."
+        )
+    return entry.encoder
+
+
+def _encode_each(
+    request: EncodingRequest, encoder: Encoder, source: ItemSource, folder: Path
+) -> ItemEncodings:
+    cache = EncodingCache(folder, encoder.identity)
+    size = request.batch_size or encoder.batch_size
+    label = f"encoding {request.modality}"
+    return encode_items(encoder, source.contents, cache, size, label)
 
 
 def load_encoder(kind: str, name: str, device: str | None = None) -> Encoder:
@@ -114,10 +183,24 @@ def _check_overwrite(folder: Path, request: EncodingRequest) -> None:
         )
 
 
-def _encode_together(
+def _fit_texts(
     contents: Mapping[str, str | Path], dimension: int, where: str
-) -> ItemEncodings:
+) -> tuple[TextSpace | None, ItemEncodings]:
     """Encode texts by TF-IDF, where every vector depends on all texts."""
+    spaces: list[TextSpace] = []
+
+    def fit(texts: list[str]) -> NDArray[np.float32]:
+        space, matrix = TextSpace.fit(texts, dimension, where)
+        spaces.append(space)
+        return matrix
+
+    encodings = _encode_texts(contents, fit)
+    return (spaces[0] if spaces else None), encodings
+
+
+def _encode_texts(
+    contents: Mapping[str, str | Path], encode: Callable[[list[str]], NDArray[np.float32]]
+) -> ItemEncodings:
     result = ItemEncodings()
     texts: dict[str, str] = {}
     for item, content in contents.items():
@@ -126,8 +209,7 @@ def _encode_together(
         except UnreadableContentError as error:
             result.unreadable[item] = str(error)
     if texts:
-        matrix = text_features(list(texts.values()), dimension, where)
-        result.vectors = dict(zip(texts, matrix, strict=True))
+        result.vectors = dict(zip(texts, encode(list(texts.values())), strict=True))
     return result
 
 
@@ -138,6 +220,7 @@ def _write(
     source: ItemSource,
     encodings: ItemEncodings,
     description: str,
+    record: EncoderRecord,
     started: float,
 ) -> EncodingReport:
     if not encodings.vectors:
@@ -149,8 +232,10 @@ def _write(
     tokens = [item for item in items if item in encodings.vectors]
     matrix = np.stack([encodings.vectors[item] for item in tokens])
     made_from = f"{MADE_HERE} {source.origin} by {description}"
-    entry = write_features(folder, request.dataset, request.modality, matrix, tokens, made_from)
-    return EncodingReport(
+    entry = write_features(
+        folder, request.dataset, request.modality, matrix, tokens, made_from, record
+    )
+    report = EncodingReport(
         dataset=request.dataset,
         modality=request.modality,
         encoder=description,
@@ -166,3 +251,6 @@ def _write(
         dimension=entry.dim,
         seconds=time.perf_counter() - started,
     )
+    name = f"{request.dataset}.{request.modality}.encoding.json"
+    write_json(folder / name, asdict(report))
+    return report

@@ -9,10 +9,11 @@ from pathlib import Path
 from recbole_margo.command_line import option
 from recbole_margo.errors import ConfigError
 from recbole_margo.store.feature_files import MODALITY_NAME
+from recbole_margo.store.text_space import TFIDF
 
 SHOWN = 5
 KINDS = ("text", "image", "audio")
-TFIDF, COLOR_TEXTURE = "tfidf", "color-texture"
+COLOR_TEXTURE = "color-texture"
 KIND_OF_ENCODER = {TFIDF: "text", COLOR_TEXTURE: "image"}
 DEFAULT_ENCODERS = {"text": TFIDF, "image": COLOR_TEXTURE}
 
@@ -48,6 +49,12 @@ class EncodingRequest:
         "device of torch, such as cpu or cuda:0 (a GPU where there is one)", None
     )
     dimension: int = option("most columns of tfidf", 128, metavar="D")
+    output_dir: Path | None = option(
+        "encode new items, those of --source, as those of the dataset were, into this folder for "
+        "`add_items`; the dataset stays as it is",
+        None,
+        metavar="DIR",
+    )
     overwrite: bool = option("replace a modality that was not made by this command", False)
 
     def __post_init__(self) -> None:
@@ -72,6 +79,11 @@ class EncodingRequest:
         if self.source is not None and not self.source.exists():
             raise ConfigError(
                 f"--source: expected a folder or a table, found that {self.source} does not exist."
+            )
+
+        if self.output_dir is not None and self.source is None:
+            raise ConfigError(
+                "--output_dir: expected a folder or a table of new items with --source, found none."
             )
 
     @property

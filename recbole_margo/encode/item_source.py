@@ -69,16 +69,24 @@ class ItemSource:
         Raises:
             DataError: there is no source, it is damaged, or it knows none of the items.
         """
-        if given is not None and given.is_dir():
-            contents, origin = _files_of(given, kind), given.name
-        elif given is not None:
-            contents, origin = _rows_of(given, kind, id_column, columns), given.name
+        if given is not None:
+            found = cls.of_path(kind, given, id_column, columns)
+            contents, origin = found.contents, found.origin
         else:
             contents, origin = _default(kind, folders, dataset, columns)
         where = given or Path(origin)
         check_overlap(list(contents), items, where)
         known = {item: contents[item] for item in items if item in contents}
         return cls(known, origin, len(contents) - len(known))
+
+    @classmethod
+    def of_path(
+        cls, kind: str, given: Path, id_column: str | None, columns: Sequence[str] | None
+    ) -> ItemSource:
+        """Return all contents of a folder or a table; arguments and errors are those of `find`."""
+        if given.is_dir():
+            return cls(_files_of(given, kind), given.name, 0)
+        return cls(_rows_of(given, kind, id_column, columns), given.name, 0)
 
 
 def read_content(content: str | Path) -> bytes:

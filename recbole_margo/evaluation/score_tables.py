@@ -92,4 +92,5 @@ def content_of(config: Any, dataset: Any, model: Any) -> Content | None:
         dataclasses.replace(path, tables=tables),
         tuple(one.width for one in statistics),
         tuple(one.normalization for one in statistics),
+        tuple(one.encoder for one in statistics),
     )

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recbole_margo.nn.content_path import ContentPath, unit_rows
+from recbole_margo.store.manifest import EncoderRecord
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,14 @@ class Content:
         widths: columns of the features as they are stored [M].
         normalizations: what the model does to the features of each modality [M]; the tables
             `mean_m` and `deviation_m` of the path belong to `standard`.
+        encoders: what made the features of each modality [M], None where it is not known; empty in
+            bundles of earlier versions.
     """
 
     path: ContentPath
     widths: tuple[int, ...]
     normalizations: tuple[str, ...]
+    encoders: tuple[EncoderRecord | None, ...] = ()
 
     def item_rows(
         self,

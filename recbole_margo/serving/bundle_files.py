@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recbole_margo.errors import BundleError
+from recbole_margo.errors import BundleError, DataError
 from recbole_margo.nn.content_path import KINDS, ContentPath
 from recbole_margo.nn.new_items import Content
 from recbole_margo.serving.bundle import (
@@ -23,6 +23,7 @@ from recbole_margo.serving.bundle import (
     UserParts,
 )
 from recbole_margo.store.feature_files import file_sha256
+from recbole_margo.store.manifest import EncoderRecord
 from recbole_margo.store.reading import require_regular_file
 from recbole_margo.store.writing import new_folder
 
@@ -78,7 +79,7 @@ def open_bundle(folder: str | Path) -> Bundle:
         facts = BundleFacts(**manifest)
         described = {str(name): (int(of["bytes"]), str(of["sha256"])) for name, of in files.items()}
         of_items = _content(content, _LazyTables(root, described)) if content else None
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, DataError) as error:
         raise BundleError(f"{root / MANIFEST} is damaged ({error}): {REBUILD}") from error
     tokens = _tokens(root, described)
     arrays = {
@@ -167,6 +168,7 @@ def _plain_content(content: Content) -> dict[str, Any]:
         "numbers": dict(path.numbers),
         "widths": content.widths,
         "normalizations": content.normalizations,
+        "encoders": [None if one is None else asdict(one) for one in content.encoders],
     }
 
 
@@ -178,7 +180,11 @@ def _content(plain: Mapping[str, Any], tables: Mapping[str, NDArray[Any]]) -> Co
     if plain["kind"] not in KINDS or not len(modalities) == len(widths) == len(normalizations):
         raise ValueError("`content` is of no known kind, or its parts do not fit each other")
     path = ContentPath(plain["kind"], modalities, numbers, tables)
-    return Content(path, widths, normalizations)
+    encoders = tuple(
+        None if one is None else EncoderRecord.from_json(one, MANIFEST)
+        for one in plain.get("encoders", ())
+    )
+    return Content(path, widths, normalizations, encoders)
 
 
 def _manifest(root: Path) -> dict[str, Any]:

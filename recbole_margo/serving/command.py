@@ -50,8 +50,13 @@ SIGHUP opens the bundle again, without losing a request. Needs pip install 'recb
 """
 ADD_ITEMS = """\
 Add items that the model was not trained with to a bundle, from their features alone, and write
-the result as a new bundle. The features are those of the dataset's modalities, in the format that
-`convert` and `encode` write.
+the result as a new bundle. The features must be made as those of the trained items were:
+
+  recbole-margo encode --dataset shop --modality text --source new.csv --output_dir arrivals
+  recbole-margo add_items --bundle shop-1 --features arrivals --output_dir shop-2
+
+encodes with the dataset's own TF-IDF, histograms or model; features of another fit or encoder are
+refused, those of which nothing says what made them are warned of.
 """
 EXPLAIN = "Split the score of an item for a user into parts that add up to it."
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from recbole_margo.errors import BundleError, ConfigError, DataError, FeatureErr
 from recbole_margo.nn.new_items import Content, prior_weights
 from recbole_margo.serving.bundle import Bundle, ModalityReliability
 from recbole_margo.store.feature_files import read_stored_features
-from recbole_margo.store.manifest import FeatureManifest
+from recbole_margo.store.manifest import EncoderRecord, FeatureManifest
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -72,14 +73,16 @@ def fold_in_users(bundle: Bundle, histories: Sequence[NDArray[np.integer]]) -> N
     return folded
 
 
-def read_new_features(folder: Path) -> dict[str, dict[str, NDArray[Any]]]:
+def read_new_features(
+    folder: Path,
+) -> tuple[dict[str, dict[str, NDArray[Any]]], dict[str, EncoderRecord | None]]:
     """Read the features of items from a folder in the project's feature format.
 
     Args:
         folder: with one `<name>.features.json` and the files that it names.
 
     Returns:
-        Rows by item token and modality.
+        Rows by item token and modality; and what made them by modality, None where it is not known.
 
     Raises:
         FeatureError: there is no such file or several, or one is damaged.
@@ -100,7 +103,46 @@ def read_new_features(folder: Path) -> dict[str, dict[str, NDArray[Any]]]:
                 rows.setdefault(token, {})[modality] = row
     except DataError as error:
         raise FeatureError(str(error)) from error
-    return rows
+    return rows, {modality: entry.encoder for modality, entry in manifest.modalities.items()}
+
+
+def check_encoders(bundle: Bundle, found: Mapping[str, EncoderRecord | None], where: Path) -> None:
+    """Refuse features of another space than those of the trained items; warn if nothing says so.
+
+    Args:
+        found: what made the new features, by modality.
+        where: they lie, for messages.
+
+    Raises:
+        BundleError: the bundle has no contents.
+        FeatureError: another encoder made them, or one fitted to other texts.
+    """
+    content, dataset = _content_of(bundle), bundle.facts.dataset
+    names = content.path.modalities
+    known = dict(zip(names, content.encoders or (None,) * len(names), strict=True))
+    for modality in [each for each in names if each in found]:
+        expected, made_by = known[modality], found[modality]
+        if expected is None or made_by is None:
+            logging.getLogger().warning(
+                "%s, %s: nothing says %s; features of another encoder, or of another fit of it, "
+                "give wrong recommendations without any error.",
+                where,
+                modality,
+                "with what the new items were encoded"
+                if made_by is None
+                else "in the bundle with what the trained items were encoded",
+            )
+        elif expected.fingerprint != made_by.fingerprint:
+            differs = (
+                f"another {made_by.name}, fitted to other texts or of other weights"
+                if made_by.name == expected.name
+                else made_by.name
+            )
+            raise FeatureError(
+                f"{where}, {modality}: expected features by the {expected.name} of the trained "
+                f"items, found {differs}: encode the new items with `recbole-margo encode "
+                f"--dataset {dataset} --modality {modality} --source ITEMS --output_dir NEW`"
+            )
 
 
 def with_new_items(

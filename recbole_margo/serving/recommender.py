@@ -250,14 +250,22 @@ class Recommender:
 
         Raises:
             BundleError: the contents do not enter the model's scores, or the bundle is too old.
-            FeatureError: a row has the wrong columns, a modality is unknown, an item has none.
+            FeatureError: a row has the wrong columns, a modality is unknown, an item has none; the
+                features of a folder are of another encoder than those of the trained items.
             ConfigError: an item is there already.
         """
         # Needs SciPy, which nothing else here does.
-        from recbole_margo.serving.new_items import read_new_features, with_new_items
+        from recbole_margo.serving.new_items import (
+            check_encoders,
+            read_new_features,
+            with_new_items,
+        )
 
-        rows = read_new_features(Path(features)) if isinstance(features, str | Path) else features
-        return Recommender(with_new_items(self.bundle, rows, titles))
+        if isinstance(features, str | Path):
+            where = Path(features)
+            features, encoders = read_new_features(where)
+            check_encoders(self.bundle, encoders, where)
+        return Recommender(with_new_items(self.bundle, features, titles))
 
     def save(self, folder: str | Path) -> None:
         """Write the bundle into a folder, whole or not at all.

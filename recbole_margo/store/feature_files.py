@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from recbole_margo.errors import DataError
-from recbole_margo.store.manifest import REWRITE, FeatureEntry, FeatureManifest
+from recbole_margo.store.manifest import REWRITE, EncoderRecord, FeatureEntry, FeatureManifest
 from recbole_margo.store.writing import disk_errors, locked, replacing, write_npy
 
 MODALITY_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
@@ -44,6 +45,7 @@ def write_features(
     matrix: NDArray[Any],
     tokens: Sequence[str],
     source: str,
+    encoder: EncoderRecord | None = None,
 ) -> FeatureEntry:
     """Write the features of one modality and enter them in the dataset's manifest.
 
@@ -56,6 +58,7 @@ def write_features(
             is left out.
         tokens: [rows] the item token of every row.
         source: where the matrix came from, for people.
+        encoder: what made it, if that is known.
 
     Raises:
         DataError: the name, the matrix or the tokens are not so, a value is not finite, or the disk
@@ -67,6 +70,7 @@ def write_features(
     # The matrix and its tokens too: two that write one modality would mix theirs.
     with disk_errors(folder), locked(folder):
         entry = _write_rows(folder, dataset_name, modality, matrix, tokens, source, kept)
+        entry = replace(entry, encoder=encoder)
         modalities: dict[str, FeatureEntry] = {}
         if FeatureManifest.path(folder, dataset_name).exists():
             modalities = FeatureManifest.read(folder, dataset_name).modalities

@@ -15,6 +15,34 @@ REWRITE = "Write the features of this modality again (docs/data.md)."
 
 
 @dataclass(frozen=True)
+class EncoderRecord:
+    """The encoder of a feature matrix; two of one fingerprint give vectors of one space.
+
+    Attributes:
+        kind: of the content, `text`, `image` or `audio`.
+        name: as `recbole-margo encode --encoder` takes it.
+        fingerprint: hash of all that decides on the vectors: weights, preparation, or what was
+            fitted to the texts of the dataset.
+    """
+
+    kind: str
+    name: str
+    fingerprint: str
+
+    @classmethod
+    def from_json(cls, record: object, where: str) -> EncoderRecord:
+        """Check the plain form."""
+        names = [field.name for field in fields(cls)]
+        if not isinstance(record, Mapping) or not all(
+            isinstance(record.get(name), str) for name in names
+        ):
+            raise DataError(
+                f"{where}: expected 'encoder' with texts {names}, found {record!r:.80}. {REWRITE}"
+            )
+        return cls(**{name: record[name] for name in names})
+
+
+@dataclass(frozen=True)
 class FeatureEntry:
     """The manifest's entry of the feature matrix [rows, dim] of one modality.
 
@@ -27,6 +55,7 @@ class FeatureEntry:
         sha256: checksum of the `.npy` file.
         tokens_sha256: checksum of the tokens file.
         source: where the matrix came from, for people.
+        encoder: what made it, if that is known.
     """
 
     file: str
@@ -37,11 +66,13 @@ class FeatureEntry:
     sha256: str
     tokens_sha256: str
     source: str
+    encoder: EncoderRecord | None = None
 
     @classmethod
     def from_json(cls, record: object, where: str) -> FeatureEntry:
         """Check one entry of a manifest."""
         expected = {field.name: int if field.type == "int" else str for field in fields(cls)}
+        del expected["encoder"]
         if not isinstance(record, Mapping):
             raise DataError(
                 f"{where}: expected an object with {sorted(expected)}, found {record!r}. {REWRITE}"
@@ -58,7 +89,13 @@ class FeatureEntry:
                     f"{where}: expected {name!r} to be the name of a file beside the manifest, "
                     f"found {record[name]!r}. {REWRITE}"
                 )
-        return cls(**{name: record[name] for name in expected})
+        made_by = record.get("encoder")
+        encoder = None if made_by is None else EncoderRecord.from_json(made_by, where)
+        return cls(**{name: record[name] for name in expected}, encoder=encoder)
+
+    def as_plain(self) -> dict[str, object]:
+        """Return what stands in the manifest."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 FORMAT = 1
@@ -135,7 +172,7 @@ class FeatureManifest:
         content = {
             "format": FORMAT,
             "dataset": self.dataset,
-            "modalities": {name: asdict(entry) for name, entry in self.modalities.items()},
+            "modalities": {name: entry.as_plain() for name, entry in self.modalities.items()},
         }
         with disk_errors(folder), replacing(self.path(folder, self.dataset)) as temporary:
             temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

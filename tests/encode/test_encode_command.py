@@ -9,10 +9,12 @@ from encode_world import ITEMS, NAME, png, text_of, write_dataset, write_images
 
 from recbole_margo.cli.features import encode as main
 from recbole_margo.encode.images import ColorTextureEncoder
+from recbole_margo.serving.new_items import read_new_features
 from recbole_margo.store.dataset_files import write_images as write_images_table
 from recbole_margo.store.dataset_files import write_texts
 from recbole_margo.store.feature_files import write_features
 from recbole_margo.store.manifest import FeatureManifest
+from recbole_margo.store.text_space import TextSpace
 
 
 @pytest.fixture
@@ -246,3 +248,62 @@ def test_nothing_readable_leaves_everything_as_it_was(folder: Path, tmp_path: Pa
     (photos / f"{ITEMS[0]}.png").write_bytes(b"no image")
     assert encode(folder, "image", "--source", photos) == 2
     assert not FeatureManifest.path(folder, NAME).exists()
+
+
+def new_features(folder: Path, modality: str) -> dict[str, np.ndarray]:
+    rows, _ = read_new_features(folder)
+    return {item: of_item[modality] for item, of_item in rows.items()}
+
+
+def test_new_texts_are_encoded_in_the_space_of_the_old_ones(folder: Path, tmp_path: Path) -> None:
+    write_texts(folder, NAME, {item: text_of(item) for item in ITEMS})
+    assert encode(folder, "text", "--dimension", 4) == 0
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    rows = "".join(f"new-{item},{text_of(item)}\n" for item in ITEMS[:3])
+    (tmp_path / "new.csv").write_text(f"item_id,text\n{rows}nothing,unheard\n")
+    options = ["--source", tmp_path / "new.csv", "--output_dir", tmp_path / "arrivals"]
+    assert encode(folder, "text", *options) == 0
+    old, new = matrix_of(folder, "text"), new_features(tmp_path / "arrivals", "text")
+    assert list(new) == [f"new-{item}" for item in ITEMS[:3]]
+    for item in ITEMS[:3]:
+        np.testing.assert_allclose(new[f"new-{item}"], old[item], rtol=1e-4, atol=1e-5)
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+    made_by = read_new_features(tmp_path / "arrivals")[1]["text"]
+    assert made_by is not None
+    assert made_by == FeatureManifest.read(folder, NAME).modalities["text"].encoder
+
+
+def test_new_images_are_encoded_as_the_old_ones(folder: Path, tmp_path: Path) -> None:
+    assert encode(folder, "image", "--source", write_images(tmp_path / "photos", ITEMS)) == 0
+    more = tmp_path / "more"
+    write_images(more, ITEMS[:2])
+    (more / f"{ITEMS[0]}.png").rename(more / "new.png")
+    assert encode(folder, "image", "--source", more, "--output_dir", tmp_path / "arrivals") == 0
+    new = new_features(tmp_path / "arrivals", "image")
+    np.testing.assert_array_equal(new["new"], matrix_of(folder, "image")[ITEMS[0]])
+
+
+def test_what_cannot_encode_new_items_says_so(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = write_images(tmp_path / "photos", ITEMS)
+    new = ["--source", photos, "--output_dir", tmp_path / "arrivals"]
+    write_features(folder, NAME, "image", np.ones((12, 3), np.float32), ITEMS, "the laboratory")
+    write_texts(folder, NAME, {item: text_of(item) for item in ITEMS})
+    assert encode(folder, "text") == 0
+    assert encode(folder, "image", *new) == 2
+    assert "found 'the laboratory'" in capsys.readouterr().err
+    assert encode(folder, "audio", *new) == 2
+    assert "expected one of image, text" in capsys.readouterr().err
+    assert encode(folder, "text", "--output_dir", tmp_path / "arrivals") == 2
+    assert "--source, found none" in capsys.readouterr().err
+    assert encode(folder, "text", "--source", photos, "--output_dir", folder) == 2
+    assert "that of the dataset" in capsys.readouterr().err
+    write_texts(folder, NAME, {item: f"{text_of(item)} word" for item in ITEMS})
+    space, _ = TextSpace.fit(["one two", "two one three", "three"], 2, "a test")
+    space.write(TextSpace.path(folder, NAME, "text"))
+    table = tmp_path / "new.csv"
+    table.write_text("item_id,text\nn1,one two\n")
+    assert encode(folder, "text", "--source", table, "--output_dir", tmp_path / "arrivals") == 2
+    assert "found another fit" in capsys.readouterr().err
+    assert not (tmp_path / "arrivals").exists()

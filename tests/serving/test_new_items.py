@@ -19,8 +19,10 @@ from recbole_margo.nn.content_path import unit_rows
 from recbole_margo.nn.new_items import prior_weights
 from recbole_margo.registry import multimodal_models
 from recbole_margo.run import load_split, run_recbole_margo
+from recbole_margo.serving.bundle_files import write_bundle
 from recbole_margo.serving.bundling import bundle_of_run
 from recbole_margo.store.feature_files import write_features
+from recbole_margo.store.manifest import EncoderRecord
 from recbole_margo.studies.runs.trained_run import find_runs
 from recbole_margo.testing import MISSING, NAME, SETTINGS, World, random_world, small_settings
 
@@ -211,6 +213,38 @@ def test_features_come_from_a_folder_in_the_projects_format(
         write_features(tmp_path, "arrivals", modality, matrix, list(features), "a test")
     read = recommender.add_items(tmp_path)
     np.testing.assert_array_equal(read.bundle.items, recommender.add_items(features).bundle.items)
+
+
+def arrivals(world: World, folder: Path, encoder: EncoderRecord | None) -> Path:
+    for modality, rows in world.features.items():
+        matrix = np.float32(rows["i5"])[None]
+        write_features(folder, "arrivals", modality, matrix, ["a"], "a test", encoder)
+    return folder
+
+
+def test_features_of_another_encoder_are_refused(
+    world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.write(tmp_path / "data")
+    fit = EncoderRecord("text", "tfidf", "one fit")
+    folder = tmp_path / "data" / NAME
+    for modality, rows in world.features.items():
+        matrix = np.float32(np.stack(list(rows.values())))
+        write_features(folder, NAME, modality, matrix, list(rows), "a test", fit)
+    made = bundle_of_run(trained(tmp_path, "MARGO"), evidence=False)
+    write_bundle(made, tmp_path / "bundle")
+    recommender = Recommender.load(tmp_path / "bundle")
+    added = recommender.add_items(arrivals(world, tmp_path / "same", fit))
+    assert added.bundle.content is recommender.bundle.content
+    assert not caplog.messages
+    other = arrivals(world, tmp_path / "other", EncoderRecord("text", "tfidf", "another fit"))
+    with pytest.raises(FeatureError, match="expected features by the tfidf of the trained items"):
+        recommender.add_items(other)
+    with pytest.raises(FeatureError, match="found other/model: encode the new items with `recbole"):
+        histograms = EncoderRecord("text", "other/model", "weights")
+        recommender.add_items(arrivals(world, tmp_path / "third", histograms))
+    recommender.add_items(arrivals(world, tmp_path / "unknown", None))
+    assert "nothing says with what the new items were encoded" in caplog.text
 
 
 ROWS = {"image": np.ones(4), "text": np.ones(5)}
