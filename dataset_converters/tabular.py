@@ -60,6 +60,9 @@ class TabularConverter(InteractionConverter):
     encoding: str | None = option(
         "of both tables, such as latin-1 (default: utf-8)", None, in_group=TABLES
     )
+    items_encoding: str | None = option(
+        "of the table of the items, where it has another", None, in_group=TABLES
+    )
     header: bool | None = option(
         "whether the first line of the interactions names the columns", None, in_group=TABLES
     )
@@ -102,7 +105,7 @@ class TabularConverter(InteractionConverter):
         """Read the table of items, if there is one."""
         if self.items is None:
             return None, []
-        table = open_table(self.items, self.separator, self.encoding)
+        table = open_table(self.items, self.separator, self.items_encoding or self.encoding)
         id_column, text_columns, notes = choose_item_columns(
             table, self.item_id, self.text_columns, self._item_column
         )

@@ -577,3 +577,38 @@ def test_a_shop_without_titles_says_so(tmp_path: Path) -> None:
     goods.to_csv(tmp_path / "p.csv", index=False)
     converter = TabularConverter(source=tmp_path / "o.csv", name="shop", items=tmp_path / "p.csv")
     assert "no column is taken as title; --title_column names one" in converter.preview().notes
+
+
+@pytest.mark.parametrize(
+    ("of_items", "options", "is_misread"),
+    [
+        ("utf-8-sig", [], False),
+        ("utf-8", ["--items_encoding", "utf-8"], False),
+        ("latin-1", [], False),
+        ("utf-8", [], True),
+    ],
+)
+def test_two_files_may_have_two_encodings(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    of_items: str,
+    options: list[str],
+    is_misread: bool,
+) -> None:
+    tokens = [item.removesuffix(" ü") for item in ITEMS]
+    titles = [f"Müller's {TOPICS[number % 3]} größer" for number in range(12)]
+    orders = clicks().assign(sku=lambda table: table["sku"].str.removesuffix(" ü"))
+    orders["customer_id"] = "Bär " + orders["customer_id"]
+    orders.to_csv(tmp_path / "o.csv", index=False, encoding="latin-1")
+    goods = pd.DataFrame({"sku": tokens, "title": titles})
+    goods.to_csv(tmp_path / "p.csv", index=False, encoding=of_items)
+    command = f"tabular --source {tmp_path}/o.csv --items {tmp_path}/p.csv --name shop"
+    command += f" --encoding latin-1 --output_dir {tmp_path}"
+    assert main([*command.split(), *options]) == 0
+    warning = (
+        "warning: 12 lines of p.csv are UTF-8 but were read as latin-1, such as \"P-00,Müller's"
+    )
+    assert (warning in capsys.readouterr().out) == is_misread
+    read = read_item_lines(tmp_path / "shop", "shop", "texts")[tokens[0]]
+    assert (read == titles[0]) != is_misread
+    assert set(written(tmp_path / "shop")["user_id:token"]) == set(orders["customer_id"])

@@ -23,6 +23,7 @@ from recbole_margo.store.tables.table_form import (
     encoding_of,
     first_names_columns,
     guess_separator,
+    misread_utf8,
     preamble_of,
     records_of,
 )
@@ -129,17 +130,20 @@ class DelimitedTable(TableFile):
 
         Args:
             separator: between fields; None recognises one of `SEPARATORS`.
-            encoding: None takes UTF-8, or UTF-16 after its byte order mark.
+            encoding: None takes UTF-8, or UTF-16 after its byte order mark. A file that begins with
+                the mark of UTF-8 is UTF-8 whatever is said.
             header: whether the first line names the columns; None says so when no field of it is a
                 number. Columns without names are called 1, 2, ...
         """
         self.path = path
         self._comments, self._short, self._first_short = 0, 0, ""
+        self._misread, self._meant = 0, ""
         self._quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
         with reading(path) as stream:
             head = stream.read(HEAD_BYTES)
         is_whole = len(head) < HEAD_BYTES
-        self.encoding = encoding or encoding_of(head)
+        marked = head.startswith(codecs.BOM_UTF8)
+        self.encoding = "utf-8-sig" if marked else encoding or encoding_of(head)
         text = self._decode(head)
         self._skip, separator = preamble_of(text, separator, is_whole)
         self._skipped_lines = len(text[: self._skip].splitlines())
@@ -171,6 +175,7 @@ class DelimitedTable(TableFile):
         """Yield the columns as text, without rows that are blank lines."""
         positions = [self.columns.index(column) for column in columns]
         self._comments, self._short, self._first_short = 0, 0, ""
+        self._misread, self._meant = 0, ""
         with reading(self.path, label) as stream:
             for piece in self._pieces(stream):
                 lacking = piece.iloc[:, -1].isna()
@@ -189,8 +194,13 @@ class DelimitedTable(TableFile):
             self._short += len(rows)
 
     def notes(self) -> list[str]:
-        """Return notes on comments between the rows, and on rows that lack fields."""
+        """Return notes on the encoding, on comments between rows, on rows that lack fields."""
         notes = []
+        if self._misread:
+            notes.append(
+                f"warning: {self._misread:,} lines of {self.path.name} are UTF-8 but were read as "
+                f"{self.encoding}, such as {self._meant[:80]!r}; give the encoding of each file"
+            )
         if self._comments:
             notes.append(
                 f"{self._comments:,} lines of {self.path.name} that begin with # and lack fields "
@@ -215,6 +225,9 @@ class DelimitedTable(TableFile):
         try:
             for number, (line, block) in enumerate(blocks):
                 piece = self._parse(block, line, self.has_header and not number)
+                if not block.isascii():
+                    count, meant = misread_utf8(block, self.encoding)
+                    self._misread, self._meant = self._misread + count, self._meant or meant
                 yield piece.set_axis(range(rows, rows + len(piece)))
                 rows += len(piece)
         except UnicodeError as error:

@@ -26,6 +26,32 @@ MARKS = (
 )
 
 
+def misread_utf8(block: bytes, encoding: str) -> tuple[int, str]:
+    """Count the lines that were read in a single-byte encoding and whose bytes are UTF-8.
+
+    Bytes above 127 hardly ever are UTF-8 by chance: two wrong letters stand for one `ü`.
+
+    Args:
+        block: the text as it was read, in UTF-8.
+
+    Returns:
+        Their number, and what the first should have been, empty if there is none.
+    """
+    # In latin-1, cp1252 and the like, nearly every byte is a character.
+    if len(bytes(range(256)).decode(encoding, "ignore")) <= 240:
+        return 0, ""
+    count, example = 0, ""
+    for line in block.decode("utf-8").encode(encoding, "replace").splitlines():
+        if line.isascii():
+            continue
+        try:
+            meant = line.decode("utf-8")
+        except UnicodeDecodeError:
+            continue
+        count, example = count + 1, example or meant
+    return count, example
+
+
 def encoding_of(head: bytes) -> str:
     """Return the encoding of a text by its mark, or by the zero bytes of UTF-16 without one."""
     for mark, encoding in MARKS:
