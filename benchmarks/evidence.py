@@ -151,7 +151,7 @@ def index(dataset: str, done: Sequence[tuple[Step, int, float]]) -> str:
         )
         for step, code, seconds in done
     )
-    table = Table("Reports", ("question", "command", "took"), rows)
+    table = Table("Reports", ("question", "command", "took"), rows, texts=("command",))
     return html_page(Document(f"Evidence on {dataset}", (), (Section(None, (table,)),)))
 
 
