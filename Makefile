@@ -31,8 +31,8 @@ evidence: $(INSTALLED)
 	$(BIN)/python -m benchmarks.evidence_detection
 	$(BIN)/python -m benchmarks.evidence_cost baby
 	$(BIN)/python benchmarks/evidence.py --epochs=25
-	$(BIN)/python -m benchmarks.score_scale --epochs=25 --seeds=2 --workers=2 \
-	  --output_dir=runs/evidence/score-scale
+	$(BIN)/python -m benchmarks.score_scale --scales='[0.25]' --variants='w/o weight,MARGO' \
+	  --epochs=25 --seeds=2 --workers=2 --output_dir=runs/evidence/score-scale
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2
