@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from logging import getLogger
 from pathlib import Path
@@ -77,18 +78,33 @@ def load_data_and_model(model_file: str, trust_checkpoint: bool | None = None) -
         CheckpointError: if the file cannot be loaded safely, or the data are not those of the run.
         DatasetNotFoundError: if the data are not there.
     """
+    return load_silently(model_file, trust_checkpoint, _logger)
+
+
+def load_silently(
+    model_file: str | Path,
+    trust_checkpoint: bool | None = None,
+    logger_of: Callable[[Any], Any] | None = None,
+) -> Any:
+    """Do what `load_data_and_model` does without telling config and dataset.
+
+    Args:
+        logger_of: returns of a config the logger that they are told to all the same.
+    """
     path = Path(model_file)
     checkpoint = load_checkpoint(path, map_location="cpu", trust=trust_checkpoint)
     config, stored_split = _config_of(checkpoint, path)
-    logger = _logger(config)
-    logger.info(config)
+    logger = logger_of(config) if logger_of else None
+    if logger is not None:
+        logger.info(config)
     try:
         dataset, loaders = load_and_split(config)
     except DatasetNotFoundError as error:
         raise DatasetNotFoundError(
             f"{path} was trained on data that are missing: {error}"
         ) from error
-    logger.info(dataset)
+    if logger is not None:
+        logger.info(dataset)
     _check_data(path, checkpoint, stored_split, loaders)
     init_seed(config["seed"], config["reproducibility"])
     model = config.model_class(config, loaders[0]._dataset).to(config["device"])

@@ -19,7 +19,7 @@ from recbole_margo.evaluation.score_tables import content_of, score_tables
 from recbole_margo.evidence.item_evidence import item_evidence
 from recbole_margo.evidence.item_targets import item_targets
 from recbole_margo.model.base import MultimodalRecommender
-from recbole_margo.recbole_bridge import load_data_and_model
+from recbole_margo.recbole_bridge import load_silently
 from recbole_margo.run_folder import RunFolder
 from recbole_margo.serving.bundle import (
     Block,
@@ -98,7 +98,7 @@ def bundle_of_run(folder: Path, evidence: bool = True, images: Path | None = Non
     run = runs[0]
     if issubclass(run.config.model_class, MultimodalRecommender):
         return _bundle(run, run.load_model(), evidence, images)
-    model = load_data_and_model(str(RunFolder(run.folder).checkpoint))[1]
+    model = load_silently(RunFolder(run.folder).checkpoint)[1]
     return _bundle(run, model.eval(), evidence, images)
 
 

@@ -96,9 +96,10 @@ def catalogue_page(catalogue: Catalogue, n: int, nonce: str) -> str:
         nonce: without which the browser runs no script of the page.
     """
     audit = sorted(catalogue.audit(n), key=lambda part: -part.doubtful / max(part.judged, 1))
-    return _rendered(
-        "catalogue.html.jinja", catalogue.bundle, audit=audit, nonce=nonce, least_users=MIN_USERS
-    )
+    bundle = catalogue.bundle
+    shown: dict[str, Any] = {"audit": audit, "nonce": nonce, "least_users": MIN_USERS}
+    shown["pictures"] = bundle.thumbnails is not None
+    return _rendered("catalogue.html.jinja", bundle, **shown)
 
 
 def shown_text(text: str) -> str:

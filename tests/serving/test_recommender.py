@@ -274,10 +274,18 @@ def of_recbole(root: Path, model: str) -> Path:
 
 @pytest.mark.parametrize("model", ["BPR", "LightGCN"])
 def test_models_of_recbole_are_bundled_if_their_tables_give_their_scores(
-    root: Path, tmp_path: Path, model: str
+    root: Path,
+    tmp_path: Path,
+    model: str,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    folder = of_recbole(root, model) / model
+    folder = (of_recbole(root, model) / model).absolute()
+    monkeypatch.chdir(tmp_path)
+    capfd.readouterr()
     write_bundle(bundle_of_run(folder), tmp_path / "bundle")
+    assert "Hyper Parameters" not in "".join(capfd.readouterr())
+    assert not Path("log").exists()
     recommender = Recommender.load(tmp_path / "bundle")
     loaded = load_data_and_model(str(folder / "checkpoint.pth"))[1].eval()
     users = torch.arange(1, 21)

@@ -88,6 +88,9 @@ def test_items_and_the_audit_say_what_the_bundle_knows(client: TestClient) -> No
     assert scores == sorted(scores)
     page = client.get("/catalogue").text
     assert "By the score, the lowest first" in page and "the same as in" in page
+    # Items without a picture have a drawing in its place, the others their thumbnail.
+    for shown in (page, client.get("/?user=u3").text):
+        assert shown.count("<svg") > 0 and "/thumbnail?item=" in shown
 
 
 def test_a_thumbnail_is_served_as_an_image_and_nothing_else(client: TestClient) -> None:

@@ -24,6 +24,9 @@ from recbole_margo.studies.audit.result import AsOnDisk, AuditSettings, LearnedA
 from recbole_margo.studies.audit.row_evidence import RowEvidence
 from recbole_margo.studies.comparison.plan import FULL_MODEL
 
+# A list whose first row is more probably right than wrong has nothing to show.
+MANY_ALARMS = 0.5
+
 
 @dataclass(frozen=True)
 class SuspiciousRow:
@@ -79,6 +82,11 @@ class RowAudit:
     matching_fitting: float
     listed: tuple[SuspiciousRow, ...]
     equal: tuple[EqualRows, ...] = ()
+
+    @property
+    def stands_out(self) -> bool:
+        """Whether a row of the list is more probably wrong than right, as far as can be told."""
+        return any(row.false_alarms <= MANY_ALARMS for row in self.listed[:1])
 
     def as_plain(self) -> dict[str, Any]:
         """Return it as it stands in `audit.json`."""

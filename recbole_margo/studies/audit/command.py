@@ -102,7 +102,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 def _audit(options: argparse.Namespace) -> int:
     # Imported here, because torch and RecBole take seconds that --help need not wait for.
     from recbole_margo.output_folder import RUNS, make_output_folder
-    from recbole_margo.report import Paragraphs, Section, Table, terminal_text
+    from recbole_margo.report import Paragraphs, Part, Section, Table, terminal_text
     from recbole_margo.studies.audit import tables
     from recbole_margo.studies.audit.audit import audit_dataset, audit_folder
     from recbole_margo.studies.audit.equal_rows import equal_table
@@ -111,6 +111,7 @@ def _audit(options: argparse.Namespace) -> int:
     from recbole_margo.studies.audit.row_tables import (
         answers,
         modalities_table,
+        quiet,
         repair_table,
         short_table,
     )
@@ -134,16 +135,19 @@ def _audit(options: argparse.Namespace) -> int:
         files = (options.config_files or "").split()
         result = audit_dataset(options.dataset, settings, values, files, options.images)
     write_audit(make_output_folder(folder), result)
-    lists = [
-        equal_table(part.modality, part.equal, PRINTED, None)
+    lists: list[Part] = [
+        shown(equal_table(part.modality, part.equal, PRINTED, None))
         for part in result.by_trouble
         if part.equal
     ]
-    lists += [short_table(part, PRINTED) for part in result.by_trouble]
+    lists += [
+        Paragraphs((f"{quiet(part)}.",)) if quiet(part) else shown(short_table(part, PRINTED))
+        for part in result.by_trouble
+    ]
     sections = [
         Section("Which modality is in trouble?", (Paragraphs(tuple(answers(result))),)),
         Section(None, (modalities_table(result),)),
-        Section("Which items to repair first?", tuple(map(shown, lists))),
+        Section("Which items to repair first?", tuple(lists)),
         Section("What would repairing change?", (repair_table(result),)),
     ]
     learned = result.learned

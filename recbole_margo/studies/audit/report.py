@@ -27,6 +27,7 @@ from recbole_margo.studies.audit.result import LearnedAudit
 from recbole_margo.studies.audit.row_tables import (
     answers,
     modalities_table,
+    quiet,
     repair_table,
     rows_table,
 )
@@ -143,7 +144,10 @@ def audit_document(result: AuditResult, pictures: Mapping[str, str]) -> Document
         for part in result.by_trouble
         if part.equal
     )
-    lists = tuple(rows_table(result, part, pictures) for part in result.by_trouble)
+    lists: list[Part] = []
+    for part in result.by_trouble:
+        table = _shown(rows_table(result, part, pictures))
+        lists.append(Fold(quiet(part), (table,)) if quiet(part) else table)
     sections = [
         Section(
             "Which modality is in trouble?",
@@ -153,7 +157,7 @@ def audit_document(result: AuditResult, pictures: Mapping[str, str]) -> Document
                 Fold("How this is measured, and what it cannot tell", (Paragraphs(METHOD),)),
             ),
         ),
-        Section("Which items to repair first?", tuple(map(_shown, (*equal, *lists)))),
+        Section("Which items to repair first?", (*map(_shown, equal), *lists)),
         Section("What would repairing change?", (repair_table(result), Paragraphs(PROMISE))),
     ]
     if result.learned is not None:

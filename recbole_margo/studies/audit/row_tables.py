@@ -17,8 +17,6 @@ from recbole_margo.studies.audit.tables import (
     signed,
 )
 
-# A list whose first row is more probably right than wrong has nothing to show.
-MANY_ALARMS = 0.5
 HOW_TO_LIST = {
     Verdict.FITS: "Begin at the top, at the lowest score, and stop where the false alarms are more "
     "than you care to look at.",
@@ -100,6 +98,16 @@ def repair_table(result: AuditResult) -> Table:
     return Table("What is at stake", headers, rows, notes)
 
 
+def quiet(part: RowAudit) -> str:
+    """Return the sentence in the place of a list in which no row stands out, empty if one does."""
+    if part.stands_out or not part.listed:
+        return ""
+    return (
+        f"{clean(part.modality)}: no row stands out; those that fit least fit after all, as far as "
+        "can be told"
+    )
+
+
 def short_table(part: RowAudit, count: int) -> Table:
     """Return the first rows of a list, for a terminal."""
     titled = any(row.title for row in part.listed)
@@ -162,8 +170,6 @@ NUMBERS = ("score", "fits others as well", "says nothing", "false alarms so far"
 
 
 def _notes(part: RowAudit) -> tuple[str, ...]:
-    if part.listed and part.listed[0].false_alarms > MANY_ALARMS:
-        return ("No row stands out: those of this list fit after all, as far as can be told.",)
     return (HOW_TO_LIST[part.verdict],) if part.verdict else ()
 
 

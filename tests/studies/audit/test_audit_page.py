@@ -25,7 +25,7 @@ from recbole_margo.studies.audit.item_contents import ItemContents
 from recbole_margo.studies.audit.item_csv import audit_csv
 from recbole_margo.studies.audit.report import audit_document
 from recbole_margo.studies.audit.result import AuditSettings, LearnedAudit
-from recbole_margo.studies.audit.row_tables import answers, short_table
+from recbole_margo.studies.audit.row_tables import answers, quiet, short_table
 from recbole_margo.studies.audit.tables import least_reliable_table, weights_table
 
 EVIL = '<script>alert(1)</script>" onerror="x'
@@ -231,11 +231,14 @@ def test_each_verdict_has_its_sentence(fitting: float, said: str) -> None:
     assert all(said in sentence for sentence in answers(result))
 
 
-def test_a_list_of_rows_that_fit_says_that_none_stands_out() -> None:
-    rows = made_rows([[0.1, 0.9]] * 4, [9] * 4)
-    image, text = made_audit_result(rows=rows).modalities
-    assert short_table(image, 2).notes[0].startswith("No row stands out")
+def test_a_list_of_rows_that_fit_is_folded_and_says_that_none_stands_out() -> None:
+    result = made_audit_result(rows=made_rows([[0.1, 0.9]] * 4, [9] * 4))
+    image, text = result.modalities
+    assert quiet(image).startswith("image: no row stands out") and not quiet(text)
     assert short_table(text, 2).notes[0].startswith("Begin at the top")
+    folds = re.findall(r"<details>.*?</details>", html_page(audit_document(result, {})), re.DOTALL)
+    shown = ["image: the rows that fit least" in fold for fold in folds]
+    assert shown == [False, True] and not any("text: the rows" in fold for fold in folds)
 
 
 def test_hostile_titles_are_cut_and_harmless() -> None:
