@@ -102,24 +102,10 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 def _audit(options: argparse.Namespace) -> int:
     # Imported here, because torch and RecBole take seconds that --help need not wait for.
     from recbole_margo.output_folder import RUNS, make_output_folder
-    from recbole_margo.report import Paragraphs, Part, Section, Table, terminal_text
-    from recbole_margo.studies.audit import tables
+    from recbole_margo.report import terminal_text
     from recbole_margo.studies.audit.audit import audit_dataset, audit_folder
-    from recbole_margo.studies.audit.equal_rows import equal_table
-    from recbole_margo.studies.audit.report import write_audit
+    from recbole_margo.studies.audit.report import audit_sections, write_audit
     from recbole_margo.studies.audit.result import AuditSettings
-    from recbole_margo.studies.audit.row_tables import (
-        answers,
-        modalities_table,
-        quiet,
-        repair_table,
-        short_table,
-    )
-
-    def shown(table: Table) -> Table | Paragraphs:
-        if table.rows:
-            return table
-        return Paragraphs((f"{table.title}: {' '.join(table.notes) or 'no item can be ranked'}",))
 
     settings = AuditSettings(
         options.items, options.negatives, options.resamples, options.min_pairs, options.seed
@@ -135,28 +121,6 @@ def _audit(options: argparse.Namespace) -> int:
         files = (options.config_files or "").split()
         result = audit_dataset(options.dataset, settings, values, files, options.images)
     write_audit(make_output_folder(folder), result)
-    lists: list[Part] = [
-        shown(equal_table(part.modality, part.equal, PRINTED, None))
-        for part in result.by_trouble
-        if part.equal
-    ]
-    lists += [
-        Paragraphs((f"{quiet(part)}.",)) if quiet(part) else shown(short_table(part, PRINTED))
-        for part in result.by_trouble
-    ]
-    sections = [
-        Section("Which modality is in trouble?", (Paragraphs(tuple(answers(result))),)),
-        Section(None, (modalities_table(result),)),
-        Section("Which items to repair first?", tuple(lists)),
-        Section("What would repairing change?", (repair_table(result),)),
-    ]
-    learned = result.learned
-    if learned is not None:
-        parts = [tables.weights_table(learned.statistics)]
-        parts.append(tables.relations_table(learned.relations))
-        parts += [tables.stability_table(learned.stability)] if learned.stability else []
-        parts.append(tables.catalogue_table(learned))
-        parts += [tables.least_reliable_table(part, PRINTED) for part in learned.modalities]
-        sections.append(Section("What was learned", tuple(map(shown, parts))))
-    sys.stdout.write(f"{terminal_text(sections)}\n\nReport: {folder / 'audit.html'}\n")
+    shown = terminal_text(audit_sections(result, PRINTED))
+    sys.stdout.write(f"{shown}\n\nReport: {folder / 'audit.html'}\n")
     return 0

@@ -30,10 +30,12 @@ from recbole_margo.studies.audit.row_tables import (
     quiet,
     repair_table,
     rows_table,
+    short_table,
 )
 from recbole_margo.studies.audit.tables import (
     catalogue_table,
     items_table,
+    least_reliable_table,
     relations_table,
     stability_table,
     weights_table,
@@ -164,6 +166,40 @@ def audit_document(result: AuditResult, pictures: Mapping[str, str]) -> Document
         sections.append(Section("What was learned", _learned(result.learned, pictures)))
     title = f"Catalogue audit of {clean(result.dataset)}"
     return Document(title, tuple(_facts(result)), tuple(sections))
+
+
+def audit_sections(result: AuditResult, count: int) -> list[Section]:
+    """Return the sections of an audit for a terminal.
+
+    Args:
+        count: items of a list at most.
+    """
+    parts = result.by_trouble
+    lists = [_told(equal_table(one.modality, one.equal, count, None)) for one in parts if one.equal]
+    lists += [
+        Paragraphs((f"{quiet(one)}.",)) if quiet(one) else _told(short_table(one, count))
+        for one in parts
+    ]
+    sections = [
+        Section("Which modality is in trouble?", (Paragraphs(tuple(answers(result))),)),
+        Section(None, (modalities_table(result),)),
+        Section("Which items to repair first?", tuple(lists)),
+        Section("What would repairing change?", (repair_table(result),)),
+    ]
+    learned = result.learned
+    if learned is not None:
+        tables = [weights_table(learned.statistics), relations_table(learned.relations)]
+        tables += [stability_table(learned.stability)] if learned.stability else []
+        tables.append(catalogue_table(learned))
+        tables += [least_reliable_table(one, count) for one in learned.modalities]
+        sections.append(Section("What was learned", tuple(map(_told, tables))))
+    return sections
+
+
+def _told(table: Table) -> Part:
+    if table.rows:
+        return table
+    return Paragraphs((f"{table.title}: {' '.join(table.notes) or 'no item can be ranked'}",))
 
 
 def _learned(result: LearnedAudit, pictures: Mapping[str, str]) -> tuple[Part, ...]:
