@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -146,12 +148,14 @@ def read_interactions(
     table: TableFile,
     columns: Mapping[str, str],
     held_out: Mapping[int, TableFile] | None = None,
+    date_format: str | None = None,
 ) -> RawInteractions:
     """Read interactions.
 
     Args:
         held_out: the tables of validation (1) and test (2), of the same columns, where `table` has
             the training alone.
+        date_format: of dates that are not in ISO 8601, as `strptime` has it.
     """
     codes = {name: TokenCodes() for name in REQUIRED}
     pieces: list[pd.DataFrame] = []
@@ -163,7 +167,7 @@ def read_interactions(
         rows_of_part = 0
         for chunk in part.read(list(dict.fromkeys(columns.values())), "reading interactions"):
             rows_of_part += len(chunk)
-            piece = _read_piece(chunk, part, columns, codes)
+            piece = _read_piece(chunk, part, columns, codes, date_format)
             if held_out:
                 piece["split"] = label
             elif "split" in columns:
@@ -198,9 +202,17 @@ def read_interactions(
 
 
 def _read_piece(
-    chunk: pd.DataFrame, table: TableFile, columns: Mapping[str, str], codes: dict[str, TokenCodes]
+    chunk: pd.DataFrame,
+    table: TableFile,
+    columns: Mapping[str, str],
+    codes: dict[str, TokenCodes],
+    date_format: str | None,
 ) -> pd.DataFrame:
-    readers = {"rating": to_numbers, "timestamp": to_seconds, "split": to_labels}
+    readers: dict[str, Callable[[pd.Series, TableFile], pd.Series]] = {
+        "rating": to_numbers,
+        "timestamp": functools.partial(to_seconds, date_format=date_format),
+        "split": to_labels,
+    }
     piece = pd.DataFrame(index=chunk.index)
     for name, column in columns.items():
         if name in codes:
@@ -242,32 +254,75 @@ def to_numbers(values: pd.Series, table: TableFile) -> pd.Series:
     return numbers
 
 
-def to_seconds(values: pd.Series, table: TableFile) -> pd.Series:
-    """Return times as numbers: as they are, or the seconds since 1970 of dates."""
+# Dates that people write, and times of the day after them.
+DAYS = ("%d.%m.", "%d/%m/", "%m/%d/", "%d-%m-", "%m-%d-")
+YEARS = ("%Y", "%y")
+CLOCKS = ("", " %H:%M", " %H:%M:%S", ", %H:%M", ", %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
+
+
+def date_formats_of(table: TableFile, column: str) -> list[str]:
+    """Return those of the usual formats of dates that read all rows of a column."""
+    fitting = ["".join(parts) for parts in itertools.product(DAYS, YEARS, CLOCKS)]
+    for chunk in table.read([column], "looking at dates"):
+        values = chunk[column].mask(_missing(chunk[column])).dropna().drop_duplicates()
+        fitting = [
+            each
+            for each in fitting
+            if pd.to_datetime(values, errors="coerce", format=each).notna().all()
+        ]
+        if not fitting:
+            break
+    return fitting
+
+
+def _refuse_dates(wrong: NDArray[np.bool_], values: pd.Series, table: TableFile) -> None:
+    """Refuse dates in another form than ISO 8601, with the option that would read them."""
+    try:
+        expected = "a number or a date in ISO 8601, such as 2024-05-31 or 2024-05-31T18:00:00"
+        table.refuse(wrong, values, expected)
+    except DataError as error:
+        fitting = [f"--date_format '{each}'" for each in date_formats_of(table, str(values.name))]
+        advice = "Give a format with --date_format, such as '%d.%m.%Y %H:%M'."
+        if len(fitting) == 1:
+            advice = f"{fitting[0]} reads all rows."
+        elif fitting:
+            advice = f"Both {' and '.join(fitting)} read all rows: give the one that is meant."
+        raise DataError(f"{error} {advice}") from error
+
+
+def to_seconds(values: pd.Series, table: TableFile, date_format: str | None = None) -> pd.Series:
+    """Return times as numbers: as they are, or the seconds since 1970 of dates.
+
+    Args:
+        date_format: of the dates; None takes numbers, and dates in ISO 8601.
+    """
     table.check_scalars(values)
     missing = _missing(values)
     is_date = pd.api.types.is_datetime64_any_dtype(values.dtype)
-    if not is_date:
+    if not is_date and date_format is None:
         numbers = pd.to_numeric(values, errors="coerce").astype(float)
         wrong = ~np.isfinite(numbers.to_numpy()) & ~missing
         if wrong.sum() <= (~missing).sum() / 2:
             table.refuse(wrong, values, "a number, as in most rows")
             return numbers
-    format_ = None if is_date else "ISO8601"
+    format_ = None if is_date else date_format or "ISO8601"
     dates = pd.to_datetime(values.mask(missing), errors="coerce", utc=True, format=format_)
-    table.refuse(
-        dates.isna().to_numpy() & ~missing,
-        values,
-        "a number or a date in ISO 8601, such as 2024-05-31 or 2024-05-31T18:00:00",
-    )
+    wrong = dates.isna().to_numpy() & ~missing
+    if date_format is None:
+        _refuse_dates(wrong, values, table)
+    table.refuse(wrong, values, f"a date in the form {date_format!r} of --date_format")
     seconds: pd.Series = (dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
     return seconds
 
 
+def is_numbered(table: TableFile) -> bool:
+    """Tell whether a table has no header, so that its columns are named 1, 2, ..."""
+    return table.columns == [str(position + 1) for position in range(len(table.columns))]
+
+
 def _by_position(table: TableFile, field: str) -> str | None:
     """Guess in a table without a header: user, item, then a rating or time by its size."""
-    # Only such a table has columns named 1, 2, ...
-    if table.columns != [str(position + 1) for position in range(len(table.columns))]:
+    if not is_numbered(table):
         return None
     if field in REQUIRED:
         return table.columns[REQUIRED.index(field)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,18 +14,23 @@ from dataset_converters.interactions import (
     Columns,
     RawInteractions,
     choose_columns,
+    is_numbered,
     read_interactions,
 )
-from recbole_margo.command_line import group, option
+from recbole_margo.command_line import group, option, words_of
 from recbole_margo.errors import DataError
 from recbole_margo.store.tables import open_table
 from recbole_margo.store.tables.columns import (
+    INTERACTION_NAMES,
+    ITEM_NAMES,
+    TEXT_NAMES,
     TITLE_NAMES,
     choose_item_columns,
     choose_title_column,
     guess_column,
     read_item_texts,
 )
+from recbole_margo.store.tables.table_file import TableFile
 
 SPLIT_FILES = "one file a split, which is kept (or --split_column)"
 TABLES = "tables (what is left out is guessed and reported)"
@@ -53,6 +59,9 @@ class TabularConverter(InteractionConverter):
     )
     title_column: str | None = option(
         "its column of titles, which lists and pages show", None, metavar="COLUMN", in_group=TABLES
+    )
+    date_format: str | None = option(
+        "of dates that are not in ISO 8601, such as '%d.%m.%Y %H:%M'", None, in_group=TABLES
     )
     separator: str | None = option(
         "between the fields of both tables, such as ';'", None, in_group=TABLES
@@ -89,6 +98,7 @@ class TabularConverter(InteractionConverter):
     def read_interactions(self) -> RawInteractions:
         """Read the table of interactions."""
         table = open_table(self.source, self.separator, self.encoding, self.header)
+        self._check_guesses(table)
         columns, notes = choose_columns(table, vars(self.columns))
         self._item_column = columns["item_id"]
         held_out = {
@@ -96,10 +106,43 @@ class TabularConverter(InteractionConverter):
             for label, path in ((1, self.valid), (2, self.test))
             if path is not None
         }
-        raw = read_interactions(table, columns, held_out)
+        raw = read_interactions(table, columns, held_out, self.date_format)
         files = [f"{one.path.name}: {one.description}" for one in (table, *held_out.values())]
-        raw.notes = [*files, *notes, *raw.notes]
+        raw.notes = [*files, *notes, *_unused(table, [*columns.values()]), *raw.notes]
         return raw
+
+    def _check_guesses(self, table: TableFile) -> None:
+        """Refuse all columns that cannot be guessed at once, where they are more than one."""
+        given = self.columns
+        wanted = [
+            (table, flag, INTERACTION_NAMES[name], vars(given)[name])
+            for name, flag in (("user_id", "--user"), ("item_id", "--item"))
+        ]
+        if self.items is not None:
+            goods = open_table(self.items, self.separator, self.items_encoding or self.encoding)
+            is_shared = given.item_id in goods.columns
+            wanted += [
+                (goods, "--item_id", f"{ITEM_NAMES} id", self.item_id or is_shared or None),
+                (goods, "--text_columns", TEXT_NAMES, self.text_columns),
+            ]
+        lacking = [
+            (of, flag)
+            for of, flag, names, said in wanted
+            if said is None and guess_column(of.columns, names) is None and not is_numbered(of)
+        ]
+        if len(lacking) < 2:
+            return
+        listed = "; ".join(
+            f"{of.path} has {', '.join(map(repr, of.columns))} ({of.description})"
+            for of in dict.fromkeys(of for of, _ in lacking)
+        )
+        flags = " ".join(f"{flag} COLUMN" for _, flag in lacking)
+        words = shlex.join(["recbole-margo", "convert", self.command, *words_of(self)])
+        raise DataError(
+            f"expected columns with names that say what they hold, found none for "
+            f"{', '.join(flag for _, flag in lacking)}: {listed}. --no_header "
+            f"and --separator change how a file is read. Name them: {words} {flags}"
+        )
 
     def read_texts(self, items: Sequence[str]) -> tuple[pd.DataFrame | None, list[str]]:
         """Read the table of items, if there is one."""
@@ -117,7 +160,8 @@ class TabularConverter(InteractionConverter):
         self._titles = None if title is None else rows[title]
         texts: pd.DataFrame = rows[text_columns]
         file = f"{self.items.name}: {table.description}"
-        return texts[(texts != "").any(axis=1)], [file, *notes, title_note, *more_notes]
+        notes += [title_note, *_unused(table, [id_column, *read]), *more_notes]
+        return texts[(texts != "").any(axis=1)], [file, *notes]
 
     def item_table(self, texts: pd.DataFrame) -> pd.DataFrame:
         """Return texts and titles, where readers of titles find these by the column's name."""
@@ -130,3 +174,9 @@ class TabularConverter(InteractionConverter):
         table: pd.DataFrame = others.reindex(self._titles.index, fill_value="")
         table.insert(0, "title", self._titles)
         return table
+
+
+def _unused(table: TableFile, used: Sequence[str]) -> list[str]:
+    """Return a note on the columns that play no part."""
+    rest = [column for column in table.columns if column not in used]
+    return [f"{table.path.name}: columns not used: {', '.join(rest)}"] if rest else []

@@ -284,6 +284,25 @@ def from_options(kind: type[T], parsed: argparse.Namespace, prefix: str = "") ->
     return kind(**values)
 
 
+def words_of(described: Any) -> list[str]:
+    """Return the options of an object of `from_options` that are not the defaults."""
+    words: list[str] = []
+    for one in fields(described):
+        value = getattr(described, one.name)
+        if "group" in one.metadata:
+            words += words_of(value)
+        elif "option" not in one.metadata or value in (one.default, None, {}):
+            continue
+        elif isinstance(value, bool):
+            words.append(_flag(one))
+        elif isinstance(value, dict):
+            words += [word for key, of in value.items() for word in (_flag(one), f"{key}={of}")]
+        else:
+            is_list = isinstance(value, list | tuple)
+            words += [_flag(one), ",".join(map(str, value)) if is_list else str(value)]
+    return words
+
+
 def _flag(one: Field[Any]) -> str:
     return one.metadata["option"].flag or f"--{'no_' if one.default is True else ''}{one.name}"
 

@@ -302,7 +302,7 @@ LINES = clicks().to_csv(index=False).encode().splitlines(keepends=True)
         (b"customer_id,sku\n1.5,a\n2,b\n", "'customer_id': expected ids, found numbers such"),
         (b'customer_id,sku\nc1,"a\nc2,b"\n', "a quote is opened and not closed"),
         (b'customer_id,sku\nc1,"a\nc2,b\n', "2 fields in every line"),
-        (b"alpha,beta\nc1,a\n", "Name it with --user"),
+        (b"alpha,beta\nc1,a\n", "found none for --user, --item"),
         (b"customer_id,sku\n,a\nnull,b\n", "2 rows without a user"),
         (b'{"customer_id": "c1", "sku": "a"}\n{"customer_id": "c2"\n', "line 2: expected JSON"),
         (b'{"customer_id": "c1", "sku": ["a"]}\n', "line 1: expected a single value, found ['a']"),
@@ -612,3 +612,67 @@ def test_two_files_may_have_two_encodings(
     read = read_item_lines(tmp_path / "shop", "shop", "texts")[tokens[0]]
     assert (read == titles[0]) != is_misread
     assert set(written(tmp_path / "shop")["user_id:token"]) == set(orders["customer_id"])
+
+
+@pytest.mark.parametrize(
+    ("form", "days", "advice"),
+    [
+        ("%d.%m.%Y %H:%M", 30, "--date_format '%d.%m.%Y %H:%M' reads all rows."),
+        ("%m/%d/%Y", 30, "--date_format '%m/%d/%Y' reads all rows."),
+        (
+            "%d/%m/%y",
+            10,
+            "Both --date_format '%d/%m/%y' and --date_format '%m/%d/%y' read all rows: give",
+        ),
+        ("%A", 30, "Give a format with --date_format, such as '%d.%m.%Y %H:%M'."),
+    ],
+)
+def test_dates_of_other_forms_are_read_as_the_refusal_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str, days: int, advice: str
+) -> None:
+    times = pd.Timestamp("2026-05-01 11:05") + pd.to_timedelta(np.arange(120) % days, unit="D")
+    table = clicks().assign(created_at=times.strftime(form))
+    table.to_csv(tmp_path / "o.csv", index=False)
+    words = ["tabular", "--source", str(tmp_path / "o.csv"), "--name", "shop"]
+    words += ["--output_dir", str(tmp_path)]
+    assert main(words) == 2
+    assert advice in capsys.readouterr().err
+    if form == "%A":
+        return
+    assert main([*words, "--date_format", form]) == 0
+    config = TabularConverter(source=tmp_path / "o.csv", name="shop", date_format=form)
+    read = config.read_interactions().table["timestamp"]
+    expected = times if "%H" in form else times.normalize()
+    assert read.tolist() == [int(time.timestamp()) for time in expected]
+    assert main([*words, "--date_format", "%Y|%m"]) == 2
+    assert "expected a date in the form '%Y|%m'" in capsys.readouterr().err
+
+
+def test_columns_that_cannot_be_guessed_are_named_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    orders, goods = tmp_path / "o.csv", tmp_path / "p.csv"
+    clicks().set_axis(["wer", "was", "stars", "wann"], axis=1).to_csv(orders, index=False)
+    products().set_axis(["was", "wort", "satz", "euro"], axis=1).to_csv(goods, index=False)
+    words = ["tabular", "--source", str(orders), "--name", "shop", "--items", str(goods)]
+    words += ["--min_rating", "2"]
+    assert main([*words, "--output_dir", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "found none for --user, --item, --item_id, --text_columns" in error
+    assert "o.csv has 'wer', 'was', 'stars', 'wann'" in error
+    assert "p.csv has 'was', 'wort', 'satz', 'euro'" in error
+    command = error.partition("recbole-margo convert ")[2].strip()
+    assert command.endswith("--user COLUMN --item COLUMN --item_id COLUMN --text_columns COLUMN")
+    for column in ("wer", "was", "was", "wort"):
+        command = command.replace("COLUMN", column, 1)
+    assert main([*command.split(), "--output_dir", str(tmp_path)]) == 0
+    report = capsys.readouterr().out
+    assert "note          o.csv: columns not used: wann\n" in report
+    assert "note          p.csv: columns not used: satz, euro\n" in report
+
+
+def test_a_german_shop_needs_no_column_named(tmp_path: Path) -> None:
+    clicks().rename(columns=GERMAN | {"stars": "Bewertung"}).to_csv(tmp_path / "o.csv", index=False)
+    raw = TabularConverter(source=tmp_path / "o.csv", name="shop").read_interactions()
+    guessed = "--user Kundennummer --item Artikelnummer --rating Bewertung --timestamp Bestelldatum"
+    assert f"guessed {guessed}" in raw.notes
