@@ -241,7 +241,13 @@ def alignment_table(found: DatasetInspection) -> Table:
         for name, one in found.alignments.items()
     )
     headers = ("modality", "verdict", "effect", "p", "neighbor rate", "by chance", "Recall@20")
-    return Table("Rows against items", (*headers, "shuffled rows"), rows, texts=("verdict",))
+    notes = (
+        "The verdict is on how much the nearest items by content say of what users take next. "
+        "Whether each row belongs to its item is the question of recbole-margo audit: what is weak "
+        "but real here may fit there.",
+    )
+    columns = (*headers, "shuffled rows")
+    return Table("Rows against items", columns, rows, notes, texts=("verdict",))
 
 
 def degrees_table(found: DatasetInspection) -> Table:

@@ -367,8 +367,8 @@ class MARGO(MultimodalRecommender):
         if self.stage == BACKBONE_STAGE:
             return {}
         with torch.no_grad():
-            weights = self.item_weights()[self.modality_mask.any(dim=1)]
-        return self._statistics.pop(weights, self.modalities)
+            weights = self.item_weights()
+        return self._statistics.pop(weights, self.modality_mask, self.modalities)
 
     def _table_state(self) -> Any:
         return self.stage, super()._table_state()

@@ -29,18 +29,24 @@ class ReliabilityStatistics:
         self._sums += torch.stack([trust.sum(), (trust == 0).float().sum()])
         self._triplets += len(trust)
 
-    def pop(self, weights: Tensor, modalities: Sequence[str]) -> dict[str, float]:
+    def pop(self, weights: Tensor, mask: Tensor, modalities: Sequence[str]) -> dict[str, float]:
         """Return the figures of the epoch and start anew.
 
         Args:
             weights: item weights w [I, M].
+            mask: which items have which modality [I, M].
 
         Returns:
-            Mean and standard deviation of each modality's weight over the items, the mean
-            confidence and the share of triplets without any, by name.
+            Mean and standard deviation of each modality's weight over the items that have it and
+            another one, as in `ItemWeights`; the mean confidence and the share of triplets without
+            any, by name.
         """
         figures: dict[str, float] = {}
-        for name, column in zip(modalities, weights.T, strict=True):
+        several = mask.sum(dim=1) > 1
+        for name, column, present in zip(modalities, weights.T, mask.T, strict=True):
+            column = column[several & present]
+            if not len(column):
+                continue
             figures[f"weight_mean/{name}"] = float(column.mean())
             figures[f"weight_std/{name}"] = float(column.std(unbiased=False))
         if self._sums is not None and self._triplets is not None and self._triplets:

@@ -109,8 +109,11 @@ class Explanation:
         lines = [f"{what} has the score {self.score:.4f} for {self.user}."]
         for part in self.contributions:
             weight = "" if part.weight is None else f", weight {part.weight:.2f}"
-            lack = ", which the item lacks" if part.missing else ""
-            lines.append(f"{part.name}: {part.value:+.4f} ({part.share:.0%}{weight}){lack}")
+            lines.append(
+                f"{part.name}: lacks"
+                if part.missing
+                else f"{part.name}: {part.value:+.4f} ({part.share:.0%}{weight})"
+            )
         if self.reasons:
             lines.append("The same score by where it comes from, the largest parts:")
         lines += [
@@ -124,7 +127,7 @@ class Explanation:
                     share, low, high = part.fitting
                     rows = f"; {share:.0%} of all rows fit, 95 % interval {low:.0%} to {high:.0%}"
                 lines.append(
-                    f"Caution: there is no sign that the {part.name} belongs to this item "
+                    f"Caution, {part.name}: there is no sign that its row belongs to this item "
                     f"(q = {part.q_value:.2f}{rows})."
                 )
         return lines

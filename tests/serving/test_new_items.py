@@ -168,7 +168,9 @@ def test_margo_weighs_a_new_item_as_those_with_the_same_modalities(
     )
     np.testing.assert_array_equal(reliability.weights[16], [0, 1])
     assert np.isnan(reliability.q_values[15:]).all()
-    assert added.explain("u1", "one").contributions[0].missing
+    explained = added.explain("u1", "one")
+    assert explained.contributions[0].missing
+    assert f"{explained.contributions[0].name}: lacks" in explained.sentences()
     # Saved, opened and added to again.
     added.save(tmp_path / "bundle")
     opened = Recommender.load(tmp_path / "bundle").add_items({"third": rows})

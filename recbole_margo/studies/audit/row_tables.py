@@ -62,7 +62,12 @@ def modalities_table(result: AuditResult) -> Table:
         for part in result.by_trouble
     )
     headers = ("modality", "verdict", "rows that fit", "95 % interval", "matching")
-    return Table("Modalities", (*headers, "rows judged"), rows, texts=("verdict",))
+    notes = (
+        "The verdict is on whether each row belongs to its item, however little it says. How much "
+        "a modality says of what users take next is the verdict of recbole-margo inspect: rows "
+        "that fit here may be weak but real there.",
+    )
+    return Table("Modalities", (*headers, "rows judged"), rows, notes, texts=("verdict",))
 
 
 def repair_table(result: AuditResult) -> Table:

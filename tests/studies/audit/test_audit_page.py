@@ -25,7 +25,12 @@ from recbole_margo.studies.audit.item_contents import ItemContents
 from recbole_margo.studies.audit.item_csv import audit_csv
 from recbole_margo.studies.audit.report import audit_document
 from recbole_margo.studies.audit.result import AuditSettings, LearnedAudit
-from recbole_margo.studies.audit.row_tables import answers, quiet, short_table
+from recbole_margo.studies.audit.row_tables import (
+    answers,
+    modalities_table,
+    quiet,
+    short_table,
+)
 from recbole_margo.studies.audit.tables import least_reliable_table, weights_table
 
 EVIL = '<script>alert(1)</script>" onerror="x'
@@ -249,3 +254,8 @@ def test_hostile_titles_are_cut_and_harmless() -> None:
     assert "\u202e" not in page
     assert "x" * 200 not in page
     assert len(short_table(result.modalities[0], 1).rows[0][1].text) == 40
+
+
+def test_a_verdict_says_what_it_is_on() -> None:
+    (note,) = modalities_table(made_audit_result()).notes
+    assert "each row belongs to its item" in note and "recbole-margo inspect" in note
