@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -95,6 +96,8 @@ class InteractionConverter(Converter):
             return []
         images, notes = find_images(self.inputs.images, items, self.names_by_item())
         write_images(folder, self.name, images)
+        images_dir = shlex.quote(str(self.inputs.images))
+        notes.append(f"thumbnails: recbole-margo bundle ... --images {images_dir}")
         return [f"{len(images):,} of {len(items):,} items have an image", *notes]
 
     def _write_ready_features(

@@ -55,7 +55,20 @@ class BundleError(RecBoleMargoError):
 
 
 class UnknownIdError(ConfigError):
-    """A user or an item that a trained model does not know."""
+    """A user or an item that a trained model does not know.
+
+    Attributes:
+        kind: `user` or `item`.
+        unknown: the first id that is not known.
+    """
+
+    def __init__(self, message: str, kind: str = "", unknown: str = "") -> None:
+        super().__init__(message, kind, unknown)
+        self.kind, self.unknown = kind, unknown
+
+    def __str__(self) -> str:
+        """Return the message."""
+        return str(self.args[0])
 
 
 def import_optional(module: str, package: str, purpose: str, extra: str | None = None) -> Any:

@@ -109,7 +109,7 @@ def test_a_missing_dataset_says_what_brings_it(root: Path) -> None:
     message = str(error.value)
     assert "baby.train.inter" in message
     assert str(root / "baby") in message
-    assert "python -m dataset_converters mmrec --source" in message
+    assert "recbole-margo convert tabular --source" in message
 
 
 def interrupt_at(monkeypatch: pytest.MonkeyPatch, stage: str, epoch: int) -> None:

@@ -177,9 +177,10 @@ def check_dataset(config: Any) -> None:
     if missing:
         raise DatasetNotFoundError(
             f"dataset {name!r} is not complete: {', '.join(missing)} not found in "
-            f"{folder.resolve()}; bring it there with `python -m dataset_converters mmrec "
-            f"--source FOLDER --name {name} --output_dir {folder.parent}` from MMRec's files, "
-            "or point `data_path` to the folder that holds it"
+            f"{folder.resolve()}; make it of your own tables with `recbole-margo convert "
+            f"tabular --source INTERACTIONS --name {name} --output_dir {folder.parent}`, or of one "
+            "of the sources that `recbole-margo convert --help` names; or point `data_path` to the "
+            "folder that holds it"
         )
     check_id_columns(config)
     check_rows(config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +77,7 @@ class EncodingRequest:
             raise ConfigError(
                 f"--encoder {self.encoder}: expected --kind {wanted}, found {self.kind}."
             )
+        self._check_encoder_name()
         if self.source is not None and not self.source.exists():
             raise ConfigError(
                 f"--source: expected a folder or a table, found that {self.source} does not exist."
@@ -84,6 +86,15 @@ class EncodingRequest:
         if self.output_dir is not None and self.source is None:
             raise ConfigError(
                 "--output_dir: expected a folder or a table of new items with --source, found none."
+            )
+
+    def _check_encoder_name(self) -> None:
+        given = (self.encoder or "").lower().replace("_", "-")
+        near = difflib.get_close_matches(given, KIND_OF_ENCODER, 1, 0.8)
+        if near and self.encoder != near[0] and not Path(self.encoder or "").is_dir():
+            raise ConfigError(
+                f"--encoder: expected {', '.join(KIND_OF_ENCODER)} or the name or folder of a "
+                f"model, found {self.encoder!r}: did you mean {near[0]}?"
             )
 
     @property
@@ -167,7 +178,9 @@ class EncodingReport:
             shown = list(self.unreadable.items())[:SHOWN]
             lines += [f"                 {item}: {reason}" for item, reason in shown]
             if len(self.unreadable) > SHOWN:
-                lines.append(f"                 ... and {len(self.unreadable) - SHOWN:,} more")
+                rest = len(self.unreadable) - SHOWN
+                file = f"{self.dataset}.{self.modality}.encoding.json"
+                lines.append(f"                 ... and {rest:,} more, all in {file}")
         if self.empty_vectors:
             lines.append(
                 f"missing        {self.empty_vectors:,} items have a vector of zeros, such as texts"

@@ -51,11 +51,13 @@ def decode_image(content: bytes) -> Image.Image:
         raise UnreadableContentError("expected an image, found an empty file")
     Image.init()
     formats = [name for name in FORMATS if name in Image.OPEN]
+    kind = "file"
     try:
         with warnings.catch_warnings():
             # Pillow warns of files that it can read in part; and our own limit on pixels is lower.
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(content), formats=formats) as image:
+                kind = image.format or kind
                 if _checked_bytes(image) <= SMALL_BYTES:
                     return _decoded(image)
                 with _large:
@@ -64,8 +66,12 @@ def decode_image(content: bytes) -> Image.Image:
         raise
     except Exception as error:
         # Pillow's readers meet damaged files with many kinds of errors: OSError, SyntaxError, ...
+        found = f"{type(error).__name__}: {error}"
+        # What Pillow says of a file that ends too early.
+        if isinstance(error, OSError) and "truncated" in str(error).lower():
+            found = f"a {kind} that is cut off ({error})"
         raise UnreadableContentError(
-            f"expected an image ({', '.join(formats)}), found {type(error).__name__}: {error}"
+            f"expected an image ({', '.join(formats)}), found {found}"
         ) from error
 
 

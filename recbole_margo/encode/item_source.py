@@ -251,8 +251,9 @@ def read_items(folder: Path, dataset: str) -> list[str]:
     if not files:
         raise DatasetNotFoundError(
             f"{folder}: expected the dataset {dataset!r}, found no file {dataset}.inter or "
-            f"{dataset}.train.inter there. Convert it first (python -m dataset_converters --help), "
-            "or give the folder of all datasets with --data_path."
+            f"{dataset}.train.inter there. Convert it first: `recbole-margo convert tabular` for "
+            "your own tables, other sources in `recbole-margo convert --help`; or give "
+            "the folder of all datasets with --data_path."
         )
     columns = []
     for path in files:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,14 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from recbole_margo.command_line import command_parser
-from recbole_margo.errors import ConfigError, DataError, import_optional
+from recbole_margo.errors import (
+    BundleError,
+    CheckpointError,
+    ConfigError,
+    DataError,
+    UnknownIdError,
+    import_optional,
+)
 from recbole_margo.report.document import clean
 from recbole_margo.serving.bundle_files import open_bundle, write_bundle
 from recbole_margo.serving.output import (
@@ -29,8 +38,11 @@ from recbole_margo.serving.output import (
 )
 from recbole_margo.serving.recommender import Recommendations, Recommender
 from recbole_margo.store.reading import require_regular_file
+from recbole_margo.store.writing import check_new_folder
 
 PRINTED_USERS, EXPLAINED = 20, 5
+# Near ids that are named, and of how many the nearest are looked for: of a million it takes seconds.
+NEAREST, COMPARED_IDS = 3, 50_000
 BUNDLE = """\
 Write what serving needs of a trained model into a folder of plain tables: it opens with NumPy
 alone, without the dataset, RecBole or torch.
@@ -81,6 +93,9 @@ def bundle(arguments: Sequence[str] | None = None) -> int:
         "paths (those of the dataset's NAME.images.tsv that lie in its folder)",
     )
     options = parser.parse_args(arguments)
+    # Before what takes long.
+    check_new_folder(options.output_dir, BundleError)
+    _check_run(options.run)
     # Imported here, because torch and RecBole take seconds that --help need not wait for.
     from recbole_margo.serving.bundling import bundle_of_run
 
@@ -103,6 +118,7 @@ def add_items(arguments: Sequence[str] | None = None) -> int:
     add("--features", type=Path, required=True, metavar="DIR", help="NAME.features.json is in it")
     add("--output_dir", type=Path, required=True, metavar="DIR", help="folder of the new bundle")
     options = parser.parse_args(arguments)
+    check_new_folder(options.output_dir, BundleError)
     recommender = Recommender(open_bundle(options.bundle))
     known = len(recommender.bundle.item_ids)
     added = recommender.add_items(options.features)
@@ -144,19 +160,21 @@ def recommend(arguments: Sequence[str] | None = None) -> int:
         check_format(options.output)
     recommender = load_recommender(options)
     if options.history:
-        lists = recommender.recommend(
-            n=options.top,
-            history=options.history,
-            exclude_seen=not options.with_seen,
-            allow=options.allow,
-            deny=options.deny,
-        )
+        with _naming_the_nearest(recommender):
+            lists = recommender.recommend(
+                n=options.top,
+                history=options.history,
+                exclude_seen=not options.with_seen,
+                allow=options.allow,
+                deny=options.deny,
+            )
         _print(lists)
         return 0
     users = options.users or list(recommender.bundle.user_ids)
     if options.users_file:
         users = _ids_of_file(options.users_file)
-    _answer(recommender, users, options)
+    with _naming_the_nearest(recommender):
+        _answer(recommender, users, options)
     return 0
 
 
@@ -194,8 +212,9 @@ def explain(arguments: Sequence[str] | None = None) -> int:
     if options.output:
         check_chart(options.output)
     recommender = load_recommender(options)
-    items = [options.item] if options.item else _first_items(recommender, options.user)
-    found = [recommender.explain(options.user, item) for item in items]
+    with _naming_the_nearest(recommender):
+        items = [options.item] if options.item else _first_items(recommender, options.user)
+        found = [recommender.explain(options.user, item) for item in items]
     if options.json:
         plain = [one.as_plain() for one in found]
         shown = plain[0] if options.item else plain
@@ -244,7 +263,20 @@ def load_recommender(options: argparse.Namespace) -> Recommender:
     """Return the recommender that the options of `add_source` name."""
     if options.bundle:
         return Recommender(open_bundle(options.bundle))
+    _check_run(options.run)
     return Recommender.load(options.run)
+
+
+def _check_run(run: Path) -> None:
+    if run.is_dir():
+        return
+    beside = [path.name for path in run.parent.glob("*/")] if run.parent.is_dir() else []
+    near = nearest_ids(run.name, sorted(beside))
+    hint = f"did you mean {run.parent / near[0]}? " if near else ""
+    raise CheckpointError(
+        f"--run: expected the folder of a finished run, found that {run} is none: {hint}`train` "
+        "writes one for each model, OUTPUT_DIR/MODEL"
+    )
 
 
 def _ids(text: str) -> list[str]:
@@ -273,3 +305,27 @@ def _print(lists: Sequence[Recommendations]) -> None:
             sys.stdout.write(f"{clean(one.user)} is not known: the most popular items.\n")
         elif not one.items:
             sys.stdout.write(f"{clean(one.user)}: no item is left to recommend.\n")
+
+
+def nearest_ids(wanted: str, known: Sequence[str]) -> list[str]:
+    """Return known ids that were probably meant: other zeros before it, other case, a slip."""
+    plain = wanted.strip().lower().lstrip("0")
+    same = [one for one in known if one.strip().lower().lstrip("0") == plain]
+    # Of a million ids the nearest would take seconds.
+    few = len(known) <= COMPARED_IDS
+    close = difflib.get_close_matches(wanted, known, NEAREST) if few and not same else []
+    return same[:NEAREST] or close
+
+
+@contextmanager
+def _naming_the_nearest(recommender: Recommender) -> Iterator[None]:
+    """Add the nearest known ids to the message on an unknown one."""
+    try:
+        yield
+    except UnknownIdError as error:
+        bundle = recommender.bundle
+        near = nearest_ids(
+            error.unknown, bundle.user_ids if error.kind == "user" else bundle.item_ids
+        )
+        hint = f": did you mean {' or '.join(map(repr, near))}?" if near else ""
+        raise UnknownIdError(f"{error}{hint}", error.kind, error.unknown) from error

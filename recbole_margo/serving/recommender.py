@@ -382,5 +382,7 @@ def _refuse_unknown(kind: str, ids: Sequence[str], known: dict[str, int]) -> Non
         example = next(iter(known), "")
         raise UnknownIdError(
             f"expected ids of {kind}s that the model was trained with, such as {example!r:.80}, "
-            f"found {named}{more}"
+            f"found {named}{more}",
+            kind,
+            str(unknown[0]),
         )

@@ -129,9 +129,10 @@ class FeatureManifest:
             what = "this file" if folder.is_dir() else f"the folder {folder}"
             raise DataError(
                 f"{path}: expected the manifest of the item features of {dataset!r}, found that "
-                f"{what} does not exist. Convert the dataset, for example: python -m "
-                f"dataset_converters mmrec --source DIR --name {dataset} "
-                f"--output_dir {folder.parent}; or write the features by hand (docs/data.md)."
+                f"{what} does not exist. Convert the dataset, for example: recbole-margo "
+                f"convert tabular --source INTERACTIONS --items ITEMS --name {dataset} "
+                f"--output_dir {folder.parent} (other sources: recbole-margo convert --help); or "
+                "write the features by hand (docs/data.md)."
             )
         try:
             content = read_json(path)

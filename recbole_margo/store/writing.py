@@ -65,11 +65,7 @@ def new_folder(folder: Path, refusal: type[Exception] = DataError) -> Iterator[P
     Raises:
         DataError: it cannot be written.
     """
-    if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
-        raise refusal(
-            f"{folder}: expected a path at which there is nothing yet, found something: name "
-            "another --output_dir; what is in use is replaced by a new folder, not changed"
-        )
+    check_new_folder(folder, refusal)
     with disk_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = temporary_sibling(folder)
@@ -81,6 +77,15 @@ def new_folder(folder: Path, refusal: type[Exception] = DataError) -> Iterator[P
             os.replace(temporary, folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_new_folder(folder: Path, refusal: type[Exception] = DataError) -> None:
+    """Refuse a path at which there is something; arguments are those of `new_folder`."""
+    if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
+        raise refusal(
+            f"{folder}: expected a path at which there is nothing yet, found something: name "
+            "another --output_dir; what is in use is replaced by a new folder, not changed"
+        )
 
 
 def temporary_sibling(path: Path) -> Path:

@@ -75,7 +75,7 @@ def test_the_command_trains_and_prints_one_table(tmp_path: Path) -> None:
     [
         (["--learing_rate=0.1"], "unknown key `learing_rate`"),
         (["--model=MARG0"], "did you mean MARGO"),
-        (["--dataset=baby"], "python -m dataset_converters mmrec"),
+        (["--dataset=baby"], "recbole-margo convert tabular"),
         (["--config_files=absent.yaml"], "cannot read the config file absent.yaml"),
         (["--resume=nothing"], "there is no checkpoint nothing"),
         (["--resume=nothing", "--alpha=1"], "a resumed run keeps its settings"),

@@ -227,9 +227,7 @@ def test_many_blocks_give_the_same_matrix_as_one_read(tmp_path: Path) -> None:
 
 def test_missing_features_say_which_command_makes_them(tmp_path: Path) -> None:
     config = toy_config(tmp_path / "dataset" / NAME)
-    command = (
-        rf"python -m dataset_converters mmrec .*--name toy --output_dir {tmp_path / 'dataset'};"
-    )
+    command = rf"recbole-margo convert tabular .*--name toy --output_dir {tmp_path / 'dataset'} "
     with pytest.raises(FeatureError, match=rf"folder .* does not exist.*{command}"):
         load_item_features(config, toy_dataset())
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from encode_world import ITEMS, NAME, png, text_of, write_dataset, write_images
+from PIL import Image
 
 from recbole_margo.cli.features import encode as main
 from recbole_margo.encode.images import ColorTextureEncoder
@@ -307,3 +308,21 @@ def test_what_cannot_encode_new_items_says_so(
     assert encode(folder, "text", "--source", table, "--output_dir", tmp_path / "arrivals") == 2
     assert "found another fit" in capsys.readouterr().err
     assert not (tmp_path / "arrivals").exists()
+
+
+def test_a_slip_in_the_encoder_and_a_photo_cut_off_are_named(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = write_images(tmp_path / "photos", ITEMS)
+    for item in ITEMS[:7]:
+        picture = Image.open(photos / f"{item}.png")
+        picture.resize((300, 300)).save(photos / f"{item}.jpg")
+        (photos / f"{item}.png").unlink()
+        whole = (photos / f"{item}.jpg").read_bytes()
+        (photos / f"{item}.jpg").write_bytes(whole[: len(whole) // 2])
+    assert encode(folder, "image", "--source", photos, "--encoder", "colour-texture") == 2
+    assert "found 'colour-texture': did you mean color-texture?" in capsys.readouterr().err
+    assert encode(folder, "image", "--source", photos) == 0
+    report = capsys.readouterr().out
+    assert "found a JPEG that is cut off" in report
+    assert f"... and 2 more, all in {NAME}.image.encoding.json" in report

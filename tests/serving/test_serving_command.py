@@ -15,6 +15,7 @@ from recbole_margo import Recommender
 from recbole_margo.cli import main
 from recbole_margo.run import run_recbole_margo
 from recbole_margo.serving import output as user_blocks
+from recbole_margo.serving.command import nearest_ids
 from recbole_margo.store.feature_files import write_features
 from recbole_margo.testing import NAME, SETTINGS, random_world, small_settings
 
@@ -161,3 +162,42 @@ def test_new_items_are_added_to_a_copy(
     assert "found 'fresh'" in capsys.readouterr().err
     assert main([*words, "--output_dir", str(tmp_path / "more")]) == 2
     assert not (tmp_path / "third").exists()
+
+
+def test_unknown_ids_are_answered_with_the_nearest(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = ["--bundle", str(root / "bundle")]
+    assert main(["recommend", *source, "--users", "U1"]) == 2
+    assert "found 'U1': did you mean 'u1'?" in capsys.readouterr().err
+    assert main(["explain", *source, "--user", "u1", "--item", "i5x"]) == 2
+    assert "found 'i5x': did you mean 'i5'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("wanted", "near"), [("225", ["00225"]), ("00000", ["0"]), ("Mueller-1", ["Müller-1"])]
+)
+def test_the_nearest_ids_have_other_zeros_or_one_slip(wanted: str, near: list[str]) -> None:
+    assert nearest_ids(wanted, ["00225", "x", "0", "Müller-1", "12250"]) == near
+
+
+def test_a_bundle_looks_at_its_paths_first(
+    root: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refused(*arguments: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("recbole_margo.serving.bundling.bundle_of_run", refused)
+    (tmp_path / "runs" / "MARGO").mkdir(parents=True)
+    words = ["bundle", "--run", str(tmp_path / "runs" / "MARGO"), "--output_dir"]
+    assert main([*words, str(root / "bundle")]) == 2
+    assert "nothing yet" in capsys.readouterr().err
+    for verb, more in (
+        ("bundle", ["--output_dir", str(tmp_path / "b")]),
+        ("explain", ["--user", "u"]),
+    ):
+        assert main([verb, "--run", str(tmp_path / "runs" / "Margo"), *more]) == 2
+        assert f"did you mean {tmp_path / 'runs' / 'MARGO'}?" in capsys.readouterr().err
