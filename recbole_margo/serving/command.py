@@ -41,7 +41,7 @@ from recbole_margo.store.reading import require_regular_file
 from recbole_margo.store.writing import check_new_folder
 
 PRINTED_USERS, EXPLAINED = 20, 5
-# Near ids that are named, and of how many the nearest are looked for: of a million it takes seconds.
+# Near ids that are named, and of how many they are looked for: of a million it takes seconds.
 NEAREST, COMPARED_IDS = 3, 50_000
 BUNDLE = """\
 Write what serving needs of a trained model into a folder of plain tables: it opens with NumPy
