@@ -16,6 +16,9 @@ from recbole_margo.studies.audit.tables import TITLE_SIGNS, item_cell, signed
 # More items than this share a placeholder rather than a mistake, and are told in one line.
 MOST_NAMED = 5
 EXAMPLES = 3
+# A mix-up gives a row to two items and a placeholder is one row of many. Where so many different
+# rows have three items or more, the rows are coarse or items have variants.
+COARSE = 10
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,21 @@ def same_as(groups: Sequence[EqualRows]) -> dict[str, str]:
     return found
 
 
+def coarse(modality: str, groups: Sequence[EqualRows], present: int) -> str:
+    """Return the sentence in the place of a list of equal rows that are no mistakes, else empty.
+
+    Args:
+        present: items that have the modality.
+    """
+    if sum(len(group.items) > 2 for group in groups) < COARSE:
+        return ""
+    shared = sum(len(group.items) for group in groups)
+    return (
+        f"{clean(modality)}: {shared:,} of {present:,} items share their row, mostly not by "
+        "mistake: they are variants, or the rows hold too little to tell items apart"
+    )
+
+
 def equal_table(
     modality: str, groups: Sequence[EqualRows], count: int, pictures: Mapping[str, str] | None
 ) -> Table:
@@ -131,7 +149,10 @@ def _notes(groups: Sequence[EqualRows], few: Sequence[EqualRows], count: int) ->
         )
     if len(few) > count:
         yield f"{len(few) - count:,} more such rows are in audit.csv, column same_as."
-    for group in groups:
-        if len(group.items) > MOST_NAMED:
-            named = ", ".join(shorten(one.item, TITLE_SIGNS) for one in group.items[:EXAMPLES])
-            yield f"{len(group.items):,} items share one row: {named}, ... A placeholder?"
+    many = [group for group in groups if len(group.items) > MOST_NAMED]
+    many.sort(key=lambda group: -len(group.items))
+    for group in many[:EXAMPLES]:
+        named = ", ".join(shorten(one.item, TITLE_SIGNS) for one in group.items[:EXAMPLES])
+        yield f"{len(group.items):,} items share one row: {named}, ... A placeholder?"
+    if len(many) > EXAMPLES:
+        yield f"{len(many) - EXAMPLES:,} more rows are shared by more than {MOST_NAMED} items."

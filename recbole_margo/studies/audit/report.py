@@ -20,7 +20,7 @@ from recbole_margo.report import (
     write_document,
 )
 from recbole_margo.studies.audit.audit import AuditResult
-from recbole_margo.studies.audit.equal_rows import equal_table
+from recbole_margo.studies.audit.equal_rows import coarse, equal_table
 from recbole_margo.studies.audit.figures import evidence_figure, relations_figure, weights_figure
 from recbole_margo.studies.audit.item_csv import audit_csv
 from recbole_margo.studies.audit.result import LearnedAudit
@@ -141,12 +141,12 @@ def audit_document(result: AuditResult, pictures: Mapping[str, str]) -> Document
         result: what was found.
         pictures: pictures by item token, as `data:` addresses.
     """
-    equal = tuple(
-        equal_table(part.modality, part.equal, result.settings.items, pictures)
-        for part in result.by_trouble
-        if part.equal
-    )
     lists: list[Part] = []
+    for part in result.by_trouble:
+        if part.equal:
+            said = coarse(part.modality, part.equal, part.present)
+            table = _shown(equal_table(part.modality, part.equal, result.settings.items, pictures))
+            lists.append(Fold(said, (table,)) if said else table)
     for part in result.by_trouble:
         table = _shown(rows_table(result, part, pictures))
         lists.append(Fold(quiet(part), (table,)) if quiet(part) else table)
@@ -159,7 +159,7 @@ def audit_document(result: AuditResult, pictures: Mapping[str, str]) -> Document
                 Fold("How this is measured, and what it cannot tell", (Paragraphs(METHOD),)),
             ),
         ),
-        Section("Which items to repair first?", (*map(_shown, equal), *lists)),
+        Section("Which items to repair first?", tuple(lists)),
         Section("What would repairing change?", (repair_table(result), Paragraphs(PROMISE))),
     ]
     if result.learned is not None:
@@ -175,7 +175,12 @@ def audit_sections(result: AuditResult, count: int) -> list[Section]:
         count: items of a list at most.
     """
     parts = result.by_trouble
-    lists = [_told(equal_table(one.modality, one.equal, count, None)) for one in parts if one.equal]
+    lists: list[Part] = []
+    for one in parts:
+        if one.equal:
+            said = coarse(one.modality, one.equal, one.present)
+            table = _told(equal_table(one.modality, one.equal, count, None))
+            lists.append(Paragraphs((f"{said}.",)) if said else table)
     lists += [
         Paragraphs((f"{quiet(one)}.",)) if quiet(one) else _told(short_table(one, count))
         for one in parts

@@ -13,7 +13,7 @@ from made_up_audit import made_audit_result, made_rows
 from recbole_margo.inspection.statistics import equal_groups
 from recbole_margo.report import html_page
 from recbole_margo.studies.audit.audit import AuditResult
-from recbole_margo.studies.audit.equal_rows import equal_table
+from recbole_margo.studies.audit.equal_rows import coarse, equal_table
 from recbole_margo.studies.audit.item_contents import ItemContents
 from recbole_margo.studies.audit.item_csv import audit_csv
 from recbole_margo.studies.audit.report import audit_document
@@ -51,7 +51,7 @@ def test_a_pair_begins_with_the_item_that_the_row_fits_less(result: AuditResult)
 
 def test_the_pairs_come_first_on_the_page_and_stand_in_the_files(result: AuditResult) -> None:
     page = html_page(audit_document(result, {}))
-    assert page.index("image: the very same row twice") < page.index("the rows that fit least")
+    assert page.index("image: the very same row twice") < page.index("image: the rows that fit")
     assert "9 items share one row" in page
     rows = list(csv.DictReader(io.StringIO(audit_csv(result))))
     first = [(row["same_as"], row["same_row_items"]) for row in rows[:6]]
@@ -60,6 +60,15 @@ def test_the_pairs_come_first_on_the_page_and_stand_in_the_files(result: AuditRe
     assert texts == [("9 items", "9"), ("9 items", "9"), ("", "1")]
     plain = result.as_plain()["modalities"][0]["equal"]
     assert plain == [{"items": [{"item": "i0", "score": -0.9}, {"item": "i1", "score": -0.1}]}]
+
+
+def test_rows_that_cannot_tell_items_apart_are_said_in_a_sentence(result: AuditResult) -> None:
+    (image, text) = result.modalities
+    assert coarse("image", image.equal * 99, 400) == ""
+    assert coarse("text", text.equal, 10) == ""  # a placeholder is another thing
+    assert coarse("text", text.equal * 10, 400).startswith("text: 90 of 400 items share their row")
+    notes = equal_table("text", text.equal * 5, 9, None).notes
+    assert len(notes) == 4 and notes[3].startswith("2 more rows")
 
 
 def test_more_pairs_than_are_shown_are_counted(result: AuditResult) -> None:
