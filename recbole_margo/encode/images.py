@@ -51,7 +51,7 @@ def decode_image(content: bytes) -> Image.Image:
         raise UnreadableContentError("expected an image, found an empty file")
     Image.init()
     formats = [name for name in FORMATS if name in Image.OPEN]
-    kind = "file"
+    kind = "JPEG" if content.startswith(b"\xff\xd8\xff") else "file"
     try:
         with warnings.catch_warnings():
             # Pillow warns of files that it can read in part; and our own limit on pixels is lower.

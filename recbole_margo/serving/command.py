@@ -65,7 +65,7 @@ Add items that the model was not trained with to a bundle, from their features a
 the result as a new bundle. The features must be made as those of the trained items were:
 
   recbole-margo encode --dataset shop --modality text --source new.csv --output_dir arrivals
-  recbole-margo add_items --bundle shop-1 --features arrivals --output_dir shop-2
+  recbole-margo add_items --bundle shop-1 --features arrivals --titles new.csv --output_dir shop-2
 
 encodes with the dataset's own TF-IDF, histograms or model; features of another fit or encoder are
 refused, those of which nothing says what made them are warned of.
@@ -117,17 +117,41 @@ def add_items(arguments: Sequence[str] | None = None) -> int:
     add("--bundle", type=Path, required=True, metavar="DIR", help="a bundle, which stays")
     add("--features", type=Path, required=True, metavar="DIR", help="NAME.features.json is in it")
     add("--output_dir", type=Path, required=True, metavar="DIR", help="folder of the new bundle")
+    add("--titles", type=Path, metavar="FILE", help="a table of the new items with their titles")
     options = parser.parse_args(arguments)
     check_new_folder(options.output_dir, BundleError)
     recommender = Recommender(open_bundle(options.bundle))
     known = len(recommender.bundle.item_ids)
-    added = recommender.add_items(options.features)
+    titles = _titles_of(options.titles) if options.titles else None
+    added = recommender.add_items(options.features, titles)
     added.save(options.output_dir)
     items = len(added.bundle.item_ids)
     sys.stdout.write(
         f"{items - known:,} new items beside {known:,} trained ones: {options.output_dir}\n"
     )
     return 0
+
+
+def _titles_of(path: Path) -> dict[str, str]:
+    """Read titles by item from a table whose columns say by their names what they are."""
+    # Imported here, because pandas takes a second that most verbs need not wait for.
+    from recbole_margo.store.tables import open_table
+    from recbole_margo.store.tables.columns import choose_item_columns, choose_title_column
+    from recbole_margo.store.tables.table_file import text_of_cell
+
+    table = open_table(path)
+    title, _ = choose_title_column(table, None, "", None)
+    if title is None:
+        raise DataError(
+            f"{path}: expected a column such as title, name or Bezeichnung, found "
+            f"{', '.join(map(repr, table.columns))} ({table.description})"
+        )
+    item = choose_item_columns(table, None, [title], "item_id")[0]
+    return {
+        str(token).strip(): " ".join(text_of_cell(text).split())
+        for piece in table.read([item, title], "reading titles")
+        for token, text in zip(piece[item], piece[title], strict=True)
+    }
 
 
 def recommend(arguments: Sequence[str] | None = None) -> int:

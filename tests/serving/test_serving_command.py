@@ -152,11 +152,14 @@ def test_new_items_are_added_to_a_copy(
         rows = np.ones((1, width), np.float32)
         write_features(tmp_path / "new", "arrivals", modality, rows, ["fresh"], "a test")
     words = ["add_items", "--bundle", str(root / "bundle"), "--features", str(tmp_path / "new")]
-    assert main([*words, "--output_dir", str(tmp_path / "more")]) == 0
+    titles = tmp_path / "neu.csv"
+    titles.write_text("Artikelnummer;Bezeichnung\nfresh;Käse,  jung\nother;x\n", encoding="utf-8")
+    named = ["--titles", str(titles), "--output_dir", str(tmp_path / "more")]
+    assert main([*words, *named]) == 0
     assert "1 new items beside 15 trained ones" in capsys.readouterr().out
     source = ["--bundle", str(tmp_path / "more")]
     assert main(["recommend", *source, "--users", "u1", "--allow", "fresh"]) == 0
-    assert "fresh" in capsys.readouterr().out
+    assert "Käse, jung" in capsys.readouterr().out
     again = [*words[:2], str(tmp_path / "more"), *words[3:]]
     assert main([*again, "--output_dir", str(tmp_path / "third")]) == 2
     assert "found 'fresh'" in capsys.readouterr().err
