@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+import recbole_margo
+
 ROOT = Path(__file__).resolve().parents[1]
 PIP = (sys.executable, "-m", "pip", "--quiet")
 PACKAGES = ("recbole_margo", "dataset_converters")
@@ -139,3 +141,13 @@ def test_every_dependency_has_a_tested_version(settings: configparser.ConfigPars
     # RecBole is installed by itself, because its own requirements cannot be met everywhere.
     assert {project_name(line) for line in wanted} - {"recbole"} <= pinned
     assert not pinned & {"ray", "thop"}
+
+
+def test_one_version_stands_everywhere() -> None:
+    """The package, its citation and the newest section of the changelog name the same version."""
+    cited = re.search(r"^version: (\S+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
+    changes = re.search(
+        r"^## \[(\d\S*)\] - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE
+    )
+    assert cited is not None and changes is not None
+    assert cited[1] == changes[1] == recbole_margo.__version__
