@@ -148,7 +148,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     runs: list[Trained] = []
     try:
         check_device(options.device)
-        output.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as folder:
             for each in measure(options, Path(folder)):
                 runs.append(each)
@@ -157,6 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     "options": vars(options),
                     "runs": [dataclasses.asdict(run) for run in runs],
                 }
+                output.mkdir(parents=True, exist_ok=True)
                 with replacing(output / "precision.json") as temporary:
                     temporary.write_text(json.dumps(values, indent=2, default=str) + "\n")
     except (RecBoleMargoError, DataError, OSError) as error:

@@ -122,10 +122,11 @@ def _inspect(arguments: Sequence[str] | None) -> int:
         "feature_normalization": "none",
     }
     output = options.output_dir or Path("runs") / f"inspect-{options.dataset}"
-    make_output_folder(output, "--output_dir")
+    if options.output_dir:  # a wrong one is told before the work
+        make_output_folder(output)
     config = Config("BPR", options.dataset, options.config_files.split(), settings)
     inspection = DatasetInspection.of(config)
-    write_inspection(output, inspection)
+    write_inspection(make_output_folder(output), inspection)
     document = inspection_document(inspection)
     facts = "\n".join(f"{name}: {value}" for name, value in document.facts)
     sys.stdout.write(f"{document.title}\n{facts}\n\n{terminal_text(document.sections)}\n\n")

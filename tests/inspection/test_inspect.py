@@ -94,9 +94,13 @@ def test_damaged_features_are_an_error(folder: Path, capsys: pytest.CaptureFixtu
     assert str(path) in capsys.readouterr().err
 
 
-def test_a_missing_dataset_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_dataset_is_an_error_and_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     assert main(["--dataset", "nowhere", "--data_path", str(tmp_path)]) == 2
     assert "nowhere" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
 
 
 def test_placeholders_gaps_and_cold_items_are_reported(folder: Path) -> None:
