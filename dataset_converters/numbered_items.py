@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dataset_converters.interaction_converter import only_file
 from dataset_converters.item_inputs import Matrix
-from recbole_margo.command_line import option
+from recbole_margo.command_line import columns_option, option
 from recbole_margo.errors import DataError
 from recbole_margo.store.dataset_files import (
     joined_texts,
@@ -164,11 +164,8 @@ class ItemTables:
         "addresses of the images: *_url.csv, or a column of the metadata", None, metavar="FILE"
     )
     item_id: str | None = option("item column of the metadata (guessed)", None, metavar="COLUMN")
-    text_columns: Sequence[str] | None = option(
-        "its columns of text, separated by , (guessed)",
-        None,
-        metavar="COLUMN,COLUMN",
-        parse=lambda text: text.split(","),
+    text_columns: Sequence[str] | None = columns_option(
+        "its columns of text, separated by , (guessed)"
     )
 
     def write(

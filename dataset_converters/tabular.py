@@ -17,7 +17,7 @@ from dataset_converters.interactions import (
     is_numbered,
     read_interactions,
 )
-from recbole_margo.command_line import group, option, words_of
+from recbole_margo.command_line import columns_option, group, option, words_of
 from recbole_margo.errors import DataError
 from recbole_margo.store.tables import open_table
 from recbole_margo.store.tables.columns import (
@@ -50,12 +50,8 @@ class TabularConverter(InteractionConverter):
         "table of the items and their texts", None, metavar="FILE", in_group=TABLES
     )
     item_id: str | None = option("its item column", None, metavar="COLUMN", in_group=TABLES)
-    text_columns: Sequence[str] | None = option(
-        "its columns of text, separated by ,",
-        None,
-        metavar="COLUMN,COLUMN",
-        parse=lambda text: text.split(","),
-        in_group=TABLES,
+    text_columns: Sequence[str] | None = columns_option(
+        "its columns of text, separated by ,", in_group=TABLES
     )
     title_column: str | None = option(
         "its column of titles, which lists and pages show", None, metavar="COLUMN", in_group=TABLES

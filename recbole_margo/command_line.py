@@ -75,9 +75,14 @@ def command_parser(verb: str, description: str, epilog: str | None = None) -> Co
     )
 
 
+def comma_separated(text: str) -> list[str]:
+    """Return the parts between commas, without blanks around them; empty ones are left out."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
 def listed_names(text: str) -> list[str]:
     """Return the names of `text,image`, or of `[text, image]` as `train` takes them."""
-    return [name.strip() for name in text.strip().strip("[]").split(",") if name.strip()]
+    return comma_separated(text.strip().strip("[]"))
 
 
 def run_command(command: Callable[[], int]) -> int:
@@ -220,6 +225,15 @@ def option(
     if isinstance(default, dict):
         return field(default_factory=dict, metadata=metadata)
     return field(default=default, metadata=metadata)
+
+
+def columns_option(
+    meaning: str, metavar: str = "COLUMN,COLUMN", in_group: str | None = None
+) -> Any:
+    """Return a field for names of columns, between commas; blanks belong to the names."""
+    return option(
+        meaning, None, metavar=metavar, parse=lambda text: text.split(","), in_group=in_group
+    )
 
 
 def group(default: Any, title: str, **other_flags: str) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from recbole_margo.cli.models import papers_of_models
+from recbole_margo.command_line import comma_separated
 from recbole_margo.defaults import parse_settings, refuse_settings
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def train_models(options: argparse.Namespace, rest: Sequence[str]) -> int:
         refuse_settings(settings)
 
     def plan() -> compare.TrainingPlan:
-        models = [name.strip() for name in options.model.split(",") if name.strip()]
+        models = comma_separated(options.model)
         return compare.plan_training(models, options.dataset, merged)
 
     if compare.follows(merged):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -89,9 +90,11 @@ def _encode_new_items(request: EncodingRequest, output: Path, started: float) ->
         description = f"TF-IDF and truncated SVD of {request.dataset}"
         space = TextSpace.read(TextSpace.path(folder, request.dataset, request.modality))
         fingerprint = space.fingerprint
+        encode = partial(_encode_texts, source.contents, space.encode)
     else:
         encoder = load_encoder(record.kind, request.encoder or record.name, request.device)
         description, fingerprint = encoder.description, encoder.identity
+        encode = partial(_encode_each, request, encoder, source, output)
     if fingerprint != record.fingerprint:
         raise FeatureError(
             f"{folder}: expected the {record.name} that made {request.modality!r} of "
@@ -99,12 +102,8 @@ def _encode_new_items(request: EncodingRequest, output: Path, started: float) ->
             "dataset again and train on it, or name that encoder's folder with --encoder."
         )
     make_output_folder(output, "--output_dir")
-    if record.name == TFIDF:
-        encodings = _encode_texts(source.contents, space.encode)
-    else:
-        encodings = _encode_each(request, encoder, source, output)
     items = list(source.contents)
-    return _write(output, request, items, source, encodings, description, record, started)
+    return _write(output, request, items, source, encode(), description, record, started)
 
 
 def _record_of(folder: Path, request: EncodingRequest) -> EncoderRecord:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from recbole_margo.command_line import option
+from recbole_margo.command_line import columns_option, option
 from recbole_margo.errors import ConfigError
 from recbole_margo.store.feature_files import MODALITY_NAME
 from recbole_margo.store.text_space import TFIDF
@@ -36,11 +36,8 @@ class EncodingRequest:
     )
     data_path: Path = option("folder of all datasets (dataset)", Path("dataset"), metavar="DIR")
     item_id: str | None = option("column of item ids in a table (guessed)", None, metavar="COLUMN")
-    text_columns: Sequence[str] | None = option(
-        "columns of text in a table (guessed)",
-        None,
-        metavar="A,B",
-        parse=lambda text: text.split(","),
+    text_columns: Sequence[str] | None = columns_option(
+        "columns of text in a table (guessed)", "A,B"
     )
     path_column: str | None = option(
         "column of file names in a table (guessed)", None, metavar="COLUMN"

@@ -15,7 +15,7 @@ import numpy as np
 from tabulate import tabulate
 from tqdm import tqdm
 
-from recbole_margo.command_line import command_parser
+from recbole_margo.command_line import comma_separated, command_parser
 from recbole_margo.errors import (
     BundleError,
     CheckpointError,
@@ -159,14 +159,14 @@ def recommend(arguments: Sequence[str] | None = None) -> int:
     parser = command_parser("recommend", RECOMMEND)
     add_source(parser)
     add = parser.add_argument
-    add("--users", type=_ids, help="raw ids, separated by commas")
+    add("--users", type=comma_separated, help="raw ids, separated by commas")
     add("--users_file", type=Path, metavar="FILE", help="a raw id a line")
     add("--all", action="store_true", help="all users")
-    add("--history", type=_ids, help="items of one new user, separated by commas")
+    add("--history", type=comma_separated, help="items of one new user, separated by commas")
     add("--top", type=int, default=10, metavar="N", help="length of the lists (10)")
     add("--output", type=Path, metavar="FILE", help="a .csv, .jsonl or .parquet file")
-    add("--allow", type=_ids, help="the only items that may be recommended")
-    add("--deny", type=_ids, help="items that may not be")
+    add("--allow", type=comma_separated, help="the only items that may be recommended")
+    add("--deny", type=comma_separated, help="items that may not be")
     add("--workers", type=int, metavar="N", help="processes that share the users (1)")
     add("--cluster", metavar="ADDRESS", help="a Ray cluster: auto, local or HOST:PORT")
     add("--with_seen", action="store_true", help="items that the user knows, too")
@@ -294,17 +294,14 @@ def load_recommender(options: argparse.Namespace) -> Recommender:
 def _check_run(run: Path) -> None:
     if run.is_dir():
         return
-    beside = [path.name for path in run.parent.glob("*/")] if run.parent.is_dir() else []
+    siblings = run.parent.iterdir() if run.parent.is_dir() else ()
+    beside = [path.name for path in siblings if path.is_dir()]
     near = nearest_ids(run.name, sorted(beside))
     hint = f"did you mean {run.parent / near[0]}? " if near else ""
     raise CheckpointError(
         f"--run: expected the folder of a finished run, found that {run} is none: {hint}`train` "
         "writes one for each model, OUTPUT_DIR/MODEL"
     )
-
-
-def _ids(text: str) -> list[str]:
-    return [each.strip() for each in text.split(",") if each.strip()]
 
 
 def _ids_of_file(path: Path) -> list[str]:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from recbole_margo.command_line import command_parser
+from recbole_margo.command_line import comma_separated, command_parser
 from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.output_folder import locked_folder
 from recbole_margo.report.document import table_text
@@ -96,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
 def _names(labels: str | None) -> list[str] | None:
     if labels is None:
         return None
-    names = [name.strip() for name in labels.split(",") if name.strip()]
+    names = comma_separated(labels)
     if not names:
         raise ConfigError(
             "--labels names no run: give labels, separated by commas, or leave it out"

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from recbole_margo.command_line import command_parser
+from recbole_margo.command_line import comma_separated, command_parser
 from recbole_margo.config import Settings
 from recbole_margo.evaluation.per_user import PerUserMetrics
 from recbole_margo.evaluation.significance import compare_paired, holm
@@ -223,7 +223,7 @@ def compare(arguments: Sequence[str]) -> int:
         "--models", default="MARGO,DRAGON", help="names, separated by commas, or all (MARGO,DRAGON)"
     )
     options, rest = parser.parse_known_args(arguments)
-    names = [name.strip() for name in options.models.split(",") if name.strip()]
+    names = comma_separated(options.models)
     return _run(options, rest, lambda _: Entry.of_models(expand_names(names)))
 
 

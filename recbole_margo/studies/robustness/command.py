@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from recbole_margo.command_line import command_parser
+from recbole_margo.command_line import comma_separated, command_parser
 from recbole_margo.config import Config, Settings
 from recbole_margo.data.corruption import KINDS
 from recbole_margo.data.features import modality_names
@@ -166,7 +166,7 @@ def _plan(options: argparse.Namespace, settings: Settings) -> RobustnessPlan:
         kind=options.kind,
         signal_to_noise=options.signal_to_noise,
         steps=parse_steps(options.steps),
-        models=[name.strip() for name in options.models.split(",") if name.strip()],
+        models=comma_separated(options.models),
         seeds=read_seeds(options.seeds),
         settings=settings,
     )

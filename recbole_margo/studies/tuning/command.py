@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from recbole_margo.command_line import command_parser
+from recbole_margo.command_line import comma_separated, command_parser
 from recbole_margo.config import Settings
 from recbole_margo.errors import ConfigError, TrainingError
 from recbole_margo.report import terminal_bold
@@ -184,7 +184,7 @@ def tune(arguments: Sequence[str]) -> int:
 
 
 def _new_plan(options: argparse.Namespace, settings: Settings) -> TuningPlan:
-    over = [key.strip() for key in (options.over or "").split(",") if key.strip()]
+    over = comma_separated(options.over or "")
     return TuningPlan.make(
         "MARGO" if options.model is None else options.model,
         "ml-100k" if options.dataset is None else options.dataset,
