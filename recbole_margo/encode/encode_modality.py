@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -50,31 +50,82 @@ def encode_modality(request: EncodingRequest) -> EncodingReport:
         ConfigError: a value of the request is not possible, or the model cannot be loaded.
     """
     started = time.perf_counter()
-    if request.output_dir is not None:
-        return _encode_new_items(request, request.output_dir, started)
+    if request.output_dir is None:
+        found = _encode_dataset(request)
+    else:
+        found = _encode_new_items(request, request.output_dir)
+    source, encodings = found.source, found.encodings
+    if not encodings.vectors:
+        raise _nothing_readable(source, encodings.unreadable)
+    tokens = [item for item in found.items if item in encodings.vectors]
+    matrix = np.stack([encodings.vectors[item] for item in tokens])
+    entry = write_features(
+        found.folder,
+        request.dataset,
+        request.modality,
+        matrix,
+        tokens,
+        f"{MADE_HERE} {source.origin} by {found.description}",
+        found.record,
+    )
+    report = EncodingReport(
+        dataset=request.dataset,
+        modality=request.modality,
+        encoder=found.description,
+        source=source.origin,
+        items=len(found.items),
+        encoded=len(encodings.vectors) - encodings.reused,
+        reused=encodings.reused,
+        unreadable=encodings.unreadable,
+        without_source=len(found.items) - len(source.contents),
+        empty_vectors=len(tokens) - entry.rows,
+        unknown=source.unknown,
+        rows=entry.rows,
+        dimension=entry.dim,
+        seconds=time.perf_counter() - started,
+    )
+    name = f"{request.dataset}.{request.modality}.encoding.json"
+    write_json(found.folder / name, asdict(report))
+    return report
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """Vectors, of which items they should be, what made them and where they go."""
+
+    folder: Path
+    items: list[str]
+    source: ItemSource
+    encodings: ItemEncodings
+    description: str
+    record: EncoderRecord
+
+
+def _encode_dataset(request: EncodingRequest) -> _Encoded:
     kind, name = request.chosen_kind(), request.chosen_encoder()
-    folders = dataset_folders(request.data_path, request.dataset)
-    items = read_items(folders[1], request.dataset)
-    _check_overwrite(folders[0], request)
-    make_output_folder(folders[0], "--data_path")
+    folders = folder, interactions = dataset_folders(request.data_path, request.dataset)
+    items = read_items(interactions, request.dataset)
+    _check_overwrite(folder, request)
+    make_output_folder(folder, "--data_path")
     source = ItemSource.find(
-        kind, request.source, folders, request.dataset, items, request.item_id, request.columns
+        kind, request.source, folders, request.dataset, items, request.columns_of_items
     )
     if name == TFIDF:
         description = "TF-IDF and truncated SVD"
-        space, encodings = _fit_texts(source.contents, request.dimension, source.origin)
-        if space is not None:
-            space.write(TextSpace.path(folders[0], request.dataset, request.modality))
-        fingerprint = space.fingerprint if space else ""
+        texts, unreadable = _readable_texts(source)
+        space, matrix = TextSpace.fit(list(texts.values()), request.dimension, source.origin)
+        space.write(TextSpace.path(folder, request.dataset, request.modality))
+        fingerprint = space.fingerprint
+        encodings = ItemEncodings(dict(zip(texts, matrix, strict=True)), unreadable)
     else:
         encoder = load_encoder(kind, name, request.device)
         description, fingerprint = encoder.description, encoder.identity
-        encodings = _encode_each(request, encoder, source, folders[0])
+        encodings = _encode_each(request, encoder, source, folder)
     record = EncoderRecord(kind, name, fingerprint)
-    return _write(folders[0], request, items, source, encodings, description, record, started)
+    return _Encoded(folder, items, source, encodings, description, record)
 
 
-def _encode_new_items(request: EncodingRequest, output: Path, started: float) -> EncodingReport:
+def _encode_new_items(request: EncodingRequest, output: Path) -> _Encoded:
     """Encode items that the dataset need not have by the encoder of its modality."""
     folder = dataset_folders(request.data_path, request.dataset)[0]
     record = _record_of(folder, request)
@@ -83,14 +134,12 @@ def _encode_new_items(request: EncodingRequest, output: Path, started: float) ->
             f"--output_dir: expected a folder of the new items alone, found {output}, that of the "
             "dataset."
         )
-    source = ItemSource.of_path(
-        record.kind, request.source or Path(), request.item_id, request.columns
-    )
+    source = ItemSource.of_path(record.kind, request.source or Path(), request.columns_of_items)
     if record.name == TFIDF:
         description = f"TF-IDF and truncated SVD of {request.dataset}"
         space = TextSpace.read(TextSpace.path(folder, request.dataset, request.modality))
         fingerprint = space.fingerprint
-        encode = partial(_encode_texts, source.contents, space.encode)
+        encode = partial(_encode_texts, source, space.encode)
     else:
         encoder = load_encoder(record.kind, request.encoder or record.name, request.device)
         description, fingerprint = encoder.description, encoder.identity
@@ -102,8 +151,7 @@ def _encode_new_items(request: EncodingRequest, output: Path, started: float) ->
             "dataset again and train on it, or name that encoder's folder with --encoder."
         )
     make_output_folder(output, "--output_dir")
-    items = list(source.contents)
-    return _write(output, request, items, source, encode(), description, record, started)
+    return _Encoded(output, list(source.contents), source, encode(), description, record)
 
 
 def _record_of(folder: Path, request: EncodingRequest) -> EncoderRecord:
@@ -182,74 +230,31 @@ def _check_overwrite(folder: Path, request: EncodingRequest) -> None:
         )
 
 
-def _fit_texts(
-    contents: Mapping[str, str | Path], dimension: int, where: str
-) -> tuple[TextSpace | None, ItemEncodings]:
-    """Encode texts by TF-IDF, where every vector depends on all texts."""
-    spaces: list[TextSpace] = []
-
-    def fit(texts: list[str]) -> NDArray[np.float32]:
-        space, matrix = TextSpace.fit(texts, dimension, where)
-        spaces.append(space)
-        return matrix
-
-    encodings = _encode_texts(contents, fit)
-    return (spaces[0] if spaces else None), encodings
-
-
 def _encode_texts(
-    contents: Mapping[str, str | Path], encode: Callable[[list[str]], NDArray[np.float32]]
+    source: ItemSource, encode: Callable[[list[str]], NDArray[np.float32]]
 ) -> ItemEncodings:
-    result = ItemEncodings()
+    texts, unreadable = _readable_texts(source)
+    vectors = dict(zip(texts, encode(list(texts.values())), strict=True))
+    return ItemEncodings(vectors, unreadable)
+
+
+def _readable_texts(source: ItemSource) -> tuple[dict[str, str], dict[str, str]]:
+    """Return item -> text, at least one, and item -> why it has none."""
     texts: dict[str, str] = {}
-    for item, content in contents.items():
+    unreadable: dict[str, str] = {}
+    for item, content in source.contents.items():
         try:
             texts[item] = decode_text(read_content(content))
         except UnreadableContentError as error:
-            result.unreadable[item] = str(error)
-    if texts:
-        result.vectors = dict(zip(texts, encode(list(texts.values())), strict=True))
-    return result
+            unreadable[item] = str(error)
+    if not texts:
+        raise _nothing_readable(source, unreadable)
+    return texts, unreadable
 
 
-def _write(
-    folder: Path,
-    request: EncodingRequest,
-    items: list[str],
-    source: ItemSource,
-    encodings: ItemEncodings,
-    description: str,
-    record: EncoderRecord,
-    started: float,
-) -> EncodingReport:
-    if not encodings.vectors:
-        item, reason = next(iter(encodings.unreadable.items()))
-        raise FeatureError(
-            f"{source.origin}: expected content that can be read, found none among "
-            f"{len(source.contents)} items, such as {item}: {reason}"
-        )
-    tokens = [item for item in items if item in encodings.vectors]
-    matrix = np.stack([encodings.vectors[item] for item in tokens])
-    made_from = f"{MADE_HERE} {source.origin} by {description}"
-    entry = write_features(
-        folder, request.dataset, request.modality, matrix, tokens, made_from, record
+def _nothing_readable(source: ItemSource, unreadable: dict[str, str]) -> FeatureError:
+    item, reason = next(iter(unreadable.items()))
+    return FeatureError(
+        f"{source.origin}: expected content that can be read, found none among "
+        f"{len(source.contents)} items, such as {item}: {reason}"
     )
-    report = EncodingReport(
-        dataset=request.dataset,
-        modality=request.modality,
-        encoder=description,
-        source=source.origin,
-        items=len(items),
-        encoded=len(encodings.vectors) - encodings.reused,
-        reused=encodings.reused,
-        unreadable=encodings.unreadable,
-        without_source=len(items) - len(source.contents),
-        empty_vectors=len(tokens) - entry.rows,
-        unknown=source.unknown,
-        rows=entry.rows,
-        dimension=entry.dim,
-        seconds=time.perf_counter() - started,
-    )
-    name = f"{request.dataset}.{request.modality}.encoding.json"
-    write_json(folder / name, asdict(report))
-    return report

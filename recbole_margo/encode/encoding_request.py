@@ -20,6 +20,20 @@ DEFAULT_ENCODERS = {"text": TFIDF, "image": COLOR_TEXTURE}
 
 
 @dataclass(frozen=True)
+class ItemColumns:
+    """How a table of raw content is read; None: guessed, and UTF-8.
+
+    Attributes:
+        item_id: the column of item ids.
+        contents: columns of text, or the one of file names.
+    """
+
+    item_id: str | None = None
+    contents: Sequence[str] | None = None
+    encoding: str | None = None
+
+
+@dataclass(frozen=True)
 class EncodingRequest:
     """One modality of one dataset, and what it is made of."""
 
@@ -42,6 +56,7 @@ class EncodingRequest:
     path_column: str | None = option(
         "column of file names in a table (guessed)", None, metavar="COLUMN"
     )
+    encoding: str | None = option("of a table, such as latin-1 (default: utf-8)", None)
     batch_size: int | None = option("items a batch (the encoder's own)", None, metavar="N")
     device: str | None = option(
         "device of torch, such as cpu or cuda:0 (a GPU where there is one)", None
@@ -79,7 +94,11 @@ class EncodingRequest:
             raise ConfigError(
                 f"--source: expected a folder or a table, found that {self.source} does not exist."
             )
-
+        if self.encoding is not None and (self.source is None or self.source.is_dir()):
+            raise ConfigError(
+                f"--encoding: expected a table with --source, found {self.source or 'none'}. "
+                "Files of single texts are read as UTF-8."
+            )
         if self.output_dir is not None and self.source is None:
             raise ConfigError(
                 "--output_dir: expected a folder or a table of new items with --source, found none."
@@ -95,9 +114,10 @@ class EncodingRequest:
             )
 
     @property
-    def columns(self) -> Sequence[str] | None:
-        """Columns of text, or the one of file names; None: guessed."""
-        return self.text_columns or ([self.path_column] if self.path_column else None)
+    def columns_of_items(self) -> ItemColumns:
+        """How the table of the source is read."""
+        contents = self.text_columns or ([self.path_column] if self.path_column else None)
+        return ItemColumns(self.item_id, contents, self.encoding)
 
     def chosen_kind(self) -> str:
         """Return the kind of the raw content.

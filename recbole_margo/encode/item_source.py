@@ -10,12 +10,17 @@ import pandas as pd
 import recbole
 
 from recbole_margo.data.bundled import BUNDLED_DATASET, ensure_bundled_features
+from recbole_margo.encode.encoding_request import ItemColumns
 from recbole_margo.errors import DataError, DatasetNotFoundError, FeatureError
 from recbole_margo.store.dataset_files import ADDRESS, IMAGE_SUFFIXES, SPLITS, read_item_lines
 from recbole_margo.store.reading import require_regular_file
 from recbole_margo.store.tables import open_table
-from recbole_margo.store.tables.columns import check_overlap, choose_item_columns, guess_column
-from recbole_margo.store.tables.table_file import MISSING, TableFile, text_of_cell
+from recbole_margo.store.tables.columns import (
+    check_overlap,
+    choose_item_columns,
+    guess_column,
+    texts_by_item,
+)
 
 SUFFIXES = {
     "text": frozenset({".txt"}),
@@ -25,6 +30,7 @@ SUFFIXES = {
 PATH_NAMES = "path file filename imagepath imagefile image audiopath audiofile audio poster cover"
 # Files of one item; what is larger is taken for a mistake rather than read into memory.
 LARGEST_FILE_BYTES = 1 << 28
+GUESSED = ItemColumns()
 
 
 class UnreadableContentError(FeatureError):
@@ -53,8 +59,7 @@ class ItemSource:
         folders: tuple[Path, Path],
         dataset: str,
         items: Sequence[str],
-        id_column: str | None = None,
-        columns: Sequence[str] | None = None,
+        columns: ItemColumns = GUESSED,
     ) -> ItemSource:
         """Find the contents of a dataset's items.
 
@@ -63,30 +68,48 @@ class ItemSource:
             given: a folder of files named by item, or a table; None takes the converter's table
                 `<name>.texts.tsv` or `<name>.images.tsv`, or for texts RecBole's `<name>.item`.
             folders: of the dataset's features and of its interactions.
-            id_column: of a table; None guesses.
-            columns: of a table, with the texts, or one with the paths; None guesses.
+            columns: of a table.
 
         Raises:
             DataError: there is no source, it is damaged, or it knows none of the items.
         """
-        if given is not None:
-            found = cls.of_path(kind, given, id_column, columns)
-            contents, origin = found.contents, found.origin
+        if given is None:
+            found = cls._of_dataset(kind, folders, dataset, columns)
         else:
-            contents, origin = _default(kind, folders, dataset, columns)
-        where = given or Path(origin)
-        check_overlap(list(contents), items, where)
+            found = cls.of_path(kind, given, columns)
+        contents = found.contents
+        check_overlap(list(contents), items, given or Path(found.origin))
         known = {item: contents[item] for item in items if item in contents}
-        return cls(known, origin, len(contents) - len(known))
+        return cls(known, found.origin, len(contents) - len(known))
 
     @classmethod
-    def of_path(
-        cls, kind: str, given: Path, id_column: str | None, columns: Sequence[str] | None
-    ) -> ItemSource:
+    def of_path(cls, kind: str, given: Path, columns: ItemColumns = GUESSED) -> ItemSource:
         """Return all contents of a folder or a table; arguments and errors are those of `find`."""
-        if given.is_dir():
-            return cls(_files_of(given, kind), given.name, 0)
-        return cls(_rows_of(given, kind, id_column, columns), given.name, 0)
+        found = _files_of(given, kind) if given.is_dir() else _rows_of(given, kind, columns)
+        return cls(found, given.name, 0)
+
+    @classmethod
+    def _of_dataset(
+        cls, kind: str, folders: tuple[Path, Path], dataset: str, columns: ItemColumns
+    ) -> ItemSource:
+        features, interactions = folders
+        table = {"text": "texts", "image": "images"}.get(kind, "")
+        lines, items_file = features / f"{dataset}.{table}.tsv", interactions / f"{dataset}.item"
+        if table and lines.is_file():
+            found: dict[str, str | Path] = dict(read_item_lines(features, dataset, table))
+            if kind == "image":
+                _refuse_addresses(list(map(str, found.values())), lines)
+                found = {item: Path(path) for item, path in found.items()}
+            return cls(found, lines.name, 0)
+        if kind == "text" and items_file.is_file():
+            return cls(_rows_of_recbole(items_file, columns.contents), items_file.name, 0)
+        looked = [str(lines)] * bool(table) + [str(items_file)] * (kind == "text")
+        found_none = f"found neither it nor {looked[1]}" if looked[1:] else "found no such file"
+        expected = f"{looked[0]}, {found_none}" if looked else "--source, found none"
+        raise DataError(
+            f"{dataset}: expected raw content of kind {kind} in {expected}. Give --source: a "
+            f"folder of files named by item ({', '.join(sorted(SUFFIXES[kind]))}), or a table."
+        )
 
 
 def read_content(content: str | Path) -> bytes:
@@ -131,31 +154,8 @@ def decode_text(content: bytes) -> str:
     return text
 
 
-def _default(
-    kind: str, folders: tuple[Path, Path], dataset: str, columns: Sequence[str] | None
-) -> tuple[dict[str, str | Path], str]:
-    features, interactions = folders
-    table = {"text": "texts", "image": "images"}.get(kind, "")
-    lines = features / f"{dataset}.{table}.tsv"
-    if table and lines.is_file():
-        found = read_item_lines(features, dataset, table)
-        if kind == "image":
-            _refuse_addresses(found, lines)
-        return {i: Path(c) if kind == "image" else c for i, c in found.items()}, lines.name
-    items_file = interactions / f"{dataset}.item"
-    if kind == "text" and items_file.is_file():
-        return _rows_of_recbole(items_file, columns), items_file.name
-    looked = [str(lines)] * bool(table) + [str(items_file)] * (kind == "text")
-    found_none = f"found neither it nor {looked[1]}" if looked[1:] else "found no such file"
-    expected = f"{looked[0]}, {found_none}" if looked else "--source, found none"
-    raise DataError(
-        f"{dataset}: expected raw content of kind {kind} in {expected}. Give --source: a folder of "
-        f"files named by item ({', '.join(sorted(SUFFIXES[kind]))}), or a table."
-    )
-
-
-def _refuse_addresses(images: dict[str, str], path: Path) -> None:
-    addresses = [image for image in images.values() if ADDRESS.fullmatch(image)]
+def _refuse_addresses(images: Sequence[str], path: Path) -> None:
+    addresses = [image for image in images if ADDRESS.fullmatch(image)]
     if addresses:
         raise DataError(
             f"{path}: expected image files, found {len(addresses):,} addresses, such as "
@@ -177,22 +177,21 @@ def _files_of(folder: Path, kind: str) -> dict[str, str | Path]:
     return found
 
 
-def _rows_of(
-    path: Path, kind: str, id_column: str | None, columns: Sequence[str] | None
-) -> dict[str, str | Path]:
-    table = open_table(path)
+def _rows_of(path: Path, kind: str, columns: ItemColumns) -> dict[str, str | Path]:
+    table, chosen = open_table(path, encoding=columns.encoding), columns.contents
+    if kind != "text" and not chosen:
+        column = guess_column(table.columns, PATH_NAMES)
+        if column is None:
+            raise DataError(
+                f"{path}: expected a column of file names, found {', '.join(table.columns)} "
+                f"({table.description}). Name it with --path_column."
+            )
+        chosen = [column]
+    item_id, contents, _ = choose_item_columns(table, columns.item_id, chosen, "item_id")
     if kind == "text":
-        chosen, texts, _ = choose_item_columns(table, id_column, columns, "item_id")
-        return dict(_texts_by_item(table, chosen, texts))
-    column = columns[0] if columns else guess_column(table.columns, PATH_NAMES)
-    if column is None:
-        raise DataError(
-            f"{path}: expected a column of file names, found {', '.join(table.columns)} "
-            f"({table.description}). Name it with --path_column."
-        )
-    chosen, files, _ = choose_item_columns(table, id_column, [column], "item_id")
-    rows = _texts_by_item(table, chosen, files)
+        return dict(texts_by_item(table, item_id, contents))
     # A path in a table is meant from where the table is.
+    rows = texts_by_item(table, item_id, contents[:1])
     return {item: path.parent / name for item, name in rows.items()}
 
 
@@ -210,19 +209,7 @@ def _rows_of_recbole(path: Path, columns: Sequence[str] | None) -> dict[str, str
         )
     table.check([by_name.get("item_id", "item_id")], "--item_id")
     table.check(texts, "--text_columns")
-    return dict(_texts_by_item(table, by_name["item_id"], texts))
-
-
-def _texts_by_item(table: TableFile, id_column: str, columns: Sequence[str]) -> dict[str, str]:
-    """Return item -> its cells joined by spaces; the first row of an item counts."""
-    joined: dict[str, str] = {}
-    for piece in table.read(list(dict.fromkeys([id_column, *columns])), "reading items"):
-        cells = piece[list(columns)].apply(lambda column: column.map(text_of_cell)).to_numpy()
-        for item, row in zip(piece[id_column], cells, strict=True):
-            token = str(item).strip()
-            if token not in MISSING:
-                joined.setdefault(token, " ".join(filter(None, row)))
-    return joined
+    return dict(texts_by_item(table, by_name["item_id"], texts))
 
 
 def dataset_folders(data_path: Path, dataset: str) -> tuple[Path, Path]:

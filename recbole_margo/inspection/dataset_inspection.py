@@ -29,42 +29,20 @@ MANY_DUPLICATES = 0.05
 
 
 @dataclass(frozen=True)
-class DatasetFigure:
-    """What the figure of a dataset shows.
-
-    Attributes:
-        user_degrees: training interactions of every user.
-        item_degrees: training interactions of every item.
-        norms: modality -> lengths of its rows.
-        coverage: modality -> share of the items that have it.
-        recall: modality -> Recall@20 with the rows as they are, and with shuffled rows.
-    """
-
-    title: str
-    user_degrees: NDArray[np.int64]
-    item_degrees: NDArray[np.int64]
-    norms: dict[str, NDArray[np.float64]]
-    coverage: dict[str, float]
-    recall: dict[str, tuple[float, list[float]]]
-
-    @property
-    def degrees(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Degrees of users and items."""
-        return self.user_degrees, self.item_degrees
-
-
-@dataclass(frozen=True)
 class DatasetInspection:
     """What an inspection found.
 
     Attributes:
         modalities: modality -> what its features are like.
+        degrees: training interactions of every user and of every item.
+        norms: modality -> lengths of its rows.
     """
 
     dataset: str
     interactions: InteractionStatistics
     modalities: dict[str, ModalityStatistics]
-    figure: DatasetFigure
+    degrees: tuple[NDArray[np.int64], NDArray[np.int64]]
+    norms: dict[str, NDArray[np.float64]]
 
     @classmethod
     def of(cls, config: Any) -> DatasetInspection:
@@ -100,20 +78,13 @@ class DatasetInspection:
                     f"testing {modality}",
                 )
                 norms[modality] = row_norms(matrix[torch.from_numpy(order)])
-        user_degrees, item_degrees = degrees(splits["train"])
-        figure = DatasetFigure(
-            title=f"Dataset {config['dataset']}",
-            user_degrees=user_degrees,
-            item_degrees=item_degrees,
-            norms=norms,
-            coverage={name: found.coverage for name, found in modalities.items()},
-            recall={
-                name: (found.alignment.recall, found.alignment.shuffled)
-                for name, found in modalities.items()
-                if found.alignment
-            },
+        return cls(
+            config["dataset"],
+            InteractionStatistics.of(splits),
+            modalities,
+            degrees(splits["train"]),
+            norms,
         )
-        return cls(config["dataset"], InteractionStatistics.of(splits), modalities, figure)
 
     @property
     def alignments(self) -> dict[str, Alignment]:
@@ -197,21 +168,19 @@ class DatasetInspection:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything but the figure as plain values."""
-        modalities = {}
-        for name, found in self.modalities.items():
-            modalities[name] = asdict(found)
-            if found.alignment:
-                modalities[name]["alignment"] |= {
-                    "shuffled_mean": found.alignment.shuffled_mean,
-                    "shuffled_deviation": found.alignment.shuffled_deviation,
-                    "strength": found.alignment.strength,
-                    "better_shift": found.alignment.better_shift,
-                    "p_value": found.alignment.neighbors.p_value,
-                    "effect": found.alignment.neighbors.lift,
-                    "verdict": found.alignment.verdict.value,
-                    "is_aligned": found.alignment.verdict is not Verdict.NO_SIGN,
-                }
+        """Return everything but what only the figure shows as plain values."""
+        modalities = {name: asdict(found) for name, found in self.modalities.items()}
+        for name, one in self.alignments.items():
+            modalities[name]["alignment"] |= {
+                "shuffled_mean": one.shuffled_mean,
+                "shuffled_deviation": one.shuffled_deviation,
+                "strength": one.strength,
+                "better_shift": one.better_shift,
+                "p_value": one.neighbors.p_value,
+                "effect": one.neighbors.lift,
+                "verdict": one.verdict.value,
+                "is_aligned": one.verdict is not Verdict.NO_SIGN,
+            }
         return {
             "format": 1,
             "dataset": self.dataset,

@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.ticker import FuncFormatter
 
 from recbole_margo.inspection.alignment import Verdict
-from recbole_margo.inspection.dataset_inspection import DatasetFigure, DatasetInspection
+from recbole_margo.inspection.dataset_inspection import DatasetInspection
 from recbole_margo.report import (
     Bullets,
     Cell,
@@ -57,29 +57,28 @@ CAPTION = (
 )
 
 
-def dataset_figure(content: DatasetFigure) -> matplotlib_figure.Figure:
+def dataset_figure(found: DatasetInspection) -> matplotlib_figure.Figure:
     """Draw a dataset."""
-    modalities = list(content.coverage)
-    rows = 2 if modalities else 1
-    heights = [3.4, max(3.4, 1.4 + 0.45 * len(modalities))][:rows]
+    rows = 2 if found.modalities else 1
+    heights = [3.4, max(3.4, 1.4 + 0.45 * len(found.modalities))][:rows]
     figure = matplotlib_figure.Figure(figsize=(9.6, sum(heights)), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(rows, 2, squeeze=False, height_ratios=heights)
-    _draw_degrees(panels[0, 0], content)
-    _draw_concentration(panels[0, 1], content)
-    if modalities:
-        _draw_alignment(panels[1, 0], content)
-        _draw_norms(panels[1, 1], content)
+    _draw_degrees(panels[0, 0], found)
+    _draw_concentration(panels[0, 1], found)
+    if found.modalities:
+        _draw_alignment(panels[1, 0], found)
+        _draw_norms(panels[1, 1], found)
     for panel in panels.flat:
         panel.spines[["top", "right"]].set_visible(False)
         panel.title.set_fontsize(10)
-    figure.suptitle(content.title, fontsize=12)
+    figure.suptitle(f"Dataset {found.dataset}", fontsize=12)
     return figure
 
 
-def _draw_degrees(panel: Axes, content: DatasetFigure) -> None:
+def _draw_degrees(panel: Axes, found: DatasetInspection) -> None:
     """Draw which share of users and items has at least so many training interactions."""
-    for (name, style), degrees in zip(LINES, content.degrees, strict=True):
+    for (name, style), degrees in zip(LINES, found.degrees, strict=True):
         values, counts = np.unique(degrees[degrees > 0], return_counts=True)
         share = counts[::-1].cumsum()[::-1] / len(degrees)
         panel.plot(values, share, label=name, **style)
@@ -96,9 +95,9 @@ def _draw_degrees(panel: Axes, content: DatasetFigure) -> None:
     panel.grid(alpha=0.3)
 
 
-def _draw_concentration(panel: Axes, content: DatasetFigure) -> None:
+def _draw_concentration(panel: Axes, found: DatasetInspection) -> None:
     """Draw which share of the interactions falls on the most active users and popular items."""
-    for (_, style), degrees in zip(LINES, content.degrees, strict=True):
+    for (_, style), degrees in zip(LINES, found.degrees, strict=True):
         counted = np.concatenate([[0], np.sort(degrees)[::-1].cumsum()])
         panel.plot(np.linspace(0, 100, len(counted)), 100 * counted / counted[-1], **style)
     panel.set(
@@ -109,14 +108,14 @@ def _draw_concentration(panel: Axes, content: DatasetFigure) -> None:
     panel.grid(alpha=0.3)
 
 
-def _draw_alignment(panel: Axes, content: DatasetFigure) -> None:
+def _draw_alignment(panel: Axes, found: DatasetInspection) -> None:
     """Draw Recall@20 of content kNN, and its mean and range when the rows are shuffled."""
-    places = np.arange(len(content.coverage))
-    for place, modality in zip(places, content.coverage, strict=True):
-        if modality not in content.recall:
+    places = np.arange(len(found.modalities))
+    for place, one in zip(places, found.modalities.values(), strict=True):
+        if one.alignment is None:
             continue
-        real, shuffled = content.recall[modality]
-        mean = float(np.mean(shuffled))
+        real, shuffled = one.alignment.recall, one.alignment.shuffled
+        mean = one.alignment.shuffled_mean
         panel.plot([mean, real], [place, place], color="0.6", linewidth=1.5, zorder=1)
         panel.plot(shuffled, [place] * len(shuffled), "o", **SHUFFLED)
         panel.plot([real], [place], "D", **REAL)
@@ -125,7 +124,7 @@ def _draw_alignment(panel: Axes, content: DatasetFigure) -> None:
         )
     panel.plot([], [], "D", label="rows as they are", **REAL)
     panel.plot([], [], "o", label="rows shuffled", **SHUFFLED)
-    names = [f"{_cut(name)}\n{share:.0%} of items" for name, share in content.coverage.items()]
+    names = [f"{_cut(name)}\n{one.coverage:.0%} of items" for name, one in found.modalities.items()]
     panel.set_yticks(places, names)
     panel.set_ylim(len(places) - 0.4, -0.6)
     panel.set_xlim(0.0, 1.12 * panel.get_xlim()[1])
@@ -135,11 +134,11 @@ def _draw_alignment(panel: Axes, content: DatasetFigure) -> None:
     panel.grid(axis="x", alpha=0.3)
 
 
-def _draw_norms(panel: Axes, content: DatasetFigure) -> None:
+def _draw_norms(panel: Axes, found: DatasetInspection) -> None:
     """Draw the distribution of the rows' lengths, each modality relative to its median."""
     # By hand: how a box plot is told to lie has changed between versions of matplotlib.
-    places = np.arange(len(content.norms))
-    for place, norms in zip(places, content.norms.values(), strict=True):
+    places = np.arange(len(found.norms))
+    for place, norms in zip(places, found.norms.values(), strict=True):
         low, first, median, third, high = np.quantile(norms, [0.01, 0.25, 0.5, 0.75, 0.99])
         for start, end in ((low, first), (high, third)):
             panel.plot([start / median, end / median], [place, place], "k-|", markevery=[0])
@@ -156,7 +155,7 @@ def _draw_norms(panel: Axes, content: DatasetFigure) -> None:
         panel.plot([1.0, 1.0], [place - 0.25, place + 0.25], "k-", linewidth=2)
     names = [
         f"{_cut(name)}\nmedian {_short(float(np.median(norms)))}"
-        for name, norms in content.norms.items()
+        for name, norms in found.norms.items()
     ]
     panel.set_yticks(places, names)
     panel.set_ylim(len(places) - 0.4, -0.6)
@@ -190,7 +189,7 @@ def inspection_document(found: DatasetInspection) -> Document:
         ("items", f"{counts.items:,}, {counts.cold_items:,} without a training interaction"),
         ("interactions", f"{splits}; density {counts.density:.4%}"),
     )
-    figure = Figure("inspection", CAPTION, partial(dataset_figure, found.figure), (CAPTION,))
+    figure = Figure("inspection", CAPTION, partial(dataset_figure, found), (CAPTION,))
     verdicts: list[Part] = [alignment_table(found)] if found.verdicts else []
     if found.warnings:
         verdicts.append(Bullets(tuple(clean(warning) for warning in found.warnings)))
@@ -265,26 +264,22 @@ def degrees_table(found: DatasetInspection) -> Table:
 
 def modalities_table(found: DatasetInspection) -> Table:
     """Return what the rows of each modality are like."""
-    rows = tuple(
-        tuple(
-            map(
-                Cell,
-                (
-                    clean(name),
-                    f"{one.items:,}",
-                    f"{one.coverage:.1%}",
-                    f"{one.interaction_coverage:.1%}",
-                    f"{one.dimension:,}",
-                    f"{one.rank:,} of {min(one.rank_rows, one.dimension):,}",
-                    f"{one.principal_dimension:,}",
-                    f"{one.norms['median']:.3g} ({one.norms['10%']:.3g}-{one.norms['90%']:.3g})",
-                    f"{one.duplicates.exact_items:,}",
-                    f"{one.duplicates.near_items:,}",
-                ),
-            )
+    rows = [
+        (
+            clean(name),
+            f"{one.items:,}",
+            f"{one.coverage:.1%}",
+            f"{one.interaction_coverage:.1%}",
+            f"{one.dimension:,}",
+            f"{one.rank:,} of {min(one.rank_rows, one.dimension):,}",
+            f"{one.principal_dimension:,}",
+            f"{one.norms['median']:.3g} ({one.norms['10%']:.3g}-{one.norms['90%']:.3g})",
+            f"{one.duplicates.exact_items:,}",
+            f"{one.duplicates.near_items:,}",
         )
         for name, one in found.modalities.items()
-    )
+    ]
     headers = "modality,items,coverage,of training,columns,rank,90% variance"
     headers += ",norm (10%-90%),duplicates,near duplicates"
-    return Table("Modalities", tuple(headers.split(",")), rows)
+    cells = tuple(tuple(map(Cell, row)) for row in rows)
+    return Table("Modalities", tuple(headers.split(",")), cells)

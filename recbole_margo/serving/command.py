@@ -118,11 +118,14 @@ def add_items(arguments: Sequence[str] | None = None) -> int:
     add("--features", type=Path, required=True, metavar="DIR", help="NAME.features.json is in it")
     add("--output_dir", type=Path, required=True, metavar="DIR", help="folder of the new bundle")
     add("--titles", type=Path, metavar="FILE", help="a table of the new items with their titles")
+    add("--encoding", help="of --titles, such as latin-1 (default: utf-8)")
     options = parser.parse_args(arguments)
+    if options.encoding and not options.titles:
+        raise ConfigError("--encoding: expected --titles FILE with it, found none")
     check_new_folder(options.output_dir, BundleError)
     recommender = Recommender(open_bundle(options.bundle))
     known = len(recommender.bundle.item_ids)
-    titles = _titles_of(options.titles) if options.titles else None
+    titles = _titles_of(options.titles, options.encoding) if options.titles else None
     added = recommender.add_items(options.features, titles)
     added.save(options.output_dir)
     items = len(added.bundle.item_ids)
@@ -132,14 +135,17 @@ def add_items(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _titles_of(path: Path) -> dict[str, str]:
+def _titles_of(path: Path, encoding: str | None) -> dict[str, str]:
     """Read titles by item from a table whose columns say by their names what they are."""
     # Imported here, because pandas takes a second that most verbs need not wait for.
     from recbole_margo.store.tables import open_table
-    from recbole_margo.store.tables.columns import choose_item_columns, choose_title_column
-    from recbole_margo.store.tables.table_file import text_of_cell
+    from recbole_margo.store.tables.columns import (
+        choose_item_columns,
+        choose_title_column,
+        texts_by_item,
+    )
 
-    table = open_table(path)
+    table = open_table(path, encoding=encoding)
     title, _ = choose_title_column(table, None, "", None)
     if title is None:
         raise DataError(
@@ -147,11 +153,8 @@ def _titles_of(path: Path) -> dict[str, str]:
             f"{', '.join(map(repr, table.columns))} ({table.description})"
         )
     item = choose_item_columns(table, None, [title], "item_id")[0]
-    return {
-        str(token).strip(): " ".join(text_of_cell(text).split())
-        for piece in table.read([item, title], "reading titles")
-        for token, text in zip(piece[item], piece[title], strict=True)
-    }
+    titles = texts_by_item(table, item, [title])
+    return {token: " ".join(text.split()) for token, text in titles.items()}
 
 
 def recommend(arguments: Sequence[str] | None = None) -> int:

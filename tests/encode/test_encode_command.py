@@ -164,6 +164,33 @@ def test_texts_come_in_many_forms(folder: Path, tmp_path: Path, kind: str) -> No
         np.testing.assert_array_equal(row, expected[item])
 
 
+def test_a_table_in_another_encoding_is_read_as_it_is_said(
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    rows = "".join(f"{item};{text_of(item)} Käse\n" for item in ITEMS)
+    source, modern = tmp_path / "alt.csv", tmp_path / "neu.csv"
+    source.write_bytes(f"Artikel;Bezeichnung\n{rows}".encode("latin-1"))
+    modern.write_text(f"Artikel;Bezeichnung\n{rows}", encoding="utf-8")
+    assert encode(folder, "text", "--source", source) == 2
+    assert "expected UTF-8" in (said := capsys.readouterr().err)
+    assert "--encoding latin-1" in said
+    assert encode(folder, "text", "--source", source, "--encoding", "klingon") == 2
+    assert "--encoding: expected the name of an encoding" in capsys.readouterr().err
+    assert encode(folder, "text", "--encoding", "latin-1", "--source", tmp_path) == 2
+    assert "--encoding: expected a table with --source" in capsys.readouterr().err
+    assert encode(folder, "text", "--source", source, "--encoding", "latin-1") == 0
+    assert encode(folder, "other", "--kind", "text", "--source", modern) == 0
+    expected = matrix_of(folder, "other")
+    for item, row in matrix_of(folder, "text").items():
+        np.testing.assert_array_equal(row, expected[item])
+    assert not caplog.records
+    assert encode(folder, "text", "--source", modern, "--encoding", "latin-1") == 0
+    assert f"{len(ITEMS)} lines of neu.csv are UTF-8 but were read as latin-1" in caplog.text
+
+
 def test_paths_in_a_table_are_meant_from_the_table(folder: Path, tmp_path: Path) -> None:
     write_images(tmp_path / "shop" / "photos", ITEMS)
     table = tmp_path / "shop" / "items.csv"

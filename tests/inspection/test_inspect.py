@@ -141,4 +141,4 @@ def test_the_split_is_that_of_training_whatever_was_drawn_before(folder: Path) -
     found = DatasetInspection.of(Config("BPR", NAME, config_dict=settings))
     part = trained_on[0]._dataset
     expected = np.bincount(part.inter_feat["item_id"].numpy(), minlength=part.item_num)[1:]
-    np.testing.assert_array_equal(found.figure.item_degrees, expected)
+    np.testing.assert_array_equal(found.degrees[1], expected)

@@ -157,6 +157,15 @@ def test_new_items_are_added_to_a_copy(
     named = ["--titles", str(titles), "--output_dir", str(tmp_path / "more")]
     assert main([*words, *named]) == 0
     assert "1 new items beside 15 trained ones" in capsys.readouterr().out
+    titles.write_bytes(titles.read_bytes().decode("utf-8").encode("latin-1"))
+    assert main([*words, *named[:3], str(tmp_path / "third")]) == 2
+    assert "--encoding latin-1" in capsys.readouterr().err
+    assert main([*words, "--encoding", "latin-1", "--output_dir", str(tmp_path / "third")]) == 2
+    assert "--encoding: expected --titles" in capsys.readouterr().err
+    named = ["--encoding", "latin-1", *named[:3], str(tmp_path / "second")]
+    assert main([*words, *named]) == 0
+    assert Recommender.load(tmp_path / "second").bundle.titles[-1] == "Käse, jung"
+    capsys.readouterr()
     source = ["--bundle", str(tmp_path / "more")]
     assert main(["recommend", *source, "--users", "u1", "--allow", "fresh"]) == 0
     assert "Käse, jung" in capsys.readouterr().out

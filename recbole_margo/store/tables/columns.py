@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from recbole_margo.errors import DataError
-from recbole_margo.store.tables.table_file import TableFile, TokenCodes, clean_ids, text_of_cell
+from recbole_margo.store.dataset_files import joined_texts
+from recbole_margo.store.tables.table_file import MISSING, TableFile, clean_ids, text_of_cell
 
 # Each likelier than the next; in English, German, French and Spanish, without accents.
 USER_NAMES = """
@@ -164,23 +165,16 @@ def choose_title_column(
 def read_item_texts(
     table: TableFile, id_column: str, text_columns: Sequence[str], items: Sequence[str]
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Read the texts of items.
+    """Read the texts of items; ids are mended as `clean_ids` does it.
 
     Returns:
         Text columns by item token, in the order of `items`, without those that have no text; and
         notes on rows that were left out.
     """
-    codes = TokenCodes()
-    pieces = []
-    columns = list(dict.fromkeys([id_column, *text_columns]))
-    for chunk in table.read(columns, "reading items"):
-        table.check_ids(chunk[id_column])
-        piece = chunk[list(text_columns)].apply(lambda column: column.map(text_of_cell))
-        pieces.append(piece.set_axis(codes.encode(chunk[id_column]), axis=0))
-    rows = pd.concat(pieces) if pieces else pd.DataFrame(columns=list(text_columns))
-    rows = rows[rows.index >= 0]
-    tokens = np.array(clean_ids(codes.tokens, f"{table.path}, column {id_column!r}"), dtype=object)
-    rows.index = pd.Index(tokens[rows.index], dtype=object)
+    rows = _item_rows(table, id_column, text_columns)
+    written = list(dict.fromkeys(rows.index))
+    cleaned = clean_ids(written, f"{table.path}, column {id_column!r}")
+    rows = rows.rename(index=dict(zip(written, cleaned, strict=True)))
     notes = table.notes()
     repeated = rows.index.duplicated()
     if repeated.any():
@@ -192,6 +186,31 @@ def read_item_texts(
         notes.append(f"{strangers:,} items of {table.path.name} have no interaction; left out")
     rows = rows.reindex([item for item in items if item in rows.index])
     return rows[(rows != "").any(axis=1)], notes
+
+
+def texts_by_item(table: TableFile, id_column: str, columns: Sequence[str]) -> dict[str, str]:
+    """Return item -> its cells joined by spaces; the first row of an item counts.
+
+    What a report of a conversion would say of the rows is logged.
+    """
+    rows = _item_rows(table, id_column, columns)
+    for note in table.notes():
+        logging.getLogger().warning("%s", note.removeprefix("warning: "))
+    return joined_texts(rows[~rows.index.duplicated()])
+
+
+def _item_rows(table: TableFile, id_column: str, columns: Sequence[str]) -> pd.DataFrame:
+    """Read columns of text by item token, of all rows that have one, in the order of the file."""
+    pieces = []
+    for chunk in table.read(list(dict.fromkeys([id_column, *columns])), "reading items"):
+        table.check_ids(chunk[id_column])
+        tokens = chunk[id_column].map(str).str.strip()
+        kept = chunk[id_column].notna() & ~tokens.isin(MISSING)
+        piece = chunk.loc[kept, list(columns)].apply(lambda cells: cells.map(text_of_cell))
+        pieces.append(piece.set_axis(tokens[kept].astype(object), axis=0))
+    rows: pd.DataFrame = pd.concat(pieces) if pieces else pd.DataFrame(columns=list(columns))
+    rows.index.name = None
+    return rows
 
 
 def check_overlap(found: Sequence[str], items: Sequence[str], path: Path) -> None:
