@@ -194,11 +194,7 @@ def _read_interactions(folder: Path, name: str) -> pd.DataFrame:
                 f"and {wanted[3]} in all splits or none; found {file.columns}."
             )
         file.check(found, "Rename or remove one of them.")
-        table = pd.concat(file.read(found, f"reading {split}")).assign(x_label=label)
-        if table.empty:
-            raise DataError(f"{paths[split]}: expected interactions, found a header only.")
-        if notes := file.notes():
-            raise DataError(f"{paths[split]}: expected whole rows, found: {'; '.join(notes)}.")
+        table = file.read_whole(found, f"reading {split}").assign(x_label=label)
         for column in wanted[:2]:
             file.refuse((table[column] == "").to_numpy(), table[column], "an id")
         tables.append(table)

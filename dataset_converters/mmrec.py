@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +13,7 @@ import pandas as pd
 from dataset_converters.base import ConversionReport, Converter, dataset_config
 from dataset_converters.downloads import URLS, mmrec_files
 from dataset_converters.interaction_converter import FILES
-from dataset_converters.interactions import value_notes
+from dataset_converters.interactions import to_numbers, value_notes
 from dataset_converters.numbered_items import (
     ItemTables,
     repeated_rows_option,
@@ -24,69 +22,22 @@ from dataset_converters.numbered_items import (
 from recbole_margo.command_line import group, option
 from recbole_margo.errors import DataError
 from recbole_margo.store.dataset_files import SPLITS, write_splits
-from recbole_margo.store.feature_files import first_duplicate
-from recbole_margo.store.reading import lines
-
-HEADER_CHARACTERS = 1 << 16
-
-
-def _read_tab_separated(path: Path) -> pd.DataFrame:
-    """Read a table whose columns become numbers where they can; quotes have no meaning."""
-    try:
-        _refuse_zero_bytes(path)
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            columns = file.readline(HEADER_CHARACTERS).rstrip("\r\n").split("\t")
-        repeated = first_duplicate(columns)
-        if repeated is not None:
-            raise DataError(
-                f"{path}: expected each column once, found {repeated!r} twice in the header. "
-                "Rename or remove one of them."
-            )
-        with warnings.catch_warnings():
-            # pandas would cut off rows that are longer than the header, with a warning only.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            table: pd.DataFrame = pd.read_csv(
-                path,
-                sep="\t",
-                index_col=False,
-                low_memory=False,
-                float_precision="round_trip",
-                encoding="utf-8-sig",
-                quoting=csv.QUOTE_NONE,
-            )
-    except DataError:
-        raise
-    except OSError as error:
-        raise DataError(f"{path}: expected a file to read, found: {error.strerror}.") from error
-    except pd.errors.EmptyDataError as error:
-        raise DataError(f"{path}: expected interactions, found an empty file.") from error
-    except (ValueError, OverflowError, pd.errors.ParserWarning) as error:
-        raise DataError(
-            f"{path}: expected a UTF-8 table with as many fields in every row as in the header, "
-            f"found: {str(error).strip()}."
-        ) from error
-    if table.empty:
-        raise DataError(f"{path}: expected interactions, found a header only.")
-    return table
-
-
-def _refuse_zero_bytes(path: Path) -> None:
-    """Refuse what pandas would silently take for the end of a field."""
-    with path.open("rb") as file:
-        for number, line in lines(file, path, blank=True):
-            if b"\0" in line:
-                raise DataError(
-                    f"{path}, line {number}: expected text in UTF-8, found a byte "
-                    "of value 0. Is it in UTF-16? Convert it: iconv -f UTF-16 -t UTF-8."
-                )
-
+from recbole_margo.store.tables.delimited import DelimitedTable
 
 LOCK_FILE = "downloads.lock.json"
 DEFAULT_FEATURES = {"image": "image_feat.npy", "text": "text_feat.npy"}
 # Under these settings the published tables on MMRec's data sets were made.
 TRAINING = {"epochs": 1000, "stopping_step": 20, "train_batch_size": 2048}
-REQUIRED = {"userID": "user_id", "itemID": "item_id", "x_label": "x_label"}
-OPTIONAL = {"rating": "rating", "timestamp": "timestamp"}
+REQUIRED = ("userID", "itemID", "x_label")
+FIELDS = {
+    "userID": "user_id",
+    "itemID": "item_id",
+    "rating": "rating",
+    "timestamp": "timestamp",
+    "x_label": "x_label",
+}
+# More digits do not fit into 64 bits.
+WHOLE_NUMBER = "[0-9]{1,18}"
 
 
 @dataclass
@@ -151,8 +102,7 @@ class MMRecConverter(Converter):
                 folder,
                 self.name,
                 modality,
-                self.source,
-                file_name,
+                self.source / file_name,
                 item_count,
                 self._interactions_file.name,
                 self.repeated_rows,
@@ -173,68 +123,31 @@ class MMRecConverter(Converter):
 
 
 def read_interactions(path: Path) -> pd.DataFrame:
-    """Read and check MMRec's `.inter` file.
+    """Read and check MMRec's `.inter` file; quotes have no meaning in it.
 
     Returns:
-        Columns user_id, item_id, x_label (0, 1, 2), and rating and timestamp if the file has them.
+        Columns user_id, item_id, rating and timestamp if the file has them, x_label (0, 1, 2).
     """
-    table = _read_tab_separated(path)
-    missing = [column for column in REQUIRED if column not in table.columns]
-    if missing:
-        raise DataError(
-            f"{path}: expected a tab-separated header with {', '.join(REQUIRED)} (and perhaps "
-            f"{', '.join(OPTIONAL)}), found {list(table.columns)}: {', '.join(missing)} missing. "
-            "Separate columns by tabs; x_label 0, 1, 2 marks training, validation and test."
-        )
-    names = {**REQUIRED, **{c: field for c, field in OPTIONAL.items() if c in table.columns}}
-    for column in names:
-        _check_numbers(table[column], path, whole=column in REQUIRED)
-    _check_range(table["userID"], path, "ids from 0", low=0)
-    _check_range(table["itemID"], path, "ids from 0", low=0)
-    _check_range(table["x_label"], path, "0 (train), 1 (validation) or 2 (test)", low=0, high=2)
-    _check_labels(table["x_label"], path)
-    ordered = ["userID", "itemID", *(c for c in OPTIONAL if c in names), "x_label"]
-    checked: pd.DataFrame = table.filter(items=ordered).rename(columns=names)
+    table = DelimitedTable(path, "\t", header=True, quotes=False)
+    fields = {name: of for name, of in FIELDS.items() if name in table.columns or name in REQUIRED}
+    table.check(list(fields), "x_label 0, 1, 2 marks training, validation and test.")
+    rows = table.read_whole(list(fields), f"reading {path.name}")
+    found = {}
+    for column, field in fields.items():
+        texts = rows[column].str.strip()
+        if column in REQUIRED:
+            wrong = ~texts.str.fullmatch(WHOLE_NUMBER).to_numpy(dtype=bool)
+            table.refuse(wrong, rows[column], "a whole number from 0")
+        else:
+            wrong = to_numbers(rows[column], table).isna().to_numpy()
+            table.refuse(wrong, rows[column], "a number")
+        # Of a text, a float is read to the last digit.
+        is_whole = texts.str.fullmatch(f"-?{WHOLE_NUMBER}").all()
+        found[field] = texts.astype(np.int64 if is_whole else float)
+    checked: pd.DataFrame = pd.DataFrame(found)
+    wrong = (checked["x_label"] >= len(SPLITS)).to_numpy()
+    table.refuse(wrong, rows["x_label"], "0 (train), 1 (validation) or 2 (test)")
     return checked
-
-
-def _check_numbers(values: pd.Series, path: Path, whole: bool) -> None:
-    if pd.api.types.is_integer_dtype(values.dtype):
-        return
-    numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=float)
-    wrong = ~np.isfinite(numbers)
-    if whole:
-        wrong |= numbers % 1 != 0
-    if not whole and not wrong.any() and pd.api.types.is_float_dtype(values.dtype):
-        return
-    # A column of whole numbers written as 3.0 is not of an integer type, and no row is to blame.
-    row = int(wrong.argmax())
-    raise DataError(
-        f"{path}, column {values.name}, line {row + 2}: expected "
-        f"{'a whole number' if whole else 'a number'}, found {str(values.iloc[row])!r}."
-    )
-
-
-def _check_range(
-    values: pd.Series, path: Path, expected: str, low: int, high: int | None = None
-) -> None:
-    wrong = ~values.between(low, values.max() if high is None else high).to_numpy()
-    if wrong.any():
-        row = int(wrong.argmax())
-        raise DataError(
-            f"{path}, column {values.name}, line {row + 2}: expected {expected}, found "
-            f"{values.iloc[row]}, and {int(wrong.sum()) - 1} more such rows."
-        )
-
-
-def _check_labels(labels: pd.Series, path: Path) -> None:
-    counts = [int((labels == label).sum()) for label in range(len(SPLITS))]
-    if 0 in counts:
-        found = ", ".join(f"{count} rows of {label}" for label, count in enumerate(counts))
-        raise DataError(
-            f"{path}, column x_label: expected rows of each of 0 (train), 1 (validation) and 2 "
-            f"(test), found {found}. Split the interactions so that each part has some."
-        )
 
 
 def _interactions_file(source: Path, name: str) -> Path:

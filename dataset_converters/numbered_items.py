@@ -93,8 +93,7 @@ def write_numbered_features(
     folder: Path,
     dataset_name: str,
     modality: str,
-    source: Path,
-    file: str,
+    path: Path,
     item_count: int,
     interactions: str,
     repeated: str,
@@ -102,14 +101,12 @@ def write_numbered_features(
     """Write a matrix whose row r belongs to item r.
 
     Args:
-        source: the folder of the file.
         interactions: the file that has the items, for the message.
         repeated: `content` or `missing`, see `repeated_rows_option`.
 
     Returns:
         Notes on rows that are equal.
     """
-    path = source / file
     matrix = open_matrix(path)
     if len(matrix) != item_count:
         raise DataError(
@@ -123,7 +120,7 @@ def write_numbered_features(
         rows = np.setdiff1d(rows, np.concatenate(fillers))
         matrix = matrix[rows]
     tokens = [str(row) for row in rows]
-    origin = f"{source.resolve().name}/{file}"
+    origin = f"{path.parent.resolve().name}/{path.name}"
     write_features(folder, dataset_name, modality, matrix, tokens, origin)
     return _notes_on(path.name, groups, fillers, repeated)
 

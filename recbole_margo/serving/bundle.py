@@ -33,6 +33,8 @@ from numpy.typing import NDArray
 
 from recbole_margo.nn.new_items import Content
 
+# What every bundle has.
+TABLES = ("users", "items", "seen_starts", "seen_items", "fold_in")
 # How a JPEG file begins.
 JPEG = b"\xff\xd8\xff"
 
@@ -185,22 +187,10 @@ class Bundle:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the tables by the name of their file, without those of the contents."""
-        found: dict[str, NDArray[Any]] = {
-            "users": self.users,
-            "items": self.items,
-            "seen_starts": self.seen_starts,
-            "seen_items": self.seen_items,
-            "fold_in": self.fold_in,
-        }
-        if self.reliability is not None:
-            found["modality_weights"] = self.reliability.weights
-            found["modality_present"] = self.reliability.present
-            found["modality_scores"] = self.reliability.scores
-            found["modality_q_values"] = self.reliability.q_values
-            if self.reliability.fitting is not None:
-                found["modality_fitting"] = self.reliability.fitting
-        if self.history is not None:
-            found |= {f"history_{name}": table for name, table in vars(self.history).items()}
+        found: dict[str, NDArray[Any]] = {name: getattr(self, name) for name in TABLES}
+        for prefix, part in (("modality", self.reliability), ("history", self.history)):
+            tables = {} if part is None else vars(part)
+            found |= {f"{prefix}_{name}": of for name, of in tables.items() if of is not None}
         if self.thumbnails is not None:
             found["thumbnails"] = self.thumbnails.content
             found["thumbnail_starts"] = self.thumbnails.starts

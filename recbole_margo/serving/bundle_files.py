@@ -15,6 +15,7 @@ from recbole_margo.errors import BundleError, DataError
 from recbole_margo.nn.content_path import KINDS, ContentPath
 from recbole_margo.nn.new_items import Content
 from recbole_margo.serving.bundle import (
+    TABLES,
     Block,
     Bundle,
     BundleFacts,
@@ -81,7 +82,7 @@ def open_bundle(folder: str | Path) -> Bundle:
         of_items = _content(content, _LazyTables(root, described)) if content else None
     except (LookupError, TypeError, ValueError, AttributeError, DataError) as error:
         raise BundleError(f"{root / MANIFEST} is damaged ({error}): {REBUILD}") from error
-    tokens = _tokens(root, described)
+    users, items, titles = _tokens(root, described)
     arrays = {
         name.removesuffix(".npy"): _array(root, name, described)
         for name in described
@@ -89,18 +90,14 @@ def open_bundle(folder: str | Path) -> Bundle:
     }
     try:
         reliability, thumbnails, history = _optional_tables(arrays, facts)
-        named = ("users", "items", "seen_starts", "seen_items", "fold_in")
-        if sorted(arrays) != sorted(named):
-            raise LookupError(", ".join(sorted({*arrays} ^ {*named})))
-        users, items, starts, seen, fold_in = (arrays[name] for name in named)
+        if sorted(arrays) != sorted(TABLES):
+            raise LookupError(", ".join(sorted({*arrays} ^ {*TABLES})))
         bundle = Bundle(
             facts,
-            *tokens,
             users,
             items,
-            starts,
-            seen,
-            fold_in,
+            titles,
+            **arrays,
             reliability=reliability,
             thumbnails=thumbnails,
             history=history,

@@ -132,7 +132,7 @@ def _bundle(run: TrainedRun, model: Any, evidence: bool, images: Path | None) ->
             metrics=result.test or result.valid,
             versions=result.versions,
             modalities=tuple(model.modalities) if weighs else (),
-            blocks=_blocks(_named_blocks(model, items.shape[1])),
+            blocks=_blocks(model, items.shape[1]),
         ),
         user_ids=user_ids,
         item_ids=item_ids,
@@ -166,12 +166,6 @@ def _interactions(datasets: list[Any], shape: tuple[int, int]) -> sp.csr_matrix:
     return known
 
 
-def _named_blocks(model: Any, width: int) -> tuple[tuple[str, int], ...]:
-    if isinstance(model, MultimodalRecommender):
-        return model.score_blocks()
-    return (("score", width),)
-
-
 def _history(model: Any) -> UserParts | None:
     """Return what user rows are made of, without PAD, if they are linear in a history."""
     found = model.linear_history() if isinstance(model, MultimodalRecommender) else None
@@ -187,7 +181,10 @@ def _history(model: Any) -> UserParts | None:
     )
 
 
-def _blocks(named: tuple[tuple[str, int], ...]) -> tuple[Block, ...]:
+def _blocks(model: Any, width: int) -> tuple[Block, ...]:
+    """Return the parts of a score, one after another."""
+    is_ours = isinstance(model, MultimodalRecommender)
+    named = model.score_blocks() if is_ours else (("score", width),)
     ends = np.cumsum([columns for _, columns in named]).tolist()
     return tuple(
         Block(name, end - columns, end) for (name, columns), end in zip(named, ends, strict=True)

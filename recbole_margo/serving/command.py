@@ -9,6 +9,7 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ from recbole_margo.report.document import clean
 from recbole_margo.serving.bundle_files import open_bundle, write_bundle
 from recbole_margo.serving.output import (
     COLUMNS,
-    ListRequest,
+    Ask,
     check_chart,
     check_format,
     lists_by_block,
@@ -185,43 +186,38 @@ def recommend(arguments: Sequence[str] | None = None) -> int:
         raise ConfigError("expected one of --users, --users_file, --all and --history")
     if options.output:
         check_format(options.output)
-    recommender = load_recommender(options)
-    if options.history:
-        with _naming_the_nearest(recommender):
-            lists = recommender.recommend(
-                n=options.top,
-                history=options.history,
-                exclude_seen=not options.with_seen,
-                allow=options.allow,
-                deny=options.deny,
-            )
-        _print(lists)
-        return 0
-    users = options.users or list(recommender.bundle.user_ids)
+    users: Sequence[str] | None = options.users
     if options.users_file:
         users = _ids_of_file(options.users_file)
+    recommender = load_recommender(options)
+    ask = partial(
+        Recommender.recommend,
+        n=options.top,
+        exclude_seen=not options.with_seen,
+        allow=options.allow,
+        deny=options.deny,
+        on_unknown=options.on_unknown,
+    )
     with _naming_the_nearest(recommender):
-        _answer(recommender, users, options)
+        if options.history:
+            _print(ask(recommender, history=options.history))
+        else:
+            _answer(recommender, users or recommender.bundle.user_ids, ask, options)
     return 0
 
 
-def _answer(recommender: Recommender, users: Sequence[str], options: argparse.Namespace) -> None:
-    request = ListRequest(
-        options.top,
-        not options.with_seen,
-        None if options.allow is None else tuple(options.allow),
-        None if options.deny is None else tuple(options.deny),
-        options.on_unknown,
-    )
+def _answer(
+    recommender: Recommender, users: Sequence[str], ask: Ask, options: argparse.Namespace
+) -> None:
     if options.output is None:
         if len(users) > PRINTED_USERS:
             raise ConfigError(f"more than {PRINTED_USERS} users: name a file with --output")
-        _print(request.lists(recommender, users))
+        _print(ask(recommender, users))
         return
     progress = tqdm(total=len(users), desc="Recommend", unit="user", disable=None)
     pool = (options.bundle, options.workers, options.cluster)
     with writing(options.output) as write, progress:
-        for lists in lists_by_block(recommender, users, request, *pool):
+        for lists in lists_by_block(recommender, users, ask, *pool):
             write(lists)
             progress.update(len(lists))
     sys.stdout.write(f"Recommendations to {len(users):,} users: {options.output}\n")

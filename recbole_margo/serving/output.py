@@ -7,10 +7,10 @@ import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -31,67 +31,14 @@ FORMATS, CHART_FORMATS = (".csv", ".jsonl", ".parquet"), (".png", ".svg")
 REASONS = 8
 
 Write = Callable[[Iterable[Recommendations]], None]
-
-
-@dataclass(frozen=True)
-class ListRequest:
-    """What is asked for each user; arguments as of `Recommender.recommend`."""
-
-    n: int
-    exclude_seen: bool
-    allow: tuple[str, ...] | None
-    deny: tuple[str, ...] | None
-    on_unknown: Literal["error", "popular"]
-
-    def lists(self, recommender: Recommender, users: Sequence[str]) -> list[Recommendations]:
-        """Return the lists of some users."""
-        return recommender.recommend(
-            users,
-            self.n,
-            exclude_seen=self.exclude_seen,
-            allow=self.allow,
-            deny=self.deny,
-            on_unknown=self.on_unknown,
-        )
-
-
-@dataclass(frozen=True)
-class UserBlocks(Sequence[list[str]]):
-    """Users in blocks of equal size, cut when they are asked for."""
-
-    users: Sequence[str]
-    size: int
-
-    def __len__(self) -> int:
-        return -(-len(self.users) // self.size)
-
-    @overload
-    def __getitem__(self, block: int) -> list[str]: ...
-    @overload
-    def __getitem__(self, block: slice) -> list[list[str]]: ...
-    def __getitem__(self, block: int | slice) -> list[str] | list[list[str]]:
-        if isinstance(block, slice):
-            return [self[each] for each in range(*block.indices(len(self)))]
-        if not 0 <= block < len(self):
-            raise IndexError(block)
-        return list(self.users[block * self.size : (block + 1) * self.size])
-
-
-@dataclass(frozen=True)
-class _BlockTask:
-    """What a process of a pool calls; it opens the bundle once."""
-
-    bundle: Path
-    request: ListRequest
-
-    def __call__(self, users: list[str]) -> list[Recommendations]:
-        return self.request.lists(_opened(self.bundle), users)
+# `Recommender.recommend` with all arguments but the users.
+Ask = Callable[[Recommender, Sequence[str]], list[Recommendations]]
 
 
 def lists_by_block(
     recommender: Recommender,
     users: Sequence[str],
-    request: ListRequest,
+    ask: Ask,
     bundle: Path | None = None,
     workers: int | None = None,
     cluster: str | None = None,
@@ -108,10 +55,11 @@ def lists_by_block(
         ConfigError: there is no bundle for the processes, or their number makes no sense.
         UnknownIdError: a user or an item is not known.
     """
-    blocks = UserBlocks(users, USERS_AT_ONCE)
+    starts = range(0, len(users), USERS_AT_ONCE)
+    blocks = [users[start : start + USERS_AT_ONCE] for start in starts]
     if cluster is None and workers in (None, 1):
         for block in blocks:
-            yield request.lists(recommender, block)
+            yield ask(recommender, block)
         return
     if bundle is None:
         raise ConfigError(
@@ -124,12 +72,16 @@ def lists_by_block(
     # Blocks that were finished before their turn.
     waiting: dict[int, list[Recommendations]] = {}
     turn = 0
-    task = _BlockTask(bundle.resolve(), request)
+    task = partial(_lists, bundle.resolve(), ask)
     for index, lists in Pool(workers, cluster).run(task, blocks):
         waiting[index] = lists
         while turn in waiting:
             yield waiting.pop(turn)
             turn += 1
+
+
+def _lists(bundle: Path, ask: Ask, users: Sequence[str]) -> list[Recommendations]:
+    return ask(_opened(bundle), users)
 
 
 @lru_cache(maxsize=1)

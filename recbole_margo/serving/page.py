@@ -49,43 +49,69 @@ class Card:
         return tuple(reason for reason in found if reason in shown)
 
 
+@dataclass(frozen=True)
+class UserView:
+    """What the page of a user shows.
+
+    Attributes:
+        user: raw id; empty: nobody yet.
+        n: length of the list that was asked for.
+        known: whether the model knows the user.
+        found: users whose id holds that of a user who is not known.
+        history: items that the user knows, the first of them.
+        more_history: how many more there are.
+        cards: what is recommended.
+    """
+
+    user: str
+    n: int
+    known: bool = False
+    found: tuple[str, ...] = ()
+    history: tuple[Card, ...] = ()
+    more_history: int = 0
+    cards: tuple[Card, ...] = ()
+
+
 def user_page(catalogue: Catalogue, user: str, n: int) -> tuple[str, int]:
     """Return the page of a user, and its HTTP status.
 
     Args:
         user: raw id; empty: nobody yet.
     """
+    bundle = catalogue.bundle
+    view = _view(catalogue, user, n)
+    page = _rendered(
+        "users.html.jinja",
+        bundle,
+        **vars(view),
+        parts=[block.name for block in bundle.facts.blocks],
+        wholly_doubtful=catalogue.doubtful_modalities,
+        suggested=bundle.user_ids[:SUGGESTED_USERS],
+        examples=bundle.user_ids[:EXAMPLE_USERS],
+    )
+    return page, 404 if user and not view.known else 200
+
+
+def _view(catalogue: Catalogue, user: str, n: int) -> UserView:
     recommender, bundle = catalogue.recommender, catalogue.bundle
-    shown: dict[str, Any] = {"user": user, "known": False, "history": [], "cards": [], "found": []}
-    status = 200
-    if user:
-        try:
-            row = recommender.user_row(user)
-        except UnknownIdError:
-            shown["found"], status = list(islice(_users_like(bundle, user), FOUND_USERS)), 404
-        else:
-            seen = recommender.seen(row)
-            ranked = recommender.recommend([user], min(n, len(bundle.item_ids)))[0].items
-            shown |= {
-                "known": True,
-                "history": [_card(catalogue, int(item)) for item in seen[:SHOWN_HISTORY]],
-                "more_history": max(len(seen) - SHOWN_HISTORY, 0),
-                "cards": [
-                    _card(
-                        catalogue,
-                        recommender.item_row(one.item),
-                        recommender.explain(user, one.item),
-                    )
-                    for one in ranked
-                ],
-            }
-    shown["parts"] = [block.name for block in bundle.facts.blocks]
-    shown["wholly_doubtful"] = catalogue.doubtful_modalities
-    shown["suggested"] = bundle.user_ids[:SUGGESTED_USERS]
-    shown["examples"] = bundle.user_ids[:EXAMPLE_USERS]
-    shown["n"] = n
-    shown["pictures"] = bundle.thumbnails is not None
-    return _rendered("users.html.jinja", bundle, **shown), status
+    if not user:
+        return UserView(user, n)
+    try:
+        seen = recommender.seen(recommender.user_row(user))
+    except UnknownIdError:
+        return UserView(user, n, found=tuple(islice(_users_like(bundle, user), FOUND_USERS)))
+    ranked = recommender.recommend([user], min(n, len(bundle.item_ids)))[0].items
+    return UserView(
+        user,
+        n,
+        known=True,
+        history=tuple(_card(catalogue, int(item)) for item in seen[:SHOWN_HISTORY]),
+        more_history=max(len(seen) - SHOWN_HISTORY, 0),
+        cards=tuple(
+            _card(catalogue, recommender.item_row(one.item), recommender.explain(user, one.item))
+            for one in ranked
+        ),
+    )
 
 
 def catalogue_page(catalogue: Catalogue, n: int, nonce: str) -> str:
@@ -96,10 +122,8 @@ def catalogue_page(catalogue: Catalogue, n: int, nonce: str) -> str:
         nonce: without which the browser runs no script of the page.
     """
     audit = sorted(catalogue.audit(n), key=lambda part: -part.doubtful / max(part.judged, 1))
-    bundle = catalogue.bundle
-    shown: dict[str, Any] = {"audit": audit, "nonce": nonce, "least_users": MIN_USERS}
-    shown["pictures"] = bundle.thumbnails is not None
-    return _rendered("catalogue.html.jinja", bundle, **shown)
+    shown = {"audit": audit, "nonce": nonce, "least_users": MIN_USERS}
+    return _rendered("catalogue.html.jinja", catalogue.bundle, **shown)
 
 
 def shown_text(text: str) -> str:
@@ -133,4 +157,7 @@ def _templates() -> jinja2.Environment:
 
 
 def _rendered(template: str, bundle: Bundle, **values: Any) -> str:
-    return _templates().get_template(template).render(facts=bundle.facts, **values)
+    pictures = bundle.thumbnails is not None
+    return (
+        _templates().get_template(template).render(facts=bundle.facts, pictures=pictures, **values)
+    )

@@ -56,7 +56,7 @@ def test_interactions_are_read_or_refused(tmp_path: Path, content: bytes) -> Non
     path.write_bytes(content)
     with suppress(DataError):
         table = read_interactions(path)
-        assert set(table["x_label"]) == {0, 1, 2}
+        assert set(table["x_label"]) <= {0, 1, 2}
         assert (table[["user_id", "item_id"]] >= 0).all(axis=None)
         assert table.drop(columns="x_label").notna().all(axis=None)
 

@@ -155,9 +155,11 @@ class DelimitedTable(TableFile):
         records = records_of(text, self.separator, is_whole, self._quoting)
         first = records[0] if records else []
         if len(first) < 2:
+            name = SEPARATORS.get(self.separator, repr(self.separator))
+            remedy = f"Separate them by {name}" if separator else "Give it with --separator"
             raise DataError(
-                f"{path}: expected at least two columns, found {len(first)} in the first line: "
-                f"{text.strip().splitlines()[0][:80]!r}. Give the separator with --separator."
+                f"{path}: expected at least two columns and a separator between them, found "
+                f"{len(first)} in the first line: {text.strip().splitlines()[0][:80]!r}. {remedy}."
             )
         if header is None:
             header = first_names_columns(records)

@@ -133,6 +133,19 @@ class TableFile(ABC):
         """Return what a report should say of the rows that were read last."""
         return []
 
+    def read_whole(self, columns: Sequence[str], label: str) -> pd.DataFrame:
+        """Read all rows at once.
+
+        Raises:
+            DataError: there are none, or a report would have something to say of them.
+        """
+        rows: pd.DataFrame = pd.concat(self.read(columns, label))
+        if rows.empty:
+            raise DataError(f"{self.path}: expected interactions, found a header only.")
+        if notes := self.notes():
+            raise DataError(f"{self.path}: expected whole rows, found: {'; '.join(notes)}.")
+        return rows
+
     def check(self, columns: Sequence[str], remedy: str) -> None:
         """Check that columns exist and are told apart by their names."""
         for column in columns:
