@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from recbole_margo.command_line import CommandParser, add_options, from_options, option, run_command
 from recbole_margo.errors import DataError
 from recbole_margo.store.feature_files import write_features
-from recbole_margo.store.reading import lines, reading, text_of
+from recbole_margo.store.tables.delimited import DelimitedTable
 from recbole_margo.store.writing import disk_errors
 
 TYPES = ("float_seq", "float")
@@ -48,44 +48,30 @@ class AtomicVectors:
             The matrix [rows, D] and the [rows] item tokens of the items that have a vector; an item
             whose field is empty has none.
         """
-        seen: set[str] = set()
+        table = DelimitedTable(self.path, self.field_separator, header=True, quotes=False)
+        item, vector = self._columns(table.columns)
         tokens: list[str] = []
         rows: list[NDArray[np.float32]] = []
-        with reading(self.path, f"reading {self.field}") as stream:
-            content = lines(stream, self.path)
-            number, line = next(content)
-            header = text_of(line, self.path, number).rstrip("\r\n").split(self.field_separator)
-            item, vector = self._columns(header)
-            for number, line in content:
-                fields = text_of(line, self.path, number).rstrip("\r\n").split(self.field_separator)
-                where = f"{self.path}, line {number}"
-                if len(fields) != len(header):
-                    raise DataError(
-                        f"{where}: expected {len(header)} fields as in the header, found "
-                        f"{len(fields)}. Repair the line, or give --field_separator."
-                    )
-                token = fields[item]
-                if token in seen:
-                    raise DataError(f"{where}: expected each item once, found {token!r} again.")
-                seen.add(token)
-                if not fields[vector].strip():
-                    continue
-                rows.append(self._numbers(fields[vector], where, len(rows[0]) if rows else None))
-                tokens.append(token)
+        for chunk in table.read([item, vector], f"reading {self.field}"):
+            given = chunk[chunk[vector].str.strip() != ""]
+            tokens += given[item].tolist()
+            for row, text in given[vector].items():
+                where = f"{self.path}, {table.location(row)}"
+                rows.append(self._numbers(text, where, len(rows[0]) if rows else None))
+        if notes := table.notes():
+            raise DataError(f"{self.path}: expected whole rows, found: {'; '.join(notes)}.")
         if not rows:
             raise DataError(f"{self.path}: expected vectors in {self.field!r}, found none.")
         return np.stack(rows), tokens
 
-    def _columns(self, header: Sequence[str]) -> tuple[int, int]:
-        """Return the positions of the columns of items and of vectors."""
-        names, types = zip(*(column.partition(":")[::2] for column in header), strict=True)
-        of_tokens = [name for name, type_ in zip(names, types, strict=True) if type_ == "token"]
-        of_vectors = [name for name, type_ in zip(names, types, strict=True) if type_ in TYPES]
+    def _columns(self, header: Sequence[str]) -> tuple[str, str]:
+        """Return the columns of items and of vectors."""
+        fields = [column.partition(":")[::2] for column in header]
+        of_tokens = [name for name, kind in fields if kind == "token"]
+        of_vectors = [name for name, kind in fields if kind in TYPES]
         item_field = self.item_field
-        if item_field is None and len(of_tokens) == 1:
-            item_field = of_tokens[0]
-        if item_field is None and "item_id" in of_tokens:
-            item_field = "item_id"
+        if item_field is None and (len(of_tokens) == 1 or "item_id" in of_tokens):
+            item_field = of_tokens[0] if len(of_tokens) == 1 else "item_id"
         for flag, name, found, kind in (
             ("--item_field", item_field, of_tokens, "token"),
             ("--field", self.field, of_vectors, " or ".join(TYPES)),
@@ -96,7 +82,8 @@ class AtomicVectors:
                     f"{', '.join(header)[:200]}. Name one of {', '.join(found) or 'none'} with "
                     f"{flag}."
                 )
-        return names.index(item_field), names.index(self.field)
+        names = [name for name, _ in fields]
+        return header[names.index(str(item_field))], header[names.index(self.field)]
 
     def _numbers(self, text: str, where: str, expected: int | None) -> NDArray[np.float32]:
         try:

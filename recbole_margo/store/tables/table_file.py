@@ -141,7 +141,7 @@ class TableFile(ABC):
         """
         rows: pd.DataFrame = pd.concat(self.read(columns, label))
         if rows.empty:
-            raise DataError(f"{self.path}: expected interactions, found a header only.")
+            raise DataError(f"{self.path}: expected rows, found a header only.")
         if notes := self.notes():
             raise DataError(f"{self.path}: expected whole rows, found: {'; '.join(notes)}.")
         return rows
