@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from recbole_margo.model.backbone import DragonBackbone
-from recbole_margo.model.base import MultimodalRecommender, StepCapture
+from recbole_margo.model.backbone import DragonBackbone, LateFusionRecommender
+from recbole_margo.model.base import StepCapture
 from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import MultimodalParameters, hyperparameter
-from recbole_margo.nn.content_path import ContentPath
 from recbole_margo.nn.losses import bpr_loss, mean_square
 from recbole_margo.nn.projection import modality_scores
-from recbole_margo.nn.propagation import LinearHistory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +46,7 @@ class DRAGONParameters(MultimodalParameters):
     )
 
 
-class DRAGON(MultimodalRecommender):
+class DRAGON(LateFusionRecommender):
     r"""Scores with modalities side by side, the user's weighted by learned factors.
 
     .. math:: r_{ui} = \sum_m \langle E_u^m, E_i^m \rangle, \qquad
@@ -79,37 +76,21 @@ class DRAGON(MultimodalRecommender):
         year=2023,
         link="https://arxiv.org/abs/2301.12097",
     )
-    shares_batches = True
-    uses_item_ids = False
     loss_names = ("recommendation", "regularization")
     step_capture = StepCapture.STAGE
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         self.backbone = DragonBackbone(
-            self.interactions,
-            self.features,
-            self.modalities,
-            self.modality_mask,
-            self.hyperparameters,
-            self.item_neighbor_search,
+            self.backbone_inputs, self.hyperparameters, self.item_neighbor_search
         )
         initial = nn.init.xavier_normal_(torch.empty(self.n_users, len(self.modalities), 1))
         self.user_weights = nn.Parameter(torch.softmax(initial.squeeze(-1), dim=1))
 
-    def embeddings(
-        self, users: Tensor | None = None, items: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Return users [B, M, d] and items [C, M, d] by id; none: all [U, M, d] and [I, M, d]."""
-        users, items = self.backbone(
-            self.features, self.modality_mask, self.user_weights, users, items
-        )
-        return users, items
-
-    def score_blocks(self) -> tuple[tuple[str, int], ...]:
-        """Return a block of d columns per modality."""
-        width = self.scoring_tables()[1].shape[1] // len(self.modalities)
-        return tuple((modality, width) for modality in self.modalities)
+    @property
+    def user_factors(self) -> Tensor:
+        """W_u [U, M]."""
+        return self.user_weights
 
     def calculate_loss(self, interaction: Any) -> tuple[Tensor, Tensor]:
         """Return the ranking loss and the weighted regulariser, two scalars."""
@@ -123,20 +104,6 @@ class DRAGON(MultimodalRecommender):
         scale = self.hyperparameters.score_scale
         ranking = bpr_loss(scale * positive, scale * negative)
         return ranking, self.hyperparameters.reg_weight * penalty
-
-    def linear_history(self) -> LinearHistory | None:
-        """Return what user rows are made of; see `MultimodalRecommender`."""
-        found: LinearHistory | None = self.backbone.linear_history(
-            self.interactions, self.features, self.modality_mask, self.user_weights
-        )
-        return found
-
-    def content_path(self, raw: Sequence[Tensor]) -> ContentPath:
-        """Return how an item's row follows from its contents; see `MultimodalRecommender`."""
-        path: ContentPath = self.backbone.content_path(
-            self.features, raw, self.modalities, self.modality_mask
-        )
-        return path
 
     def scoring_tables(self) -> tuple[Tensor, Tensor]:
         """Return users [U, M * d] and items [I, M * d]."""

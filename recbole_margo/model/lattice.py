@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -18,7 +19,7 @@ from recbole_margo.model.parameters import MultimodalParameters, hyperparameter
 from recbole_margo.nn.content_path import ContentPath, array, direction_tables, spread_tables
 from recbole_margo.nn.latent_item_graphs import REFRESHES, LatentItemGraphs, MixedItemGraph
 from recbole_margo.nn.projection import xavier_table
-from recbole_margo.nn.propagation import light_gcn, power
+from recbole_margo.nn.propagation import mean_of_layers, power
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,19 +87,23 @@ class LATTICE(MultimodalRecommender):
         link="https://arxiv.org/abs/2104.09036",
     )
     shares_batches = True
-    loss_names = ("recommendation", "regularization")
+    loss_names: tuple[str, ...] = ("recommendation", "regularization")
+    content_kind: ClassVar[str] = "lattice"
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         parameters = self.hyperparameters
         self.user_embedding = xavier_table(self.n_users, parameters.embedding_size)
         self.item_embedding = xavier_table(self.n_items, parameters.embedding_size)
-        modalities = len(self.modalities)
-        self.modality_logits = nn.Parameter(torch.full((modalities,), 1 / modalities))
         self.item_graphs = LatentItemGraphs(
             self.features, self.modality_mask, parameters, self.item_neighbor_search
         )
         self.interaction_graph = SparseMatrix(random_walk_adjacency(self.interactions))
+        self._build_fusion()
+
+    def _build_fusion(self) -> None:
+        modalities = len(self.modalities)
+        self.modality_logits = nn.Parameter(torch.full((modalities,), 1 / modalities))
 
     @property
     def step_capture(self) -> StepCapture:
@@ -108,56 +113,63 @@ class LATTICE(MultimodalRecommender):
 
     @property
     def keeps_zero_gradients(self) -> bool:
-        """Whether the graph's parameters move on by momentum in batches that do not build it."""
+        """Whether the parameters of item graphs move on in batches that do not build them."""
         return bool(self.hyperparameters.momentum_between_refreshes)
 
     def begin_epoch(self, epoch: int) -> None:
-        """Let the first batch learn the item graph."""
+        """Let the first batch learn the item graphs."""
         self.item_graphs.begin_epoch()
 
-    def build_item_graph(self) -> list[MixedItemGraph]:
-        """Return the item graph of the current parameters, with a gradient, in a list."""
+    def build_item_graphs(self) -> list[MixedItemGraph]:
+        """Return the item graphs of the current parameters, with a gradient: here one."""
         projected = self.project_features(self.item_graphs.projections)
         weights = torch.softmax(self.modality_logits, dim=0)
         return self.item_graphs.combined(projected, self.modality_mask, weights)
 
-    def embeddings(self, item_graph: MixedItemGraph) -> tuple[Tensor, Tensor]:
-        """Return users [U, d] and items [I, d]."""
-        parameters = self.hyperparameters
-        users, items = light_gcn(
-            self.interaction_graph,
-            self.user_embedding,
-            self.item_embedding,
-            parameters.interaction_layers,
-        )
-        neighbors = power(item_graph, self.item_embedding, parameters.item_graph_layers)
+    def embeddings(self, neighbors: Tensor) -> tuple[Tensor, Tensor]:
+        """Return users [U, d] and items [I, d].
+
+        Args:
+            neighbors: what items hear over the item graphs [I, d].
+        """
+        nodes = torch.cat([self.user_embedding, self.item_embedding])
+        layers = self.hyperparameters.interaction_layers
+        users, items = self.users_and_items(mean_of_layers(self.interaction_graph, nodes, layers))
         return users, items + functional.normalize(neighbors)
 
-    def calculate_loss(self, interaction: Any) -> tuple[Tensor, Tensor]:
+    def _spread(self, graph: MixedItemGraph) -> Tensor:
+        """Return G^n Q [I, d]."""
+        return power(graph, self.item_embedding, self.hyperparameters.item_graph_layers)
+
+    def calculate_loss(self, interaction: Any) -> tuple[Tensor, ...]:
         """Return the ranking loss and the weighted penalty, two scalars."""
-        (item_graph,) = self.item_graphs.for_training(self.build_item_graph)
-        ranking, penalty = self.ranking_and_penalty(interaction, *self.embeddings(item_graph))
+        (graph,) = self.item_graphs.for_training(self.build_item_graphs)
+        embeddings = self.embeddings(self._spread(graph))
+        ranking, penalty = self.ranking_and_penalty(interaction, *embeddings)
         return ranking, self.hyperparameters.reg_weight * penalty
 
     def content_path(self, raw: Sequence[Tensor]) -> ContentPath:
         """Return how an item's row follows from its contents; see `MultimodalRecommender`."""
-        parameters, graphs = self.hyperparameters, self.build_item_graph()
-        numbers = {
-            name: getattr(parameters, name)
-            for name in ("item_neighbors", "item_graph_layers", "fixed_graph_share")
-        }
+        names = ("item_neighbors", "item_graph_layers", "fixed_graph_share")
+        numbers = {name: getattr(self.hyperparameters, name) for name in names}
         tables = {
             **direction_tables(raw, self.modality_mask),
             **self.item_graphs.content_tables(
                 self.project_features(self.item_graphs.projections), self.modality_mask
             ),
-            "modality_weights": array(torch.softmax(self.modality_logits, dim=0)),
-            "learned_degrees": array(graphs[0].learned_degrees)[1:],
-            **spread_tables(graphs[0], self.item_embedding, parameters.item_graph_layers),
+            **self._fusion_tables(),
         }
-        return ContentPath("lattice", self.modalities, numbers, tables)
+        return ContentPath(self.content_kind, self.modalities, numbers, tables)
+
+    def _fusion_tables(self) -> dict[str, NDArray[Any]]:
+        (graph,), layers = self.build_item_graphs(), self.hyperparameters.item_graph_layers
+        return {
+            "modality_weights": array(torch.softmax(self.modality_logits, dim=0)),
+            "learned_degrees": array(graph.learned_degrees)[1:],
+            **spread_tables(graph, self.item_embedding, layers),
+        }
 
     def scoring_tables(self) -> tuple[Tensor, Tensor]:
         """Return users [U, d] and items [I, d]; the item graph is built anew."""
-        (item_graph,) = self.build_item_graph()
-        return self.embeddings(item_graph)
+        (graph,) = self.build_item_graphs()
+        return self.embeddings(self._spread(graph))

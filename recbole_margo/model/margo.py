@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -10,12 +10,11 @@ from torch import Tensor, nn
 
 from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.evidence.item_reliability import ItemReliability
-from recbole_margo.model.backbone import BACKBONES
-from recbole_margo.model.base import FROZEN_EPOCHS, MultimodalRecommender, StepCapture
+from recbole_margo.model.backbone import BACKBONES, LateFusionRecommender
+from recbole_margo.model.base import FROZEN_EPOCHS, StepCapture
 from recbole_margo.model.margo_parameters import MARGOParameters
 from recbole_margo.model.paper import Paper
 from recbole_margo.model.reliability_statistics import ReliabilityStatistics
-from recbole_margo.nn.content_path import ContentPath
 from recbole_margo.nn.losses import (
     bpr_loss,
     calibration_loss,
@@ -24,13 +23,13 @@ from recbole_margo.nn.losses import (
     reliability_vector,
 )
 from recbole_margo.nn.projection import log_modality_weights, modality_scores, spread_of_differences
-from recbole_margo.nn.propagation import LinearHistory, select_rows
+from recbole_margo.nn.propagation import select_rows
 
 BACKBONE_STAGE = "stage1"
 RELIABILITY_STAGE = "stage2"
 
 
-class MARGO(MultimodalRecommender):
+class MARGO(LateFusionRecommender):
     r"""Weighs each item's modalities by how far they can be trusted.
 
     .. math:: r_{ui} = \sum_m w_i^m \langle e_u^m, e_i^m \rangle, \qquad
@@ -91,8 +90,6 @@ class MARGO(MultimodalRecommender):
         year=2025,
         link="https://arxiv.org/abs/2504.16524",
     )
-    shares_batches = True
-    uses_item_ids = False
     other_parameter_name = ("stage",)
     first_stage_settings: ClassVar[Mapping[str, Any]] = {
         "item_weights": False,
@@ -112,12 +109,7 @@ class MARGO(MultimodalRecommender):
         super().__init__(config, dataset)
         parameters = self.hyperparameters
         self.backbone = BACKBONES[parameters.backbone](
-            self.interactions,
-            self.features,
-            self.modalities,
-            self.modality_mask,
-            parameters,
-            self.item_neighbor_search,
+            self.backbone_inputs, parameters, self.item_neighbor_search
         )
         self.weight_logits = nn.Parameter(
             torch.empty(self.n_items, len(self.modalities)), requires_grad=parameters.item_weights
@@ -229,21 +221,9 @@ class MARGO(MultimodalRecommender):
             groups.append({"params": [self.weight_logits], "lr": rate})
         return groups
 
-    def embeddings(
-        self, users: Tensor | None = None, items: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Return users [B, M, d] and items [C, M, d] by id; none: all [U, M, d] and [I, M, d]."""
-        users, items = self.backbone(self.features, self.modality_mask, users=users, items=items)
-        return users, items
-
     def item_weights(self) -> Tensor:
         """Return the weight of each modality of each item, w [I, M]; rows sum to 1."""
         return log_modality_weights(self.weight_logits, self.modality_mask).exp()
-
-    def score_blocks(self) -> tuple[tuple[str, int], ...]:
-        """Return a block of d columns per modality."""
-        width = self.scoring_tables()[1].shape[1] // len(self.modalities)
-        return tuple((modality, width) for modality in self.modalities)
 
     def calculate_loss(self, interaction: Any) -> tuple[Tensor, ...]:
         """Return the weighted loss terms that `loss_names` names, each a scalar."""
@@ -345,15 +325,6 @@ class MARGO(MultimodalRecommender):
             return None
         vectors, known = self.held_out(torch.stack([positive, negative]))
         return vectors, known
-
-    def linear_history(self) -> LinearHistory | None:
-        """Return what user rows are made of; see `MultimodalRecommender`."""
-        return self.backbone.linear_history(self.interactions, self.features, self.modality_mask)
-
-    def content_path(self, raw: Sequence[Tensor]) -> ContentPath:
-        """Return how an item's row follows from its contents; see `MultimodalRecommender`."""
-        mask = self.modality_mask
-        return self.backbone.content_path(self.features, raw, self.modalities, mask)
 
     def scoring_tables(self) -> tuple[Tensor, Tensor]:
         """Return users [U, M * d] and weighted items [I, M * d]; stage 1 scores by the sum."""

@@ -165,7 +165,7 @@ class MGCN(MultimodalRecommender):
         tables = {**direction_tables(raw, self.modality_mask), **self.attention.tables()}
         for m, items in enumerate(self._purified()):
             graph = self.item_graphs[m]
-            tables |= spread_tables(graph, items, parameters.item_graph_layers, m=m)
+            tables |= spread_tables(graph, items, parameters.item_graph_layers, m)
             tables[f"degrees_{m}"] = degrees(graph)
             gate: Any = self.preferences[m]
             tables[f"preference_bias_{m}"] = array(gate[0].bias)

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from recbole_margo.graph.bipartite import random_walk_adjacency
-from recbole_margo.graph.sparse import SparseMatrix
-from recbole_margo.model.base import MultimodalRecommender, StepCapture
-from recbole_margo.model.lattice import LATTICEParameters
+from recbole_margo.model.lattice import LATTICE, LATTICEParameters
 from recbole_margo.model.paper import Paper
 from recbole_margo.model.parameters import hyperparameter
-from recbole_margo.nn.content_path import ContentPath, array, direction_tables, spread_tables
-from recbole_margo.nn.latent_item_graphs import LatentItemGraphs, MixedItemGraph
+from recbole_margo.nn.content_path import array, spread_tables
+from recbole_margo.nn.latent_item_graphs import MixedItemGraph
 from recbole_margo.nn.losses import log_sum_exp_of_products, mean_over
-from recbole_margo.nn.projection import ModalityAttention, xavier_table
-from recbole_margo.nn.propagation import light_gcn, power
+from recbole_margo.nn.projection import ModalityAttention
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +35,7 @@ class MICROParameters(LATTICEParameters):
     learning_rate: float = hyperparameter("learning rate of the optimiser", low=0.0, paper=5e-4)
 
 
-class MICRO(MultimodalRecommender):
+class MICRO(LATTICE):
     r"""Hears from neighbours in each modality's graph and fuses them by attention.
 
     .. math:: G_m = (1 - \lambda)\, \mathrm{norm}(S_m) + \lambda N_m, \quad e^m = G_m^n Q, \quad
@@ -79,32 +75,10 @@ class MICRO(MultimodalRecommender):
         link="https://arxiv.org/abs/2111.00678",
     )
     loss_names = ("recommendation", "contrast", "regularization")
+    content_kind = "micro"
 
-    def __init__(self, config: Any, dataset: Any) -> None:
-        super().__init__(config, dataset)
-        parameters = self.hyperparameters
-        self.user_embedding = xavier_table(self.n_users, parameters.embedding_size)
-        self.item_embedding = xavier_table(self.n_items, parameters.embedding_size)
-        self.item_graphs = LatentItemGraphs(
-            self.features, self.modality_mask, parameters, self.item_neighbor_search
-        )
-        self.attention = ModalityAttention(parameters.embedding_size)
-        self.interaction_graph = SparseMatrix(random_walk_adjacency(self.interactions))
-
-    @property
-    def step_capture(self) -> StepCapture:
-        """Captured for the batches that keep what the first one of an epoch has learned."""
-        each = self.hyperparameters.graph_refresh == "batch"
-        return StepCapture.NEVER if each else StepCapture.EPOCH
-
-    @property
-    def keeps_zero_gradients(self) -> bool:
-        """Whether the graphs' parameters move on by momentum in batches that do not build them."""
-        return bool(self.hyperparameters.momentum_between_refreshes)
-
-    def begin_epoch(self, epoch: int) -> None:
-        """Let the first batch learn the item graphs."""
-        self.item_graphs.begin_epoch()
+    def _build_fusion(self) -> None:
+        self.attention = ModalityAttention(self.hyperparameters.embedding_size)
 
     def build_item_graphs(self) -> list[MixedItemGraph]:
         """Return the item graphs of the current parameters, one a modality, with a gradient."""
@@ -113,29 +87,16 @@ class MICRO(MultimodalRecommender):
 
     def modality_embeddings(self, item_graphs: list[MixedItemGraph]) -> tuple[Tensor, Tensor]:
         """Return the items' e^m [I, M, d] and their fusion h [I, d]."""
-        layers = self.hyperparameters.item_graph_layers
-        of_modalities = torch.stack(
-            [power(graph, self.item_embedding, layers) for graph in item_graphs], dim=1
-        )
+        of_modalities = torch.stack([self._spread(graph) for graph in item_graphs], dim=1)
         weights = self.attention(of_modalities, self.modality_mask)
         return of_modalities, (weights.unsqueeze(-1) * of_modalities).sum(dim=1)
 
-    def embeddings(self, fused: Tensor) -> tuple[Tensor, Tensor]:
-        """Return users [U, d] and items [I, d] of the fused embeddings h [I, d]."""
-        users, items = light_gcn(
-            self.interaction_graph,
-            self.user_embedding,
-            self.item_embedding,
-            self.hyperparameters.interaction_layers,
-        )
-        return users, items + functional.normalize(fused)
-
     @property
-    def shares_batches(self) -> bool:
+    def shares_batches(self) -> bool:  # type: ignore[override]
         """Whether the loss is a mean over the rows of a batch, see `MultimodalRecommender`."""
         return self.hyperparameters.contrastive_items == "all" or self.nothing_missing
 
-    def calculate_loss(self, interaction: Any) -> tuple[Tensor, Tensor, Tensor]:
+    def calculate_loss(self, interaction: Any) -> tuple[Tensor, ...]:
         """Return the ranking loss, the weighted contrast and the weighted penalty."""
         item_graphs = self.item_graphs.for_training(self.build_item_graphs)
         of_modalities, fused = self.modality_embeddings(item_graphs)
@@ -167,25 +128,12 @@ class MICRO(MultimodalRecommender):
             total = total + mean_over(losses, present[anchors])
         return total
 
-    def content_path(self, raw: Sequence[Tensor]) -> ContentPath:
-        """Return how an item's row follows from its contents; see `MultimodalRecommender`."""
-        parameters, graphs = self.hyperparameters, self.build_item_graphs()
-        numbers = {
-            name: getattr(parameters, name)
-            for name in ("item_neighbors", "item_graph_layers", "fixed_graph_share")
-        }
-        tables = {
-            **direction_tables(raw, self.modality_mask),
-            **self.item_graphs.content_tables(
-                self.project_features(self.item_graphs.projections), self.modality_mask
-            ),
-            **self.attention.tables(),
-        }
-        for m, graph in enumerate(graphs):
+    def _fusion_tables(self) -> dict[str, NDArray[Any]]:
+        tables, layers = self.attention.tables(), self.hyperparameters.item_graph_layers
+        for m, graph in enumerate(self.build_item_graphs()):
             tables[f"learned_degrees_{m}"] = array(graph.learned_degrees)[1:]
-            layers = parameters.item_graph_layers
-            tables |= spread_tables(graph, self.item_embedding, layers, m=m)
-        return ContentPath("micro", self.modalities, numbers, tables)
+            tables |= spread_tables(graph, self.item_embedding, layers, m)
+        return tables
 
     def scoring_tables(self) -> tuple[Tensor, Tensor]:
         """Return users [U, d] and items [I, d]; the item graphs are built anew."""

@@ -81,17 +81,16 @@ class GraphRows:
     def __add__(self, other: GraphRows) -> GraphRows:
         return GraphRows(self.known + other.known, self.own + other.own)
 
-    def spread(self, path: ContentPath, own: Rows, name: str, m: int | None = None) -> Rows:
-        r"""Return the new items' rows of S^n X [B, K], with the tables NAME_0 ... of S^l X.
+    def spread(self, path: ContentPath, own: Rows, m: int | None = None) -> Rows:
+        r"""Return the new items' rows of S^n X [B, K], with the tables `items_layer0` ... of S^l X.
 
         Args:
             path: with the number `item_graph_layers`, n.
             own: X of the new items [B, K].
-            name: of the tables of the trained items.
             m: a modality.
         """
         for layer in range(int(path.numbers["item_graph_layers"])):
-            table = np.asarray(path.table(f"{name}_layer{layer}", m))
+            table = np.asarray(path.table(f"items_layer{layer}", m))
             own = (self.known @ table + self.own[:, None] * own).astype(np.float32)
         return own
 
@@ -112,7 +111,7 @@ def layer_tables(name: str, layer: Any, m: int | None = None) -> dict[str, NDArr
 
 
 def spread_tables(
-    graph: Callable[[Any], Any], items: Any, layers: int, name: str = "items", m: int | None = None
+    graph: Callable[[Any], Any], items: Any, layers: int, m: int | None = None
 ) -> dict[str, NDArray[Any]]:
     """Return S^l X of the trained items, l < n, as `GraphRows.spread` reads them.
 
@@ -124,7 +123,7 @@ def spread_tables(
     """
     end, tables = "" if m is None else f"_{m}", {}
     for layer in range(layers):
-        tables[f"{name}_layer{layer}{end}"] = array(items)[1:]
+        tables[f"items_layer{layer}{end}"] = array(items)[1:]
         items = graph(items) if layer + 1 < layers else items
     return tables
 
@@ -258,7 +257,7 @@ def _dragon(path: ContentPath, features: Features, present: NDArray[np.bool_]) -
         hidden = np.where(hidden > 0, hidden, path.numbers["slope"] * hidden)
         parts.append(unit_rows(path.linear("output", hidden, m) * present[:, m : m + 1]))
     own = np.concatenate(parts, axis=1)
-    return own + _combined(path, features, present).spread(path, own, "items")
+    return own + _combined(path, features, present).spread(path, own)
 
 
 def _light_gcn(path: ContentPath, features: Features, present: NDArray[np.bool_]) -> Rows:
@@ -269,7 +268,7 @@ def _light_gcn(path: ContentPath, features: Features, present: NDArray[np.bool_]
 
 def _freedom(path: ContentPath, features: Features, present: NDArray[np.bool_]) -> Rows:
     own = np.zeros((len(present), path.table("items_layer0").shape[1]), np.float32)
-    return _combined(path, features, present).spread(path, own, "items")
+    return _combined(path, features, present).spread(path, own)
 
 
 def _vbpr(path: ContentPath, features: Features, present: NDArray[np.bool_]) -> Rows:
@@ -314,8 +313,7 @@ def _spread_by_modality(
 ) -> list[Rows]:
     own = np.zeros((len(present), path.table("items_layer0", 0).shape[1]), np.float32)
     return [
-        graph(path, rows, present[:, m], m).spread(path, own, "items", m)
-        for m, rows in enumerate(features)
+        graph(path, rows, present[:, m], m).spread(path, own, m) for m, rows in enumerate(features)
     ]
 
 
@@ -341,7 +339,7 @@ def _lattice(path: ContentPath, features: Features, present: NDArray[np.bool_]) 
     graph = _normalized(summed, path.table("learned_degrees"))
     graph = graph.scaled((1 - share) * ones) + sum(fixed[1:], start=fixed[0]).scaled(share * ones)
     own = np.zeros((len(present), path.table("items_layer0").shape[1]), np.float32)
-    return unit_rows(graph.spread(path, own, "items"))
+    return unit_rows(graph.spread(path, own))
 
 
 def _micro(path: ContentPath, features: Features, present: NDArray[np.bool_]) -> Rows:

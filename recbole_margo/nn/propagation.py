@@ -8,38 +8,26 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from recbole_margo.graph.bipartite import InteractionGraph
 from recbole_margo.graph.sparse import SparseMatrix, horner
+from recbole_margo.nn.content_path import array
 
 # Users whose products with the graph of users are held at once.
 USERS_AT_ONCE = 4096
 
 
-def layer_outputs(
-    adjacency: Callable[[Tensor], Tensor], nodes: Tensor, layers: int
-) -> list[Tensor]:
-    r"""Return the embeddings of every layer, :math:`X^{(l)} = \hat A X^{(l-1)}`.
+def sum_of_layers(adjacency: Callable[[Tensor], Tensor], nodes: Tensor, layers: int) -> Tensor:
+    r"""Return :math:`\sum_{l=0}^{L} \hat A^l X` [N, d].
 
     Args:
         adjacency: the product with the adjacency, [N, d] -> [N, d].
-        nodes: X^(0) [N, d].
-
-    Returns:
-        `layers + 1` tensors [N, d], X^(0) first.
+        nodes: X [N, d].
+        layers: L.
     """
-    outputs = [nodes]
-    for _ in range(layers):
-        outputs.append(adjacency(outputs[-1]))
-    return outputs
-
-
-def sum_of_layers(adjacency: Callable[[Tensor], Tensor], nodes: Tensor, layers: int) -> Tensor:
-    r"""Return :math:`\sum_{l=0}^{L} \hat A^l X` [N, d]; arguments as in `layer_outputs`."""
     if isinstance(adjacency, SparseMatrix):
         return adjacency.sum_of_powers(nodes, layers)
     return horner(lambda total: nodes + adjacency(total), nodes, layers)
@@ -48,7 +36,7 @@ def sum_of_layers(adjacency: Callable[[Tensor], Tensor], nodes: Tensor, layers: 
 def mean_of_layers(adjacency: Callable[[Tensor], Tensor], nodes: Tensor, layers: int) -> Tensor:
     r"""Return :math:`\frac{1}{L+1} \sum_{l=0}^{L} \hat A^l X` [N, d].
 
-    Arguments as in `layer_outputs`.
+    Arguments as in `sum_of_layers`.
 
     Source: LightGCN (He et al., SIGIR 2020), Eq. 8.
     """
@@ -56,33 +44,21 @@ def mean_of_layers(adjacency: Callable[[Tensor], Tensor], nodes: Tensor, layers:
 
 
 def light_gcn(
-    adjacency: InteractionGraph | Callable[[Tensor], Tensor],
-    users: Tensor,
-    items: Tensor,
-    layers: int,
+    graph: InteractionGraph, users: Tensor, items: Tensor, layers: int
 ) -> tuple[Tensor, Tensor]:
-    """Return users and items after LightGCN over the interactions.
-
-    Args:
-        adjacency: the graph, or the product with any bipartite adjacency, users first.
-        users: embeddings [U, d].
-        items: embeddings [I, d].
-
-    Returns:
-        Users [U, d] and items [I, d], the mean of all layers.
+    """Return users [U, d] and items [I, d] after LightGCN, the mean of all layers.
 
     Source: LightGCN (He et al., SIGIR 2020), Eq. 7-8.
     """
-    if isinstance(adjacency, InteractionGraph):
-        all_users, all_items = adjacency.sum_of_layers(users, items, layers)
-        return all_users / (layers + 1), all_items / (layers + 1)
-    nodes = mean_of_layers(adjacency, torch.cat([users, items]), layers)
-    return nodes[: len(users)], nodes[len(users) :]
+    all_users, all_items = graph.sum_of_layers(users, items, layers)
+    return all_users / (layers + 1), all_items / (layers + 1)
 
 
 def power(adjacency: Callable[[Tensor], Tensor], nodes: Tensor, layers: int) -> Tensor:
-    r"""Return :math:`\hat A^L X` [N, d]; arguments as in `layer_outputs`."""
-    return layer_outputs(adjacency, nodes, layers)[-1]
+    r"""Return :math:`\hat A^L X` [N, d]; arguments as in `sum_of_layers`."""
+    for _ in range(layers):
+        nodes = adjacency(nodes)
+    return nodes
 
 
 def select_rows(table: Tensor, rows: Tensor | None) -> Tensor:
@@ -131,7 +107,7 @@ def light_gcn_history(
     """
     scale = np.float32(1 / (layers + 1))
     factor = scale if layers else np.float32(0)
-    return LinearHistory(_array(users) * scale, _array(sources) * factor, (interactions,))
+    return LinearHistory(array(users) * scale, array(sources) * factor, (interactions,))
 
 
 def shared_weights(
@@ -168,9 +144,4 @@ def _on_pattern(
         parts.append(sp.csr_matrix((users[rows] @ values).multiply(ones)))
     found = sp.csr_matrix(sp.vstack(parts))
     found.sort_indices()
-    return found
-
-
-def _array(table: Tensor) -> NDArray[np.float32]:
-    found: NDArray[np.float32] = table.detach().float().cpu().numpy()
     return found

@@ -14,7 +14,7 @@ from recbole_margo.testing import MISSING, prepare, random_world
 def backbone_of(experiment, user_weights=None):
     model = experiment.model
     with torch.no_grad():
-        users, items = model.backbone(model.features, model.modality_mask, user_weights)
+        users, items = model.backbone(model.backbone_inputs, user_weights)
     return users.numpy(), items.numpy()
 
 
@@ -118,9 +118,9 @@ def test_chosen_users_and_items_and_their_gradients_are_those_of_all(tmp_path, s
             loss, [user_weights, *model.backbone.parameters()], allow_unused=True
         )
 
-    users, items = model.backbone(model.features, model.modality_mask, user_weights)
+    users, items = model.backbone(model.backbone_inputs, user_weights)
     of_all = users[user_ids], items[item_ids]
-    chosen = model.backbone(model.features, model.modality_mask, user_weights, user_ids, item_ids)
+    chosen = model.backbone(model.backbone_inputs, user_weights, user_ids, item_ids)
     for found, expected in zip(chosen, of_all, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
     for found, expected in zip(gradients(*chosen), gradients(*of_all), strict=True):

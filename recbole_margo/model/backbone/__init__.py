@@ -1,6 +1,10 @@
 """Late-fusion backbones: what MARGO's weights are put upon."""
 
-from recbole_margo.model.backbone.base import LateFusionBackbone, LightGCNBackbone
+from recbole_margo.model.backbone.base import (
+    LateFusionBackbone,
+    LateFusionRecommender,
+    LightGCNBackbone,
+)
 from recbole_margo.model.backbone.dragon import DragonBackbone
 
 BACKBONES: dict[str, type[LateFusionBackbone]] = {
@@ -8,4 +12,4 @@ BACKBONES: dict[str, type[LateFusionBackbone]] = {
     "LightGCN": LightGCNBackbone,
 }
 
-__all__ = ["BACKBONES", "DragonBackbone", "LateFusionBackbone", "LightGCNBackbone"]
+__all__ = ["BACKBONES", "DragonBackbone", "LateFusionRecommender"]

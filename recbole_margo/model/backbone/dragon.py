@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from recbole_margo.data.row_norms import normalized_rows
 from recbole_margo.graph.bipartite import InteractionGraph, normalized_interactions
 from recbole_margo.graph.item_knn import binary_knn_graph, combined_graph, modality_shares
-from recbole_margo.graph.neighbor_search import EXACT, NeighborSearch
+from recbole_margo.graph.neighbor_search import NeighborSearch
 from recbole_margo.graph.sparse import SparseMatrix
 from recbole_margo.graph.user_cooccurrence import softmax_rows, strongest_cooccurrences
-from recbole_margo.model.backbone.base import LateFusionBackbone
+from recbole_margo.model.backbone.base import BackboneInputs, LateFusionBackbone
 from recbole_margo.nn.content_path import (
     ContentPath,
     array,
@@ -57,44 +57,35 @@ class DragonBackbone(LateFusionBackbone):
           them to the sorting routine.
     """
 
-    def __init__(
-        self,
-        interactions: sp.csr_matrix,
-        features: Sequence[Tensor],
-        modalities: Sequence[str],
-        mask: Tensor,
-        parameters: Any,
-        search: NeighborSearch = EXACT,
-    ) -> None:
-        super().__init__(interactions, features, modalities, mask, parameters, search)
+    def __init__(self, inputs: BackboneInputs, parameters: Any, search: NeighborSearch) -> None:
+        super().__init__(inputs, parameters, search)
         self.projections = nn.ModuleList(
             mlp_projection(matrix.shape[1], parameters.projection_size, self.embedding_size)
-            for matrix in features
+            for matrix in inputs.features
         )
         self.item_graph_layers = parameters.item_graph_layers
         self.item_neighbors = parameters.item_neighbors
-        self.item_graph_shares = modality_shares(parameters.item_graph_weights, modalities)
-        self.interaction_graph = InteractionGraph(interactions)
+        self.item_graph_shares = modality_shares(parameters.item_graph_weights, inputs.modalities)
+        self.interaction_graph = InteractionGraph(inputs.interactions)
         co_users = strongest_cooccurrences(
-            interactions, parameters.user_neighbors, mask.device, search.cache
+            inputs.interactions, parameters.user_neighbors, inputs.mask.device, search.cache
         )
         # I + C: one product gives a user and the co-users together.
         self.user_graph = SparseMatrix(sp.identity(self.user_count) + softmax_rows(co_users))
         self.item_graph = SparseMatrix(
             combined_graph(
                 [
-                    binary_knn_graph(matrix, mask[:, m], parameters.item_neighbors, search)
-                    for m, matrix in enumerate(features)
+                    binary_knn_graph(matrix, inputs.mask[:, m], parameters.item_neighbors, search)
+                    for m, matrix in enumerate(inputs.features)
                 ],
                 self.item_graph_shares,
-                mask,
+                inputs.mask,
             )
         )
 
     def forward(
         self,
-        features: Sequence[Tensor],
-        mask: Tensor,
+        inputs: BackboneInputs,
         user_weights: Tensor | None = None,
         users: Tensor | None = None,
         items: Tensor | None = None,
@@ -102,14 +93,14 @@ class DragonBackbone(LateFusionBackbone):
         """Represent users and items in every modality; see `LateFusionBackbone`."""
         # One modality after the other on a processor: a table as narrow as that stays in its cache.
         # All side by side on a GPU: that is half the kernels.
-        alone = [[m] for m in range(len(features))]
-        groups = alone if mask.device.type == "cpu" else [[m for (m,) in alone]]
+        alone = [[m] for m in range(len(inputs.features))]
+        groups = alone if inputs.mask.device.type == "cpu" else [[m for (m,) in alone]]
         user_neighbors = self.user_graph if users is None else self.user_graph.chosen(users)
         item_neighbors = self.item_graph if items is None else self.item_graph.chosen(items)
         user_parts, item_parts = [], []
         for group in groups:
             all_users, all_items = self.interaction_graph.sum_of_layers(
-                *self._first_layer(features, mask, group), LAYERS_ON_INTERACTIONS
+                *self._first_layer(inputs, group), LAYERS_ON_INTERACTIONS
             )
             if user_weights is not None:
                 weights = user_weights[:, group[0] : group[-1] + 1]
@@ -121,51 +112,37 @@ class DragonBackbone(LateFusionBackbone):
             )
         return _joined(user_parts), _joined(item_parts)
 
-    def _first_layer(
-        self, features: Sequence[Tensor], mask: Tensor, group: Sequence[int]
-    ) -> tuple[Tensor, Tensor]:
+    def _first_layer(self, inputs: BackboneInputs, group: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Return X [U, M * d] and [I, M * d] of a group of M modalities."""
-        projected = [self.projections[m](features[m]) * mask[:, m : m + 1] for m in group]
+        projected = [
+            self.projections[m](inputs.features[m]) * inputs.mask[:, m : m + 1] for m in group
+        ]
         tables = [self.user_preference[m] for m in group]
         return (
             normalized_rows(_side_by_side(tables)).flatten(1),
             normalized_rows(_side_by_side(projected).to(tables[0].dtype)).flatten(1),
         )
 
-    def linear_history(
-        self,
-        interactions: sp.csr_matrix,
-        features: Sequence[Tensor],
-        mask: Tensor,
-        user_weights: Tensor | None = None,
-    ) -> LinearHistory:
+    def linear_history(self, inputs: BackboneInputs, user_weights: Tensor | None) -> LinearHistory:
         """Return what user rows are made of; see `LateFusionBackbone`."""
-        modalities = len(features)
-        users, items = self._first_layer(features, mask, range(modalities))
+        modalities = len(inputs.features)
+        users, items = self._first_layer(inputs, range(modalities))
         _, sources = self.interaction_graph.sum_of_layers(users, items, LAYERS_ON_INTERACTIONS - 1)
         factors = None if user_weights is None else array(user_weights)
         own = array(users)
         if factors is not None:
             own = (own.reshape(*factors.shape, -1) * factors[:, :, None]).reshape(own.shape)
-        normalized = normalized_interactions(interactions)
+        normalized = normalized_interactions(inputs.interactions)
         weights = shared_weights(normalized, self.user_graph.as_scipy(), factors, modalities)
         return LinearHistory(own, array(sources), weights)
 
-    def content_path(
-        self,
-        features: Sequence[Tensor],
-        raw: Sequence[Tensor],
-        modalities: Sequence[str],
-        mask: Tensor,
-    ) -> ContentPath:
+    def content_path(self, inputs: BackboneInputs, raw: Sequence[Tensor]) -> ContentPath:
         """Return how an item's row follows from its contents; see `LateFusionBackbone`."""
-        everything = range(len(modalities))
-        _, items = self.interaction_graph.sum_of_layers(
-            *self._first_layer(features, mask, everything), LAYERS_ON_INTERACTIONS
-        )
+        first = self._first_layer(inputs, range(len(inputs.features)))
+        _, items = self.interaction_graph.sum_of_layers(*first, LAYERS_ON_INTERACTIONS)
         tables = {
             "shares": np.array(self.item_graph_shares),
-            **direction_tables(raw, mask),
+            **direction_tables(raw, inputs.mask),
             **spread_tables(self.item_graph, items, self.item_graph_layers),
         }
         for m, projection in enumerate(self.projections):
@@ -177,7 +154,7 @@ class DragonBackbone(LateFusionBackbone):
             "item_graph_layers": self.item_graph_layers,
             "slope": activation.negative_slope,
         }
-        return ContentPath("dragon", tuple(modalities), numbers, tables)
+        return ContentPath("dragon", inputs.modalities, numbers, tables)
 
 
 def _side_by_side(tables: Sequence[Tensor]) -> Tensor:
