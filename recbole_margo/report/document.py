@@ -6,9 +6,9 @@ A table is shown as text and Markdown here; the whole document in `recbole_margo
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from matplotlib import figure as matplotlib_figure
 from tabulate import tabulate
@@ -18,6 +18,10 @@ DAGGER = "†"
 NOTHING = "–"
 # What Markdown or a page made from it would take for markup.
 MARKDOWN_SIGNS = re.compile(r"([\\`*_\[\]|~])")
+
+Record = TypeVar("Record")
+# Of a table by its headers: the cell of a record, or what a cell shows as text.
+Columns: TypeAlias = Mapping[str, Callable[[Record], object]]
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,24 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     notes: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        title: str,
+        records: Iterable[Record],
+        columns: Columns[Record],
+        notes: Iterable[str] = (),
+        texts: tuple[str, ...] = (),
+    ) -> Table:
+        """Return a table of a row per record."""
+        rows = tuple(cells(*(of(record) for of in columns.values())) for record in records)
+        return cls(title, tuple(columns), rows, tuple(notes), texts)
+
+
+def cells(*values: object) -> tuple[Cell, ...]:
+    """Return the cells of a row; what is no cell is shown as text."""
+    return tuple(one if isinstance(one, Cell) else Cell(str(one)) for one in values)
 
 
 def clean(text: object) -> str:

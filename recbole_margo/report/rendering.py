@@ -201,7 +201,7 @@ def write_document(
     stem: str,
     document: Document,
     texts: Mapping[str, str] | None = None,
-    page: str | None = None,
+    page: str = "",
 ) -> list[Path]:
     """Write a report: its pages, its figures and other texts; what is there already is replaced.
 

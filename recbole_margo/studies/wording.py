@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from recbole.evaluator.register import metrics_dict, smaller_metrics
 
 from recbole_margo.config import Settings
-from recbole_margo.report.document import NOTHING, clean
+from recbole_margo.report import NOTHING, Cell, clean
 from recbole_margo.run_folder import RunResult, StageResult
 
 NOT_VALIDATED = "not validated: the last epoch's parameters are the result"
@@ -94,9 +95,57 @@ def is_smaller_better(key: str) -> bool:
     return key.split("@")[0].lower() in smaller_metrics
 
 
+def axis_name(key: str, where: str = "test") -> str:
+    """Return a metric as the axis of a figure names it."""
+    better = " (smaller is better)" if is_smaller_better(key) else ""
+    return f"{metric_name(key)} on {where}{better}"
+
+
 def number(value: float | None, form: str = ".4f") -> str:
     """Return a number as it is printed everywhere."""
     return NOTHING if value is None else format(value, form)
+
+
+def spread(mean: float | None, deviation: float | None, form: str = ".4f") -> str:
+    """Return a mean, and behind it the deviation where there is one."""
+    return number(mean, form) + ("" if deviation is None else f" ± {number(deviation, form)}")
+
+
+def best_number(values: Iterable[float | None], metric: str) -> str:
+    """Return the best value as it is printed: equal to four decimals is equally good."""
+    pick = min if is_smaller_better(metric) else max
+    known = (value for value in values if value is not None and math.isfinite(value))
+    return number(pick(known, default=None))
+
+
+def mean_cell(
+    mean: float | None, deviation: float | None, best: str, aside: str = "", marked: bool = False
+) -> Cell:
+    """Return a mean with its deviation, in bold if it is printed like the best of its column.
+
+    Args:
+        aside: text after it.
+        marked: whether it differs significantly from the reference.
+    """
+    is_best = mean is not None and number(mean) == best
+    return Cell(spread(mean, deviation) + aside, is_best, mean is not None and marked)
+
+
+def over_seeds(seeds: Sequence[int], aside: str = "") -> str:
+    """Return the sentence that says over which seeds means are taken.
+
+    Args:
+        aside: what follows several seeds.
+    """
+    listed = ", ".join(map(str, seeds))
+    if len(seeds) == 1:
+        return f"One seed ({listed}), so there is no deviation over seeds."
+    return f"Mean ± sample standard deviation over {len(seeds)} seeds ({listed}){aside}."
+
+
+def best_note(seeds: Sequence[int]) -> str:
+    """Return the sentence that says what is bold."""
+    return f"Best {'value' if len(seeds) == 1 else 'mean'} in bold."
 
 
 def p_value(value: float | None) -> str:
@@ -112,17 +161,22 @@ def protocol_text(protocol: object) -> str:
 
 
 def how_evaluated(
-    protocol: str | None, valid_metric: str | None, parts: EvaluatedParts
+    protocol: str | None,
+    valid_metric: str | None,
+    parts: EvaluatedParts,
+    settings: Settings | None = None,
 ) -> list[tuple[str, str]]:
-    """Return protocol and metric of selection, as names and values; none without a finished run."""
+    """Return protocol, metric of selection and the settings that all share, by name.
+
+    Without a finished run nothing tells the protocol and the metric.
+    """
     found = []
-    # Without a finished run nothing tells the protocol and the metric.
     if protocol is not None:
         found.append(("Evaluation protocol", protocol_text(protocol)))
     if valid_metric is not None:
         found.append(("Selection", parts.selection(metric_name(valid_metric))))
         found += [] if parts.test else [("Test", NOT_TESTED)]
-    return found
+    return [*found, ("Settings of all", shown_settings(settings))] if settings else found
 
 
 def shown_settings(settings: Settings) -> str:

@@ -15,7 +15,7 @@ import pytest
 from made_up_comparison import compared, made_up_model, made_up_summary
 
 from recbole_margo.report import html_page
-from recbole_margo.studies.comparison.page import comparison_document, write_comparison_report
+from recbole_margo.studies.comparison.report import comparison_document, comparison_report
 
 VOID = {"meta", "img"}
 HOSTILE = "</td></table><script>alert(1)</script>\"' onload=x & <b>\x00\u202e"
@@ -171,7 +171,7 @@ def test_nothing_finished_makes_a_report_of_failures(tmp_path: Path) -> None:
     # What the experiment knows when no run came to an end.
     unknown = {"eval_protocol": None, "valid_metric": None, "split": ""}
     summary = made_up_summary("AB", [1], [], models=failed, slices=[], tests={}, **unknown)
-    files = write_comparison_report(tmp_path, compared(summary))
+    files = comparison_report(compared(summary)).write(tmp_path)
     assert [path.name for path in files if path.suffix in (".png", ".svg")] == []
     text = Page((tmp_path / "report.html").read_text(encoding="utf-8")).text
     assert "B failed, seed 1: no" in text
@@ -189,7 +189,7 @@ def test_several_splits_are_called_so_and_shared_settings_are_told() -> None:
 def test_the_folder_holds_every_file_that_is_named(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "report"
     summary = made_up_summary(["MARGO", "naïve – 日本 \udc80"])
-    files = write_comparison_report(folder, compared(summary))
+    files = comparison_report(compared(summary)).write(folder)
     assert sorted(files) == sorted(folder.iterdir())
     assert sorted(path.name for path in files) == [
         *("comparison.csv", "comparison.md", "comparison.tex"),
@@ -202,8 +202,8 @@ def test_the_folder_holds_every_file_that_is_named(tmp_path: Path) -> None:
 
 
 def test_a_later_report_leaves_no_figure_of_an_earlier_one(tmp_path: Path) -> None:
-    write_comparison_report(tmp_path, compared(made_up_summary()))
-    files = write_comparison_report(tmp_path, compared(made_up_summary(["MARGO"], slices=[])))
+    comparison_report(compared(made_up_summary())).write(tmp_path)
+    files = comparison_report(compared(made_up_summary(["MARGO"], slices=[]))).write(tmp_path)
     assert sorted(files) == sorted(tmp_path.iterdir())
     assert not (tmp_path / "slices.png").exists()
     assert not (tmp_path / "differences.svg").exists()
@@ -214,7 +214,7 @@ def test_what_json_has_no_number_for_is_null_there(tmp_path: Path) -> None:
     summary["tests"]["recall@20"][0]["effect_size"] = -math.inf
     summary["models"][1]["values"]["recall@20"][0] = math.nan
     summary["models"][1]["mean"]["recall@20"] = math.nan
-    write_comparison_report(tmp_path, compared(summary))
+    comparison_report(compared(summary)).write(tmp_path)
     stored = json.loads((tmp_path / "summary.json").read_text(), parse_constant=pytest.fail)
     assert stored["tests"]["recall@20"][0]["effect_size"] is None
     assert stored["models"][1]["values"]["recall@20"][0] is None
@@ -225,5 +225,5 @@ def test_values_that_do_not_fit_the_seeds_leave_the_folder_as_it_was(tmp_path: P
     summary = made_up_summary()
     summary["seeds"] = [1]
     with pytest.raises(Exception, match="give one value a seed"):
-        write_comparison_report(tmp_path / "report", compared(summary))
+        comparison_report(compared(summary)).write(tmp_path / "report")
     assert not (tmp_path / "report").exists()

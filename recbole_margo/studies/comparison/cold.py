@@ -15,11 +15,11 @@ from recbole_margo.evaluation.cold_items import (
     ColdResult,
     cold_baselines,
 )
-from recbole_margo.report import Cell, Table, clean
+from recbole_margo.report import Table, cells, clean
 from recbole_margo.run import load_split
 from recbole_margo.run_folder import RunOutcome, RunResult, finished_runs
 from recbole_margo.store.plain import from_plain
-from recbole_margo.studies.wording import metric_name, number
+from recbole_margo.studies.wording import best_number, mean_cell, metric_name
 
 Values = Mapping[str, float]
 
@@ -124,27 +124,24 @@ def cold_tables(compared: ColdComparison | None) -> list[Table]:
     """Return one table of each metric: a row per model, warm and cold."""
     if compared is None:
         return []
-    parts = ("warm", "among_cold", "among_all")
-    tables = []
-    for place, metric in enumerate(compared.metrics):
-        values = [[getattr(row, part).get(metric) for part in parts] for row in compared.rows]
-        shown = [[number(value) for value in row] for row in values]
-        best = [
-            number(max((value for value in column if value is not None), default=None))
-            for column in zip(*values, strict=True)
+    headers = ("model", "warm", "cold among cold", "cold among all", "cold items scored by")
+    tables: list[Table] = []
+    for metric in compared.metrics:
+        values = [
+            [part.get(metric) for part in (row.warm, row.among_cold, row.among_all)]
+            for row in compared.rows
         ]
+        best = [best_number(column, metric) for column in zip(*values, strict=True)]
         rows = tuple(
-            (
-                Cell(clean(row.label)),
-                *(Cell(text, text == best[column]) for column, text in enumerate(texts)),
-                Cell(row.scored_by),
+            cells(
+                clean(row.label),
+                *(mean_cell(one, None, top) for one, top in zip(of_row, best, strict=True)),
+                row.scored_by,
             )
-            for row, texts in zip(compared.rows, shown, strict=True)
+            for row, of_row in zip(compared.rows, values, strict=True)
         )
-        headers = ("model", "warm", "cold among cold", "cold among all", "cold items scored by")
-        notes = tuple(_notes(compared)) if place == 0 else ()
-        title = f"{metric_name(metric)} on warm and cold items"
-        tables.append(Table(title, headers, rows, notes))
+        notes = () if tables else tuple(_notes(compared))
+        tables.append(Table(f"{metric_name(metric)} on warm and cold items", headers, rows, notes))
     return tables
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from recbole_margo.evaluation.per_user import PerUserMetrics
 from recbole_margo.evaluation.significance import compare_paired, holm
 from recbole_margo.evaluation.slices import make_slices, slice_recall
 from recbole_margo.registry import expand_names
-from recbole_margo.report import terminal_bold
 from recbole_margo.run_folder import (
     FAILED,
     FINISHED,
@@ -27,8 +25,8 @@ from recbole_margo.run_folder import (
     finished_runs,
 )
 from recbole_margo.studies.comparison.cold import compare_cold_items
-from recbole_margo.studies.comparison.page import comparison_text, write_comparison_report
 from recbole_margo.studies.comparison.plan import ComparisonPlan, ablation_entries
+from recbole_margo.studies.comparison.report import comparison_report
 from recbole_margo.studies.comparison.result import ComparedModel, Comparison, Slice, UserTest
 from recbole_margo.studies.runs.entry import Entry
 from recbole_margo.studies.runs.pool import Pool
@@ -50,7 +48,7 @@ for all seeds; `--split_seed` chooses another.
 
 
 def compare_seeds(plan: ComparisonPlan, folder: Path, pool: Pool) -> Comparison:
-    """Train what a comparison has not trained yet, and write tables, tests and figures.
+    """Train what a comparison has not trained yet, and summarise all.
 
     A seed decides initial values, the order of the batches and the negative samples, never the
     split: that is drawn from `split_seed`, by default RecBole's `seed`. A run that fails is
@@ -67,12 +65,17 @@ def compare_seeds(plan: ComparisonPlan, folder: Path, pool: Pool) -> Comparison:
         entry.label: {seed: done[entry.run_folder(folder, seed)] for seed in plan.seeds}
         for entry in plan.entries
     }
-    compared = summarize(plan, outcomes, folder)
-    write_comparison_report(folder, compared)
-    return compared
+    return summarize(plan, outcomes, folder)
 
 
-COMPARISON = Study("comparison", "compare", "comparison-plan.json", ComparisonPlan, compare_seeds)
+COMPARISON = Study(
+    "comparison",
+    "compare",
+    "comparison-plan.json",
+    ComparisonPlan,
+    compare_seeds,
+    comparison_report,
+)
 
 
 def summarize(
@@ -260,7 +263,4 @@ def _run(
             options.reference,
         )
 
-    folder, compared = COMPARISON.run_command(options, rest, make)
-    text = comparison_text(compared, style="simple", bold=terminal_bold())
-    sys.stdout.write(f"{text}\n\nReport: {folder / 'report.html'}\n")
-    return int(any(model.errors for model in compared.models))
+    return COMPARISON.run_command(options, rest, make)

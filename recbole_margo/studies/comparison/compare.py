@@ -14,10 +14,10 @@ from recbole_margo.errors import ConfigError
 from recbole_margo.registry import expand_names
 from recbole_margo.report import (
     Bullets,
-    Cell,
     Document,
     Section,
     Table,
+    cells,
     clean,
     failure_section,
     markdown_page,
@@ -34,10 +34,11 @@ from recbole_margo.studies.runs.study import Study
 from recbole_margo.studies.wording import (
     PART_NAMES,
     EvaluatedParts,
+    best_number,
     epoch_text,
     epochs_text,
     how_evaluated,
-    is_smaller_better,
+    mean_cell,
     number,
 )
 from recbole_margo.training.processes import torchrun_rank
@@ -52,25 +53,17 @@ def models_table(outcomes: Sequence[RunOutcome]) -> Table:
     part = EvaluatedParts.of_runs(finished).shown
     values = {id(run): getattr(run, part) if part else {} for run in finished}
     metrics = list(dict.fromkeys(metric for of_run in values.values() for metric in of_run))
-    best = {}
-    for metric in metrics:
-        pick = min if is_smaller_better(metric) else max
-        best[metric] = number(pick(run[metric] for run in values.values() if metric in run))
+    best = {m: best_number((of_run.get(m) for of_run in values.values()), m) for m in metrics}
     headers = ("model", *metrics, "best epochs", "seconds", "peak MiB")
     rows = []
     for outcome in outcomes:
         if isinstance(outcome, FailedRun):
-            blank = [Cell("")] * (len(headers) - 2)
-            rows.append((Cell(clean(outcome.model)), Cell("failed"), *blank))
+            rows.append(cells(clean(outcome.model), "failed", *[""] * (len(headers) - 2)))
             continue
-        texts = [number(values[id(outcome)].get(metric)) for metric in metrics]
-        # Equal to the four decimals that are printed counts as equally good.
-        shown = [
-            Cell(text, text == best[metric]) for metric, text in zip(metrics, texts, strict=True)
-        ]
-        seconds = number(outcome.seconds, ".1f")
-        rest = (epochs_text(outcome), seconds, f"{outcome.peak_mib:.0f}")
-        rows.append((Cell(clean(outcome.model)), *shown, *map(Cell, rest)))
+        of_run = values[id(outcome)]
+        shown = (mean_cell(of_run.get(metric), None, best[metric]) for metric in metrics)
+        rest = (epochs_text(outcome), number(outcome.seconds, ".1f"), f"{outcome.peak_mib:.0f}")
+        rows.append(cells(clean(outcome.model), *shown, *rest))
     if not finished:
         headers, rows = ("model", "status"), [row[:2] for row in rows]
     what = f"{PART_NAMES[part]} metrics" if part else "no metrics"

@@ -9,7 +9,7 @@ from recbole_margo.config import Settings
 from recbole_margo.errors import RecBoleMargoError
 from recbole_margo.report import clean
 from recbole_margo.studies.comparison.cold import ColdComparison
-from recbole_margo.studies.wording import EvaluatedParts, how_evaluated, shown_settings
+from recbole_margo.studies.wording import EvaluatedParts, how_evaluated
 
 ALPHA = 0.05
 
@@ -169,7 +169,6 @@ class Comparison:
             same = "the same for all runs" if len(splits) == 1 else "NOT the same for all runs"
             found.append(("Split", f"{', '.join(splits)}: {same}"))
         found.append(("Seeds", ", ".join(map(str, self.seeds))))
-        found += how_evaluated(self.eval_protocol, self.valid_metric, self.parts)
         found.append(("Reference", clean(self.reference)))
-        shared = shown_settings(self.settings)
-        return [*found, ("Settings of all", shared)] if shared else found
+        how = how_evaluated(self.eval_protocol, self.valid_metric, self.parts, self.settings)
+        return [*found, *how]

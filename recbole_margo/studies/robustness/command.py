@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -13,13 +12,13 @@ from recbole_margo.config import Config, Settings
 from recbole_margo.data.corruption import KINDS
 from recbole_margo.data.features import modality_names
 from recbole_margo.errors import ConfigError
-from recbole_margo.report import csv_text, terminal_bold, write_texts
+from recbole_margo.report import csv_text, write_texts
 from recbole_margo.studies.comparison.command import COMPARISON
 from recbole_margo.studies.comparison.plan import FULL_MODEL
 from recbole_margo.studies.comparison.result import Comparison
 from recbole_margo.studies.robustness.measure import CorruptedItems, Truth, measure
-from recbole_margo.studies.robustness.page import robustness_text, write_robustness_report
 from recbole_margo.studies.robustness.plan import DEFAULT_SHARE, MODELS, RobustnessPlan
+from recbole_margo.studies.robustness.report import robustness_report
 from recbole_margo.studies.robustness.result import RobustnessResult
 from recbole_margo.studies.runs.pool import Pool
 from recbole_margo.studies.runs.study import Study, add_run_options, read_seeds
@@ -43,7 +42,7 @@ other items; the split is the same for all.
 
 
 def study_robustness(plan: RobustnessPlan, folder: Path, pool: Pool) -> RobustnessResult:
-    """Train every model on clean and corrupted features, and report what is lost and detected.
+    """Train every model on clean and corrupted features, and measure what is lost and detected.
 
     Args:
         folder: its folder, which is this process's; its comparison is a folder in it.
@@ -56,12 +55,16 @@ def study_robustness(plan: RobustnessPlan, folder: Path, pool: Pool) -> Robustne
     truth = _truth(plan, compared, root)
     result = measure(plan, compared, truth)
     write_texts(folder, _tables_of_items(truth))
-    write_robustness_report(folder, result)
     return result
 
 
 ROBUSTNESS = Study(
-    "robustness study", "robustness", "robustness-plan.json", RobustnessPlan, study_robustness
+    "robustness study",
+    "robustness",
+    "robustness-plan.json",
+    RobustnessPlan,
+    study_robustness,
+    robustness_report,
 )
 
 
@@ -115,10 +118,7 @@ def _rows_of_items(step: float, draw: CorruptedItems) -> Iterator[Mapping[str, o
 def robustness(arguments: Sequence[str]) -> int:
     """Run `recbole-margo robustness` and return its exit status, 1 if any run failed."""
     options, rest = _parser().parse_known_args(arguments)
-    folder, result = ROBUSTNESS.run_command(options, rest, lambda own: _plan(options, own))
-    text = robustness_text(result, bold=terminal_bold())
-    sys.stdout.write(f"{text}\n\nReport: {folder / 'robustness.html'}\n")
-    return int(bool(result.errors))
+    return ROBUSTNESS.run_command(options, rest, lambda own: _plan(options, own))
 
 
 def _parser() -> argparse.ArgumentParser:

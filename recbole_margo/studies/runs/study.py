@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from recbole_margo.config import Settings
 from recbole_margo.defaults import parse_settings, parse_yaml, refuse_settings
 from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.output_folder import is_unused, locked_folder, output_folder
+from recbole_margo.report import Document, Section, terminal_bold, terminal_text, write_document
 from recbole_margo.store.plain import as_plain, from_plain
 from recbole_margo.store.reading import read_json
 from recbole_margo.store.writing import LOCK, write_json
@@ -39,6 +41,43 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
+class StudyReport:
+    """The files that are written of a result, and what its command prints.
+
+    Args:
+        stem: name of the pages `<stem>.md` and `<stem>.html`.
+        texts: other files by name.
+        shown: the sections for a terminal.
+        failed: whether a run failed.
+        page: name of the HTML page if it is another one.
+        after: a last line for a terminal, with `{}` for the folder.
+    """
+
+    stem: str
+    document: Document
+    texts: Mapping[str, str]
+    shown: Sequence[Section]
+    failed: bool = False
+    page: str = ""
+    after: str = ""
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write the files; what is there already is replaced."""
+        return write_document(folder, self.stem, self.document, self.texts, self.page)
+
+    def show(self, folder: Path) -> int:
+        """Print what a terminal shows, and return the exit status, 1 if any run failed."""
+        text = terminal_text(self.shown, bold=terminal_bold())
+        page = folder / (self.page or f"{self.stem}.html")
+        sys.stdout.write(f"{text}\n\nReport: {page}\n{self.after.replace('{}', str(folder))}")
+        return int(self.failed)
+
+
+def no_report(_: object) -> None:
+    """Report nothing: the work itself does."""
+
+
+@dataclass(frozen=True)
 class Study(Generic[Plan, Result]):
     """A kind of study, whose folder holds its plan, its runs and its reports.
 
@@ -46,7 +85,8 @@ class Study(Generic[Plan, Result]):
         what: what it is called, without an article.
         verb: the command that continues one; None for a part of another study, which speaks for it.
         file: name of the plan in the folder.
-        work: trains the runs that are missing, writes the reports and returns what came out.
+        work: trains the runs that are missing and returns what came out.
+        report: what is written and shown of that.
         shares_folder: whether a new one may have a folder with other things in it.
     """
 
@@ -55,6 +95,7 @@ class Study(Generic[Plan, Result]):
     file: str
     plan: type[Plan]
     work: Callable[[Plan, Path, Pool], Result]
+    report: Callable[[Result], StudyReport | None] = no_report
     shares_folder: bool = False
 
     def begin(self, plan: Plan, folder: str | Path | None = None, pool: Pool = HERE) -> Result:
@@ -76,7 +117,7 @@ class Study(Generic[Plan, Result]):
                 self._check_unused(folder)
                 write_json(folder / self.file, as_plain(plan))
                 try:
-                    return folder, self.work(plan, folder, pool)
+                    return folder, self.run(plan, folder, pool)
                 except ConfigError:
                     # What is refused before anything was trained leaves nothing to continue.
                     if {path.name for path in folder.iterdir()} <= {self.file, LOCK}:
@@ -94,7 +135,15 @@ class Study(Generic[Plan, Result]):
     def go_on(self, plan: Plan, folder: Path, pool: Pool = HERE) -> Result:
         """Continue a study whose plan was read."""
         with self._locked(folder):
-            return self.work(plan, folder, pool)
+            return self.run(plan, folder, pool)
+
+    def run(self, plan: Plan, folder: Path, pool: Pool) -> Result:
+        """Do the work in a folder that this process has locked, and write the report."""
+        found = self.work(plan, folder, pool)
+        report = self.report(found)
+        if report is not None:
+            report.write(folder)
+        return found
 
     def part(self, plan: Plan, folder: Path, pool: Pool) -> Result:
         """Begin or continue a study that is part of another one."""
@@ -127,8 +176,8 @@ class Study(Generic[Plan, Result]):
         rest: Sequence[str],
         make: Callable[[Settings], Plan],
         given: Sequence[str] = (),
-    ) -> tuple[Path, Result]:
-        """Begin or continue what a command line asks for, and return its folder and what came out.
+    ) -> int:
+        """Begin or continue what a command line asks for, show it, and return the exit status.
 
         Args:
             options: as `add_run_options` adds them.
@@ -138,9 +187,12 @@ class Study(Generic[Plan, Result]):
         pool, settings = Pool(options.workers, options.cluster), parse_settings(rest)
         if options.resume:
             refuse_settings({**dict.fromkeys(given), **settings})
-            return Path(options.resume), self.resume(options.resume, pool)
-        plan = make(merged_settings((options.config_files or "").split(), settings))
-        return self._begin(plan, options.output_dir, pool)
+            folder, found = Path(options.resume), self.resume(options.resume, pool)
+        else:
+            plan = make(merged_settings((options.config_files or "").split(), settings))
+            folder, found = self._begin(plan, options.output_dir, pool)
+        report = self.report(found)
+        return 0 if report is None else report.show(folder)
 
     def _check_unused(self, folder: Path) -> None:
         there = (folder / self.file).is_file() if self.shares_folder else not is_unused(folder)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +15,12 @@ from recbole_margo.config import Settings
 from recbole_margo.defaults import parse_yaml
 from recbole_margo.errors import ConfigError
 from recbole_margo.registry import find_model
-from recbole_margo.report import terminal_bold
-from recbole_margo.studies.comparison.command import COMPARISON, compare_seeds
+from recbole_margo.studies.comparison.command import COMPARISON
 from recbole_margo.studies.comparison.plan import ComparisonPlan
 from recbole_margo.studies.runs.entry import Entry, build_configs
 from recbole_margo.studies.runs.pool import Pool
 from recbole_margo.studies.runs.study import Study, add_run_options, read_seeds
-from recbole_margo.studies.sweep.page import sweep_text, write_sweep_report
+from recbole_margo.studies.sweep.report import sweep_report
 from recbole_margo.studies.sweep.result import Sweep, hyperparameter_of, value_text
 
 PUBLISHED_POINTS = 5
@@ -76,17 +74,15 @@ def study_sweep(plan: SweepPlan, folder: Path, pool: Pool) -> Sweep:
     """Train a model along one hyper-parameter at a time, the others at their own value.
 
     The run with every hyper-parameter at its own value is a point of each curve and is trained
-    once. Runs are those of `compare_seeds`, whose report is written too.
+    once. Runs are those of `compare`, whose report is written too.
 
     Args:
         plan: of the entries that `sweep_entries` returns.
     """
-    swept = Sweep.of_comparison(compare_seeds(plan, folder, pool))
-    write_sweep_report(folder, swept)
-    return swept
+    return Sweep.of_comparison(COMPARISON.run(plan, folder, pool))
 
 
-SWEEP = Study("sweep", "sweep", COMPARISON.file, SweepPlan, study_sweep)
+SWEEP = Study("sweep", "sweep", COMPARISON.file, SweepPlan, study_sweep, sweep_report)
 
 
 def sweep_entries(
@@ -165,11 +161,7 @@ def sweep(arguments: Sequence[str]) -> int:
         entries = sweep_entries(options.model, over, options.dataset, settings)
         return SweepPlan.of(entries, options.dataset, read_seeds(options.seeds), settings)
 
-    given = ["over"] if options.over else []
-    folder, swept = SWEEP.run_command(options, rest, make, given)
-    text = sweep_text(swept, bold=terminal_bold())
-    sys.stdout.write(f"{text}\nReport: {folder / 'sweep.html'}\n")
-    return int(any(point.errors for curve in swept.hyperparameters for point in curve.points))
+    return SWEEP.run_command(options, rest, make, ["over"] if options.over else [])
 
 
 def parse_over(words: Sequence[str]) -> dict[str, list[Any] | None]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import secrets
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,7 +16,6 @@ import yaml
 from recbole_margo.command_line import comma_separated, command_parser
 from recbole_margo.config import Settings
 from recbole_margo.errors import ConfigError, TrainingError
-from recbole_margo.report import terminal_bold
 from recbole_margo.store.writing import replacing
 from recbole_margo.studies.comparison.command import COMPARISON
 from recbole_margo.studies.comparison.plan import ComparisonPlan
@@ -25,8 +23,8 @@ from recbole_margo.studies.runs.entry import Entry
 from recbole_margo.studies.runs.memory import pool_that_fits
 from recbole_margo.studies.runs.pool import LostWorkerError, Pool
 from recbole_margo.studies.runs.study import Study, add_pool_options, read_seeds
-from recbole_margo.studies.tuning.page import tuning_text, write_tuning_report
 from recbole_margo.studies.tuning.plan import TuningPlan
+from recbole_margo.studies.tuning.report import BEST, tuning_report
 from recbole_margo.studies.tuning.result import FinalResult, Tuning
 from recbole_margo.studies.tuning.trials import (
     best_trial,
@@ -43,8 +41,6 @@ from recbole_margo.studies.tuning.trials import (
 
 if TYPE_CHECKING:
     from optuna import Study as OptunaStudy
-
-BEST = "best.yaml"
 
 
 def search(plan: TuningPlan, folder: Path, pool: Pool, url: str | None = None) -> Tuning:
@@ -63,7 +59,7 @@ def search(plan: TuningPlan, folder: Path, pool: Pool, url: str | None = None) -
     study = open_study(plan, storage)
     _run_trials(plan, study, storage, pool)
     # The report is there while the final training, which may be long, goes on.
-    write_tuning_report(folder, Tuning.of(plan, study))
+    tuning_report(Tuning.of(plan, study)).write(folder)
     best = best_trial(study)
     if best is None:
         raise TrainingError(
@@ -77,12 +73,10 @@ def search(plan: TuningPlan, folder: Path, pool: Pool, url: str | None = None) -
         [Entry(plan.model, plan.model, values)], plan.dataset, plan.seeds, plan.settings
     )
     compared = COMPARISON.part(final, folder / "final", pool)
-    found = Tuning.of(plan, study, FinalResult.of(compared))
-    write_tuning_report(folder, found)
-    return found
+    return Tuning.of(plan, study, FinalResult.of(compared))
 
 
-TUNING = Study("search", "tune", "tuning-plan.json", TuningPlan, search)
+TUNING = Study("search", "tune", "tuning-plan.json", TuningPlan, search, tuning_report)
 
 
 def _check_storage(plan: TuningPlan, url: str | None) -> None:
@@ -173,14 +167,7 @@ def tune(arguments: Sequence[str]) -> int:
     decided = ("model", "dataset", "trials", "over", "space", "seeds", "output_dir")
     given = [name for name in (*decided, "config_files") if getattr(options, name)]
     study = replace(TUNING, work=partial(search, url=options.storage))
-    folder, found = study.run_command(options, rest, lambda own: _new_plan(options, own), given)
-    sys.stdout.write(
-        f"{tuning_text(found, bold=terminal_bold())}\n"
-        f"Report: {folder / 'tuning.html'}\n"
-        f"Train with it: recbole-margo train --model={found.model} --dataset={found.dataset} "
-        f"--config_files={folder / BEST}\n"
-    )
-    return int(found.final is not None and bool(found.final.errors))
+    return study.run_command(options, rest, lambda own: _new_plan(options, own), given)
 
 
 def _new_plan(options: argparse.Namespace, settings: Settings) -> TuningPlan:

@@ -23,8 +23,8 @@ from recbole_margo.studies.audit.learned_weights import (
     entropy_bits,
     weight_stability,
 )
-from recbole_margo.studies.comparison import command as compare_module
 from recbole_margo.studies.runs.entry import Entry
+from recbole_margo.studies.runs.study import StudyReport
 from recbole_margo.testing import MISSING, NAME, SETTINGS, random_world, small_settings
 from recbole_margo.training.checkpoint import read_checkpoint
 
@@ -45,7 +45,7 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = {**SETTINGS, **small_settings("MARGO"), **changes}
     with pytest.MonkeyPatch.context() as patch:
         # Its figures take longer than the training.
-        patch.setattr(compare_module, "write_comparison_report", lambda *_: None)
+        patch.setattr(StudyReport, "write", lambda *_: None)
         compare_seeds(ENTRIES, NAME, [1, 2], settings, root / "out")
     return root / "out"
 

@@ -23,7 +23,7 @@ from recbole_margo.studies.comparison.figures import (
     metrics_figure,
     slices_figure,
 )
-from recbole_margo.studies.comparison.page import write_comparison_report
+from recbole_margo.studies.comparison.report import comparison_report
 
 MODELS = [f"Model{number}" for number in range(13)]
 
@@ -180,7 +180,7 @@ def test_files_are_whole_the_same_every_time_and_labels_are_not_mathematics(
     summary = made_up_summary(["$\\frac{", "B & <b>", "日本 🙂\x00"])
     for folder in (tmp_path / "one", tmp_path / "two"):
         folder.mkdir()
-        write_comparison_report(folder, compared(summary))
+        comparison_report(compared(summary)).write(folder)
     names = ("differences", "metrics", "slices")
     files = sorted(path.name for path in (tmp_path / "one").iterdir() if path.stem in names)
     assert files == [f"{name}.{ending}" for name in names for ending in ("png", "svg")]

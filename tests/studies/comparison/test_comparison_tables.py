@@ -15,20 +15,22 @@ import pytest
 from made_up_comparison import compared, made_up_model, made_up_summary, made_up_test
 
 from recbole_margo.errors import RecBoleMargoError
-from recbole_margo.report import markdown_page
-from recbole_margo.studies.comparison.page import (
-    comparison_csv,
+from recbole_margo.report import markdown_page, terminal_text
+from recbole_margo.studies.comparison.report import (
     comparison_document,
     comparison_latex,
-    comparison_text,
-)
-from recbole_margo.studies.comparison.tables import (
+    comparison_report,
     results_table,
     runs_table,
     settings_table,
     significance_tables,
     slice_tables,
 )
+from recbole_margo.studies.comparison.result import Comparison
+
+
+def comparison_text(found: Comparison, style: str = "simple") -> str:
+    return terminal_text(comparison_report(found).shown, style)
 
 
 def two_models(**changes: Any) -> dict[str, Any]:
@@ -240,7 +242,8 @@ def test_csv_is_tidy_and_unrounded() -> None:
     models.append(made_up_model("C", {}, errors={"1": "no", "2": "no", "3": "no"}))
     summary = made_up_summary("AC", [3, 1, 2], ["recall@20"], models=models)
     table = pd.read_csv(
-        io.StringIO(comparison_csv(compared(summary))), float_precision="round_trip"
+        io.StringIO(comparison_report(compared(summary)).texts["comparison.csv"]),
+        float_precision="round_trip",
     )
     assert table["label"].unique().tolist() == ['A, "quoted" =1+1']
     for_test = table[(table["on"] == "test") & (table["statistic"] == "value")]

@@ -11,18 +11,10 @@ from typing import Any
 import matplotlib
 import pytest
 
-from recbole_margo.report import html_page, markdown_page
+from recbole_margo.report import html_page, markdown_page, terminal_text
 from recbole_margo.report.figures import STYLE
 from recbole_margo.store.plain import as_plain, from_plain
-from recbole_margo.studies.sweep.page import (
-    panel_metrics,
-    sweep_csv,
-    sweep_document,
-    sweep_figure,
-    sweep_tables,
-    sweep_text,
-    write_sweep_report,
-)
+from recbole_margo.studies.sweep.report import panel_metrics, sweep_figure, sweep_report
 from recbole_margo.studies.sweep.result import Sweep, mean_and_deviation
 
 METRICS = ["recall@10", "recall@20", "ndcg@10", "ndcg@20"]
@@ -79,7 +71,7 @@ def test_mean_and_sample_deviation():
 
 
 def test_the_best_on_validation_is_bold_and_nothing_on_test(swept):
-    alpha, _ = sweep_tables(read(swept))
+    alpha = sweep_report(read(swept)).shown[0].parts[0]
     assert alpha.headers[:2] == ("alpha", "validation Recall@20")
     assert [row[0].text for row in alpha.rows] == ["0.01", "1.0 (own)", "10.0"]
     assert alpha.rows[0][1].text == "0.1100 ± 0.0141"
@@ -90,7 +82,11 @@ def test_the_best_on_validation_is_bold_and_nothing_on_test(swept):
 
 def test_the_smallest_is_best_where_smaller_is_better(swept):
     swept["valid_metric"] = "AveragePopularity@20"
-    assert [row[1].best for row in sweep_tables(read(swept))[0].rows] == [True, False, False]
+    assert [row[1].best for row in sweep_report(read(swept)).shown[0].parts[0].rows] == [
+        True,
+        False,
+        False,
+    ]
 
 
 def test_the_columns_of_panels_are_the_metric_of_selection_and_one_more(swept):
@@ -132,7 +128,9 @@ def test_one_seed_has_no_band_and_says_so(swept):
     assert not figure.axes[0].collections
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels[0] == "one seed, no band"
-    assert "One seed (1), so there is no deviation over seeds." in sweep_text(read(swept))
+    assert "One seed (1), so there is no deviation over seeds." in terminal_text(
+        sweep_report(read(swept)).shown
+    )
 
 
 def test_nothing_is_drawn_of_nothing(swept, tmp_path):
@@ -140,13 +138,13 @@ def test_nothing_is_drawn_of_nothing(swept, tmp_path):
         for each in curve["points"]:
             each["seeds"], each["valid"] = [], []
             each["test"] = {metric: [] for metric in METRICS}
-    files = {path.name for path in write_sweep_report(tmp_path, read(swept))}
+    files = {path.name for path in sweep_report(read(swept)).write(tmp_path)}
     assert files == {"sweep.json", "sweep.csv", "sweep.md", "sweep.html"}
 
 
 def test_the_rows_of_the_table_of_numbers_are_unrounded(swept):
     swept["hyperparameters"][0]["points"][0]["valid"][1] = 1 / 3
-    rows = list(csv.DictReader(io.StringIO(sweep_csv(read(swept)))))
+    rows = list(csv.DictReader(io.StringIO(sweep_report(read(swept)).texts["sweep.csv"])))
     (row,) = [
         row
         for row in rows
@@ -157,8 +155,10 @@ def test_the_rows_of_the_table_of_numbers_are_unrounded(swept):
 
 
 def test_failures_are_named_and_escaped(swept):
-    assert "alpha=10.0 failed, seed 2: TrainingError: <nan>" in sweep_text(read(swept))
-    document = sweep_document(read(swept))
+    assert "alpha=10.0 failed, seed 2: TrainingError: <nan>" in terminal_text(
+        sweep_report(read(swept)).shown
+    )
+    document = sweep_report(read(swept)).document
     assert "&lt;nan&gt;" in markdown_page(document)
     page = html_page(document)
     assert "&lt;nan&gt;" in page and "<nan>" not in page
@@ -183,7 +183,7 @@ def test_the_files_hold_the_numbers_worked_out_by_hand(tmp_path):
     }
     swept = read(plain)
     assert as_plain(swept) == plain
-    write_sweep_report(tmp_path, swept)
+    sweep_report(swept).write(tmp_path)
     assert (tmp_path / "sweep.csv").read_text() == (
         "hyperparameter,value,own,seed,on,metric,number\n"
         "tau,0.5,false,1,valid,ndcg@5,0.25\n"

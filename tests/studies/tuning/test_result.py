@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from recbole_margo.report import json_text
+from recbole_margo.report import json_text, terminal_text
 from recbole_margo.store.plain import as_plain
 from recbole_margo.studies.comparison.result import ComparedModel, Comparison
 from recbole_margo.studies.tuning.command import TUNING
-from recbole_margo.studies.tuning.page import tuning_csv, tuning_document, tuning_text
 from recbole_margo.studies.tuning.plan import TuningPlan
+from recbole_margo.studies.tuning.report import tuning_report
 from recbole_margo.studies.tuning.result import FinalResult, TrialResult, Tuning
 from recbole_margo.testing import NAME, SETTINGS, random_world, small_settings
 
@@ -164,7 +164,7 @@ def test_the_final_result_has_mean_and_deviation_of_the_seeds_that_finished():
 
 def test_the_files_and_tables_hold_these_numbers(plan, study):
     found = Tuning.of(plan, study, FINAL)
-    assert tuning_csv(found) == (
+    assert tuning_report(found).texts["tuning.csv"] == (
         "number,state,value,last_score,validations,seconds,parameter tau,"
         "parameter user_neighbors,error\n"
         "0,complete,0.2,0.2,2,1.5,1.0,3,\n"
@@ -192,13 +192,13 @@ def test_the_files_and_tables_hold_these_numbers(plan, study):
         "final",
     ]
     assert plain["final"]["values"] == {"recall@5": [0.1, 0.3]}
-    text = tuning_text(found)
+    text = terminal_text(tuning_report(found).shown)
     assert "5 of 5 trials: 3 complete, 1 pruned, 1 failed." in text
     assert "Trial 5 failed: its process ended with -9" in text
     assert "The best values failed, seed 3: out of memory" in text
     assert "validation Recall@5  0.3000 ± 0.1414" in text
     assert "Trial 1 had 0.5000 on validation, the largest of 3" in text
-    shown = tuning_document(found)
+    shown = tuning_report(found).document
     assert [figure.name for figure in shown.figures()] == ["history", "slices"]
     tables = {part.title: part for section in shown.sections for part in section.parts[:3]
               if hasattr(part, "rows")}  # fmt: skip
@@ -213,7 +213,7 @@ def test_the_files_and_tables_hold_these_numbers(plan, study):
 
 
 def test_figures_show_every_complete_and_pruned_trial(plan, study):
-    for figure in tuning_document(Tuning.of(plan, study)).figures():
+    for figure in tuning_report(Tuning.of(plan, study)).document.figures():
         drawn = figure.drawing()
         panels = {panel.get_xlabel(): panel for panel in drawn.axes}
         assert set(panels) in ({"trial"}, {"tau, log scale", "user_neighbors"})

@@ -16,9 +16,8 @@ from recbole_margo.config import Config
 from recbole_margo.errors import CheckpointError, ConfigError, TrainingError
 from recbole_margo.store.plain import as_plain
 from recbole_margo.store.writing import write_json
-from recbole_margo.studies.comparison import command as comparing
 from recbole_margo.studies.runs.pool import HERE, LostWorkerError, Pool
-from recbole_margo.studies.tuning import command as searching
+from recbole_margo.studies.runs.study import StudyReport
 from recbole_margo.studies.tuning import trials
 from recbole_margo.studies.tuning.command import TUNING
 from recbole_margo.studies.tuning.plan import TuningPlan
@@ -53,8 +52,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 @pytest.fixture
 def unreported(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out what takes most of the time of a tiny search: its reports."""
-    monkeypatch.setattr(searching, "write_tuning_report", lambda *words: [])
-    monkeypatch.setattr(comparing, "write_comparison_report", lambda *words: [])
+    monkeypatch.setattr(StudyReport, "write", lambda *words: [])
 
 
 def plan_of(settings: dict[str, Any], **changes: Any) -> TuningPlan:

@@ -13,15 +13,12 @@ import numpy as np
 import pytest
 
 from recbole_margo.evaluation.detection import Estimate
-from recbole_margo.report import Fold, markdown_page
+from recbole_margo.report import Fold, markdown_page, terminal_text
 from recbole_margo.store.plain import as_plain
-from recbole_margo.studies.robustness.page import (
+from recbole_margo.studies.robustness.report import (
     detection_tables,
     quality_tables,
-    robustness_csv,
-    robustness_document,
-    robustness_text,
-    write_robustness_report,
+    robustness_report,
 )
 from recbole_margo.studies.robustness.result import (
     QUESTIONS,
@@ -162,12 +159,14 @@ def test_different_shares_and_noise_are_named() -> None:
         signal_to_noise=-3.0,
     )
     assert study.step_name(1.0) == "text 30 %, audio 20 %"
-    corruption = dict(robustness_document(study).facts)["Corruption"]
+    corruption = dict(robustness_report(study).document.facts)["Corruption"]
     assert corruption == "noise: noise added to the rows, signal-to-noise ratio -3 dB"
 
 
 def test_the_table_of_numbers_has_every_seed_and_statistic() -> None:
-    rows = list(csv.DictReader(io.StringIO(robustness_csv(made_up_study()))))
+    rows = list(
+        csv.DictReader(io.StringIO(robustness_report(made_up_study()).texts["robustness.csv"]))
+    )
     of_quality = [row for row in rows if row["about"] == "quality"]
     assert len(of_quality) == 4 * 3 * 4
     (found,) = [
@@ -186,17 +185,17 @@ def test_a_failure_is_told_everywhere(tmp_path: Path) -> None:
     last = replace(last, seeds=(1,), values=dict.fromkeys(METRICS, (0.33,)))
     study = replace(study, quality=(*others, last))
     line = "DRAGON (text 30 %, audio 30 %) failed, seed 2: out of <memory>"
-    assert line in robustness_text(study)
-    assert "0.3300 ± 0.0141 (1 of 2 seeds)" in robustness_text(study)
-    write_robustness_report(tmp_path, study)
+    assert line in terminal_text(robustness_report(study).shown)
+    assert "0.3300 ± 0.0141 (1 of 2 seeds)" in terminal_text(robustness_report(study).shown)
+    robustness_report(study).write(tmp_path)
     page = (tmp_path / "robustness.html").read_text()
     assert "out of &lt;memory&gt;" in page
     assert "http" not in page.replace("http-equiv", "")
 
 
 def test_every_file_is_written_and_the_same_numbers_give_the_same_bytes(tmp_path: Path) -> None:
-    files = write_robustness_report(tmp_path / "one", made_up_study())
-    again = write_robustness_report(tmp_path / "two", made_up_study())
+    files = robustness_report(made_up_study()).write(tmp_path / "one")
+    again = robustness_report(made_up_study()).write(tmp_path / "two")
     assert len(files) == 10
     for file, other in zip(files, again, strict=True):
         assert file.read_bytes() == other.read_bytes()
@@ -205,10 +204,10 @@ def test_every_file_is_written_and_the_same_numbers_give_the_same_bytes(tmp_path
 
 
 def test_without_detection_its_figures_go_and_the_reason_stands(tmp_path: Path) -> None:
-    write_robustness_report(tmp_path, made_up_study())
+    robustness_report(made_up_study()).write(tmp_path)
     why = "There is nothing to detect."
     study = made_up_study(detection=(), roc=(), weights=(), why_no_detection=why)
-    write_robustness_report(tmp_path, study)
+    robustness_report(study).write(tmp_path)
     assert not (tmp_path / "detection.png").exists()
     assert not (tmp_path / "weights-of-corrupted.svg").exists()
     for file in ("robustness.md", "robustness.html"):
@@ -226,8 +225,8 @@ def test_smaller_shares_stand_behind_a_fold_of_the_page_and_not_on_the_terminal(
         detection=(*earlier, *study.detection),
     )
     title = "Detection of corrupted text (swap, 15 % of the items)"
-    assert title not in robustness_text(study)
-    document = robustness_document(study)
+    assert title not in terminal_text(robustness_report(study).shown)
+    document = robustness_report(study).document
     assert title in markdown_page(document)
     folds = [part for part in document.sections[-1].parts if isinstance(part, Fold)]
     assert [table.title for table in folds[-1].parts] == [title]

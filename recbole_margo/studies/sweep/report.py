@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -12,31 +12,30 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from recbole_margo.report import (
-    NOTHING,
     Bullets,
-    Cell,
     Document,
     Figure,
     Paragraphs,
     Section,
     Table,
+    cells,
     clean,
     csv_text,
     failure_section,
     json_text,
     shorten,
-    terminal_text,
-    write_document,
 )
 from recbole_margo.report.figures import COLORS, legend_below, new_figure
 from recbole_margo.store.plain import as_plain
+from recbole_margo.studies.runs.study import StudyReport
 from recbole_margo.studies.sweep.result import Curve, Sweep
 from recbole_margo.studies.wording import (
+    axis_name,
+    best_number,
     how_evaluated,
-    is_smaller_better,
+    mean_cell,
     metric_name,
-    number,
-    shown_settings,
+    over_seeds,
 )
 
 OWN_MARK = "(own)"
@@ -52,39 +51,33 @@ LONGEST_TICK = 10
 CHARACTERS = 26
 
 
-def write_sweep_report(folder: Path, swept: Sweep) -> list[Path]:
-    """Write everything that is shown of a sweep; what is there already is replaced."""
-    texts = {"sweep.json": json_text(as_plain(swept)), "sweep.csv": sweep_csv(swept)}
-    return write_document(folder, "sweep", sweep_document(swept), texts)
-
-
-def sweep_text(swept: Sweep, bold: str = "**{}**") -> str:
-    """Return the tables of a sweep for a terminal, with their legend and the failures.
-
-    Args:
-        bold: how the best of a column is marked, with `{}` for it.
-    """
-    notes, failures = Paragraphs(sweep_notes(swept)), Bullets(sweep_failures(swept))
-    return terminal_text([Section(None, (*sweep_tables(swept), notes, failures))], bold=bold)
-
-
-def sweep_document(swept: Sweep) -> Document:
-    """Return the report of a sweep."""
+def sweep_report(swept: Sweep) -> StudyReport:
+    """Return everything that is shown of a sweep."""
+    numbers = csv_text(CSV_COLUMNS, _csv_rows(swept))
+    tables = tuple(_table(swept, curve) for curve in swept.hyperparameters)
+    notes, failures = Paragraphs(_notes(swept)), _failures(swept)
     names = ", ".join(clean(curve.name) for curve in swept.hyperparameters)
     figure = Figure(
         "sweep",
         f"Curves of {metric_name(swept.selected_by)} on validation and of test metrics over "
         f"{names}. The tables below hold the numbers.",
-        lambda: sweep_figure(swept),
+        partial(sweep_figure, swept),
     )
-    return Document(
+    document = Document(
         f"{clean(swept.model)} over {names} on {clean(swept.dataset)}",
         tuple(_conditions(swept)),
         (
-            *failure_section(sweep_failures(swept)),
+            *failure_section(failures),
             Section("Curves", (figure,)),
-            Section("Numbers", (Paragraphs(sweep_notes(swept)), *sweep_tables(swept))),
+            Section("Numbers", (notes, *tables)),
         ),
+    )
+    return StudyReport(
+        "sweep",
+        document,
+        {"sweep.json": json_text(as_plain(swept)), "sweep.csv": numbers},
+        (Section(None, (*tables, notes, Bullets(failures))),),
+        failed=bool(failures),
     )
 
 
@@ -94,54 +87,34 @@ def _conditions(swept: Sweep) -> Iterator[tuple[str, str]]:
     if swept.split:
         yield "Split", clean(swept.split)
     yield "Seeds", ", ".join(map(str, swept.seeds))
-    yield from how_evaluated(swept.eval_protocol, swept.valid_metric, swept.parts)
-    shared = shown_settings(swept.settings)
-    if shared:
-        yield "Settings of all", shared
-
-
-def sweep_tables(swept: Sweep) -> list[Table]:
-    """Return one table per hyper-parameter: a row per value."""
-    return [_table(swept, curve) for curve in swept.hyperparameters]
+    yield from how_evaluated(swept.eval_protocol, swept.valid_metric, swept.parts, swept.settings)
 
 
 def _table(swept: Sweep, curve: Curve) -> Table:
-    columns = [("valid", swept.selected_by), *(("test", metric) for metric in swept.metrics)]
-    best = _best_on_validation(curve, swept.selected_by)
-    partial = any(point.errors for point in curve.points)
-    rows = []
-    for point in curve.points:
-        cells = [Cell(clean(point.text) + (f" {OWN_MARK}" if point.own else ""))]
-        for on, metric in columns:
-            mean, deviation = point.mean_and_deviation(on, metric)
-            text = number(mean)
-            text += "" if deviation is None else f" ± {number(deviation)}"
-            cells.append(Cell(text, on == "valid" and mean is not None and number(mean) == best))
-        if partial:
-            cells.append(Cell(f"{len(point.seeds)} of {len(swept.seeds)}"))
-        rows.append(tuple(cells))
+    selected = swept.selected_by
+    columns = [("valid", selected), *(("test", metric) for metric in swept.metrics)]
+    on_validation = (point.mean_and_deviation("valid", selected)[0] for point in curve.points)
+    best = {"valid": best_number(on_validation, selected)}
+    failed = any(point.errors for point in curve.points)
+    rows = tuple(
+        cells(
+            clean(point.text) + (f" {OWN_MARK}" if point.own else ""),
+            *(
+                mean_cell(*point.mean_and_deviation(on, metric), best.get(on, ""))
+                for on, metric in columns
+            ),
+            *([f"{len(point.seeds)} of {len(swept.seeds)}"] if failed else []),
+        )
+        for point in curve.points
+    )
     names = [f"{'validation' if on == 'valid' else on} {metric_name(m)}" for on, m in columns]
     title = f"{curve.name}: {curve.meaning}" if curve.meaning else curve.name
-    return Table(clean(title), (curve.name, *names, *(["seeds"] if partial else [])), tuple(rows))
+    return Table(clean(title), (curve.name, *names, *(["seeds"] if failed else [])), rows)
 
 
-def _best_on_validation(curve: Curve, metric: str) -> str:
-    means = [point.mean_and_deviation("valid", metric)[0] for point in curve.points]
-    there = [mean for mean in means if mean is not None and math.isfinite(mean)]
-    if not there:
-        return NOTHING
-    return number(min(there) if is_smaller_better(metric) else max(there))
-
-
-def sweep_notes(swept: Sweep) -> tuple[str, ...]:
-    """Return how to read the tables."""
-    seeds = ", ".join(map(str, swept.seeds))
-    if len(swept.seeds) == 1:
-        over_seeds = f"One seed ({seeds}), so there is no deviation over seeds."
-    else:
-        over_seeds = f"Mean ± sample standard deviation over {len(swept.seeds)} seeds ({seeds})."
+def _notes(swept: Sweep) -> tuple[str, ...]:
     return (
-        over_seeds,
+        over_seeds(swept.seeds),
         f"{OWN_MARK}: the value that the model has in the other curves; it was trained once and "
         "belongs to all of them.",
         *swept.parts.absences(),
@@ -149,8 +122,7 @@ def sweep_notes(swept: Sweep) -> tuple[str, ...]:
     )
 
 
-def sweep_failures(swept: Sweep) -> tuple[str, ...]:
-    """Return one line per run that failed, with the reason."""
+def _failures(swept: Sweep) -> tuple[str, ...]:
     lines = (
         f"{clean(point.label)} failed, seed {seed}: {clean(error)}"
         for curve in swept.hyperparameters
@@ -160,12 +132,8 @@ def sweep_failures(swept: Sweep) -> tuple[str, ...]:
     return tuple(dict.fromkeys(lines))
 
 
-def sweep_csv(swept: Sweep) -> str:
-    """Return one row per number, unrounded, of every curve, value and seed that finished."""
-    return csv_text(CSV_COLUMNS, _csv_rows(swept))
-
-
-def _csv_rows(swept: Sweep) -> Iterator[list[Any]]:
+def _csv_rows(swept: Sweep) -> Iterator[list[object]]:
+    """Yield one row per number, unrounded, of every curve, value and seed that finished."""
     for curve in swept.hyperparameters:
         for point in curve.points:
             about = [clean(curve.name), clean(point.text), str(point.own).lower()]
@@ -178,7 +146,7 @@ def _csv_rows(swept: Sweep) -> Iterator[list[Any]]:
 
 
 def panel_metrics(swept: Sweep) -> list[tuple[str, str]]:
-    """Return what the columns of panels show: where it was measured, and the metric.
+    """Return where it was measured and the metric of each column of panels.
 
     These are the metric of selection on validation and on test, and one more metric on test, with
     the same cut-off if there is one.
@@ -210,9 +178,7 @@ def sweep_figure(swept: Sweep) -> Drawing | None:
         for panel, (on, metric) in zip(row, columns, strict=True):
             _draw_curve(panel, curve, on, metric)
     for panel, (on, metric) in zip(panels[0], columns, strict=True):
-        better = ", smaller is better" if is_smaller_better(metric) else ""
-        where = "validation" if on == "valid" else "test"
-        panel.set_title(f"{metric_name(metric)} on {where}{better}")
+        panel.set_title(axis_name(metric, "validation" if on == "valid" else "test"))
     _legend(figure, panels[0, 0], swept)
     figure.suptitle(f"{clean(swept.model)} on {clean(swept.dataset)}")
     return figure

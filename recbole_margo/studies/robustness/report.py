@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, fields
-from pathlib import Path
+from functools import partial
 
 from recbole_margo.evaluation.detection import Estimate
 from recbole_margo.report import (
     NOTHING,
     Cell,
+    Columns,
     Document,
     Figure,
     Fold,
@@ -18,12 +19,11 @@ from recbole_margo.report import (
     Part,
     Section,
     Table,
+    cells,
     clean,
     csv_text,
     failure_section,
     json_text,
-    terminal_text,
-    write_document,
 )
 from recbole_margo.store.plain import as_plain
 from recbole_margo.studies.robustness.figures import (
@@ -39,12 +39,16 @@ from recbole_margo.studies.robustness.result import (
     Question,
     RobustnessResult,
 )
+from recbole_margo.studies.runs.study import StudyReport
 from recbole_margo.studies.wording import (
+    best_note,
+    best_number,
     how_evaluated,
-    is_smaller_better,
+    mean_cell,
     metric_name,
     number,
-    shown_settings,
+    over_seeds,
+    spread,
 )
 
 KINDS = {
@@ -76,31 +80,40 @@ LONG_NOTES = (
 )
 
 
-def write_robustness_report(folder: Path, result: RobustnessResult) -> list[Path]:
-    """Write everything that is shown of a study; what is there already is replaced.
+def robustness_report(result: RobustnessResult) -> StudyReport:
+    """Return everything that is shown of a study.
 
-    Returns:
-        The files: `robustness.json`, `.csv`, `.md` and `.html` and, as PNG and SVG, the figures
-        `quality`, `detection` and `weights-of-corrupted`, each if there is something to draw.
+    Its files are `robustness.json`, `.csv`, `.md` and `.html` and, as PNG and SVG, the figures
+    `quality`, `detection` and `weights-of-corrupted`, each if there is something to draw.
     """
-    texts = {
-        "robustness.json": json_text(as_plain(result)),
-        "robustness.csv": robustness_csv(result),
-    }
-    return write_document(folder, "robustness", robustness_document(result), texts)
-
-
-def robustness_text(result: RobustnessResult, bold: str = "**{}**") -> str:
-    """Return the tables of a study for a terminal, and what failed."""
-    return terminal_text((*_sections(result), *failure_section(_failures(result))), bold=bold)
-
-
-def robustness_document(result: RobustnessResult) -> Document:
-    """Return the report of a study."""
-    return Document(
-        f"Robustness on {clean(result.dataset)}",
-        tuple(_conditions(result)),
-        (*failure_section(_failures(result)), *_sections(result)),
+    numbers = csv_text(CSV_COLUMNS, [*_quality_rows(result), *_detection_rows(result)])
+    failures = failure_section(
+        f"{clean(run.model)} ({result.step_name(run.step)}) failed, seed {run.seed}: "
+        f"{clean(run.error)}"
+        for run in result.errors
+    )
+    quality = Figure(
+        "quality",
+        "Lines of the test metrics over the share of corrupted items, one per model. The tables "
+        "above hold the numbers.",
+        partial(quality_figure, result),
+    )
+    sections = (
+        Section(
+            "Recommendation quality", (*quality_tables(result), _quality_notes(result), quality)
+        ),
+        Section("Detection", _detection(result)),
+    )
+    return StudyReport(
+        "robustness",
+        Document(
+            f"Robustness on {clean(result.dataset)}",
+            tuple(_conditions(result)),
+            (*failures, *sections),
+        ),
+        {"robustness.json": json_text(as_plain(result)), "robustness.csv": numbers},
+        (*sections, *failures),
+        failed=bool(result.errors),
     )
 
 
@@ -113,31 +126,8 @@ def _conditions(result: RobustnessResult) -> Iterator[tuple[str, str]]:
     yield "Corruption", kind
     yield "Corrupted", "; ".join(result.step_name(step) for step in result.steps)
     yield "Seeds", ", ".join(map(str, result.seeds))
-    yield from how_evaluated(result.eval_protocol, result.valid_metric, result.parts)
-    shared = shown_settings(result.settings)
-    if shared:
-        yield "Settings of all", shared
-
-
-def _failures(result: RobustnessResult) -> list[str]:
-    return [
-        f"{clean(run.model)} ({result.step_name(run.step)}) failed, seed {run.seed}: "
-        f"{clean(run.error)}"
-        for run in result.errors
-    ]
-
-
-def _sections(result: RobustnessResult) -> tuple[Section, Section]:
-    quality = Figure(
-        "quality",
-        "Lines of the test metrics over the share of corrupted items, one per model. The tables "
-        "above hold the numbers.",
-        lambda: quality_figure(result),
-    )
-    notes = Paragraphs(_quality_notes(result))
-    return (
-        Section("Recommendation quality", (*quality_tables(result), notes, quality)),
-        Section("Detection", _detection(result)),
+    yield from how_evaluated(
+        result.eval_protocol, result.valid_metric, result.parts, result.settings
     )
 
 
@@ -147,12 +137,12 @@ def _detection(result: RobustnessResult) -> tuple[Part, ...]:
         "detection",
         "ROC-AUC of each detector with its interval, and ROC curves, a column per modality. The "
         "tables below hold the numbers.",
-        lambda: detection_figure(result),
+        partial(detection_figure, result),
     )
     weights = Figure(
         "weights-of-corrupted",
         "Histograms of the weight of corrupted and of other items, a panel per modality.",
-        lambda: weights_figure(result),
+        partial(weights_figure, result),
     )
     if result.why_no_detection:
         # There is nothing to draw: figures of an earlier report go.
@@ -179,42 +169,32 @@ def _quality_table(result: RobustnessResult, metric: str) -> Table:
         return result.quality_of(model, step).mean.get(metric)
 
     def cell(model: str, step: float) -> Cell:
-        row, text = result.quality_of(model, step), number(mean(model, step))
-        best = text != NOTHING and text == best_of[step]
-        deviation = row.std.get(metric)
-        text += "" if deviation is None else f" ± {number(deviation)}"
-        if len(row.seeds) < len(result.seeds):
-            text += f" ({len(row.seeds)} of {len(result.seeds)} seeds)"
-        return Cell(text, best)
+        row, seeds = result.quality_of(model, step), len(result.seeds)
+        aside = "" if len(row.seeds) == seeds else f" ({len(row.seeds)} of {seeds} seeds)"
+        return mean_cell(mean(model, step), row.std.get(metric), best_of[step], aside)
 
-    def change(model: str) -> Cell:
-        clean_mean, last = mean(model, 0.0), mean(model, result.steps[-1])
-        if not clean_mean or last is None:
-            return Cell(NOTHING)
-        return Cell(f"{100 * (last / clean_mean - 1):+.1f} %")
+    def change(model: str) -> str:
+        before, last = mean(model, 0.0), mean(model, result.steps[-1])
+        if not before or last is None:
+            return NOTHING
+        return f"{100 * (last / before - 1):+.1f} %"
 
-    pick = min if is_smaller_better(metric) else max
-    best_of = {}
-    for step in result.steps:
-        there = [one for one in (mean(model, step) for model in result.models) if one is not None]
-        best_of[step] = number(pick(there, default=None))
-    rows = [
-        (Cell(clean(model)), *(cell(model, step) for step in result.steps), change(model))
+    best_of = {
+        step: best_number((mean(model, step) for model in result.models), metric)
+        for step in result.steps
+    }
+    rows = tuple(
+        cells(clean(model), *(cell(model, step) for step in result.steps), change(model))
         for model in result.models
-    ]
-    headers = ("model", *(result.step_name(step) for step in result.steps), "change")
-    return Table(f"{metric_name(metric)} on test", headers, tuple(rows))
-
-
-def _quality_notes(result: RobustnessResult) -> tuple[str, str]:
-    listed = ", ".join(map(str, result.seeds))
-    over_seeds = (
-        f"One seed ({listed}), so there is no deviation over seeds. Best value in bold."
-        if len(result.seeds) == 1
-        else f"Mean ± sample standard deviation over {len(result.seeds)} seeds ({listed}), each "
-        "of which corrupts other items. Best mean in bold."
     )
-    return over_seeds, "change: of the last column's mean against clean."
+    headers = ("model", *(result.step_name(step) for step in result.steps), "change")
+    return Table(f"{metric_name(metric)} on test", headers, rows)
+
+
+def _quality_notes(result: RobustnessResult) -> Paragraphs:
+    seeds = over_seeds(result.seeds, ", each of which corrupts other items")
+    change = "change: of the last column's mean against clean."
+    return Paragraphs((f"{seeds} {best_note(result.seeds)}", change))
 
 
 def detection_tables(result: RobustnessResult, step: float) -> list[Table]:
@@ -240,26 +220,30 @@ def _detection_table(result: RobustnessResult, title: str, rows: Sequence[Detect
         means = (other.auc.mean for other in others if other.detector == row.detector)
         return number(next(means, None), ".3f")
 
-    columns: dict[str, Callable[[DetectorResult], Cell]] = {
-        "detector": lambda row: Cell(clean(row.detector)),
+    def told(of: Callable[[DetectorResult], object]) -> bool:
+        return any(of(row) != NOTHING for row in rows)
+
+    columns: Columns[DetectorResult] = {
+        "detector": lambda row: clean(row.detector),
         "ROC-AUC": lambda row: Cell(_deviating(row.auc), f"{row.auc.mean:.3f}" == best),
         "95 % interval": lambda row: Cell(
             _interval(row.auc), interval=Interval(row.auc.low, row.auc.high, row.auc.mean, 0.5)
         ),
-        f"AUC minus {result.reference}'s": lambda row: Cell(_difference(row.auc_above_reference)),
-        "AUC, popular half": lambda row: Cell(auc_on(POPULAR, row)),
-        "AUC, vs. untouched": lambda row: Cell(auc_on(UNTOUCHED, row)),
-        "average precision": lambda row: Cell(_deviating(row.average_precision)),
-        "chance": lambda row: Cell(number(row.chance, ".3f")),
+        f"AUC minus {result.reference}'s": lambda row: _difference(row.auc_above_reference),
+        "AUC, popular half": partial(auc_on, POPULAR),
+        "AUC, vs. untouched": partial(auc_on, UNTOUCHED),
+        "average precision": lambda row: _deviating(row.average_precision),
+        "chance": lambda row: number(row.chance, ".3f"),
     }
-    cells = {header: [cell(row) for row in rows] for header, cell in columns.items()}
-    told = {header: of for header, of in cells.items() if any(one.text != NOTHING for one in of)}
-    return Table(title, tuple(told), tuple(zip(*told.values(), strict=True)), (_counts(rows),))
+    shown = {header: of for header, of in columns.items() if told(of)}
+    seeds = max((row.seeds for row in rows), key=len)
+    counted = "; ".join(f"{seed.positives:,} of {seed.items:,}" for seed in seeds)
+    note = f"Corrupted among the items asked about, by seed: {counted}."
+    return Table.of(title, rows, shown, (note,))
 
 
 def _deviating(estimate: Estimate) -> str:
-    mean, deviation = f"{estimate.mean:.3f}", estimate.deviation
-    return mean if deviation is None else f"{mean} ± {deviation:.3f}"
+    return spread(estimate.mean, estimate.deviation, ".3f")
 
 
 def _interval(estimate: Estimate) -> str:
@@ -268,17 +252,6 @@ def _interval(estimate: Estimate) -> str:
 
 def _difference(estimate: Estimate | None) -> str:
     return f"{estimate.mean:+.3f} {_interval(estimate)}" if estimate else NOTHING
-
-
-def _counts(rows: Sequence[DetectorResult]) -> str:
-    seeds = max((row.seeds for row in rows), key=len)
-    counted = "; ".join(f"{seed.positives:,} of {seed.items:,}" for seed in seeds)
-    return f"Corrupted among the items asked about, by seed: {counted}."
-
-
-def robustness_csv(result: RobustnessResult) -> str:
-    """Return one row per number, unrounded."""
-    return csv_text(CSV_COLUMNS, [*_quality_rows(result), *_detection_rows(result)])
 
 
 def _quality_rows(result: RobustnessResult) -> Iterator[dict[str, object]]:

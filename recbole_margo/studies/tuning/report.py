@@ -11,44 +11,50 @@ from typing import Any
 from recbole_margo.report import (
     Bullets,
     Cell,
+    Columns,
     Document,
     Figure,
     Paragraphs,
     Section,
     Table,
+    cells,
     clean,
     csv_text,
     failure_section,
     json_text,
-    terminal_text,
-    write_document,
 )
 from recbole_margo.store.plain import as_plain
+from recbole_margo.studies.runs.study import StudyReport
 from recbole_margo.studies.tuning.figures import draw_history, draw_slices, title_of, value_text
-from recbole_margo.studies.tuning.result import FinalResult, TrialResult, Tuning
-from recbole_margo.studies.wording import metric_name, number, protocol_text, shown_settings
+from recbole_margo.studies.tuning.result import FinalResult, SearchedKey, TrialResult, Tuning
+from recbole_margo.studies.wording import (
+    metric_name,
+    number,
+    protocol_text,
+    shown_settings,
+    spread,
+)
 
+BEST = "best.yaml"
 BEST_SHOWN = 10
 # With fewer complete trials an importance is a rough guess.
 ENOUGH_FOR_IMPORTANCES = 30
 
 
-def write_tuning_report(folder: Path, found: Tuning) -> list[Path]:
-    """Write everything that is shown of a search; what is there already is replaced."""
-    texts = {"tuning.json": json_text(as_plain(found)), "tuning.csv": tuning_csv(found)}
-    return write_document(folder, "tuning", tuning_document(found), texts)
-
-
-def tuning_text(found: Tuning, bold: str = "**{}**") -> str:
-    """Return the tables of a search for a terminal, with how the trials ended.
-
-    Args:
-        bold: how the best of a column is marked, with `{}` for it.
-    """
-    importances = [part for part in _importance(found) if isinstance(part, Table)]
-    tables = (_best_table(found), *importances, *_final(found))
+def tuning_report(found: Tuning) -> StudyReport:
+    """Return everything that is shown of a search; a terminal gets how the trials ended too."""
+    importance = _importance(found)
+    told = (importance,) if isinstance(importance, Table) else ()
     ends = Bullets((_counts(found), *_failures(found)))
-    return terminal_text([Section(None, tables), Section(None, (ends,))], bold=bold)
+    return StudyReport(
+        "tuning",
+        tuning_document(found),
+        {"tuning.json": json_text(as_plain(found)), "tuning.csv": tuning_csv(found)},
+        (Section(None, (_best_table(found), *told, *_final(found), ends)),),
+        failed=found.final is not None and bool(found.final.errors),
+        after=f"Train with it: recbole-margo train --model={found.model} "
+        f"--dataset={found.dataset} --config_files={Path('{}') / BEST}\n",
+    )
 
 
 def tuning_document(found: Tuning) -> Document:
@@ -84,7 +90,7 @@ def tuning_document(found: Tuning) -> Document:
             *failure_section(_failures(found)),
             Section(None, (*_final(found), _space_table(found), _best_table(found))),
             Section("Course of the search", course),
-            Section(None, (*_importance(found), _all_table(found))),
+            Section(None, (_importance(found), _all_table(found))),
         ),
     )
 
@@ -141,46 +147,53 @@ def _trials_table(
     found: Tuning, title: str, trials: Sequence[TrialResult], notes: Sequence[str]
 ) -> Table:
     keys = [searched.key for searched in found.space]
-    rows = []
-    for trial in trials:
-        score = number(trial.value)
+
+    def score(trial: TrialResult) -> Cell:
+        text = number(trial.value)
         if trial.state != "complete":
-            score = trial.state
-            score += "" if trial.last_score is None else f" at {number(trial.last_score)}"
-        texts = [value_text(trial.values.get(key, "")) for key in keys]
-        texts += [str(trial.validations), number(trial.seconds, ".1f")]
-        name = Cell(f"{trial.number} (own)" if trial.own else str(trial.number))
-        rows.append((name, Cell(score, trial.number == found.best), *map(Cell, texts)))
+            last = "" if trial.last_score is None else f" at {number(trial.last_score)}"
+            text = trial.state + last
+        return Cell(text, trial.number == found.best)
+
+    rows = tuple(
+        cells(
+            f"{trial.number} (own)" if trial.own else trial.number,
+            score(trial),
+            *(value_text(trial.values.get(key, "")) for key in keys),
+            trial.validations,
+            number(trial.seconds, ".1f"),
+        )
+        for trial in trials
+    )
     metric = f"validation {metric_name(found.valid_metric)}"
-    headers = ("trial", metric, *keys, "validations", "seconds")
-    return Table(title, headers, tuple(rows), tuple(notes))
+    return Table(title, ("trial", metric, *keys, "validations", "seconds"), rows, tuple(notes))
 
 
 def _space_table(found: Tuning) -> Table:
-    best = found.best_values or {}
-    rows = []
-    for searched in found.space:
-        value = value_text(best[searched.key]) if searched.key in best else ""
-        texts = (searched.key, searched.text, value_text(searched.own), value)
-        rows.append(tuple(Cell(clean(text)) for text in texts))
-    headers = ("hyper-parameter", "searched", "own value", "best trial")
-    return Table("Search space", headers, tuple(rows), texts=headers)
+    best = {key: value_text(value) for key, value in (found.best_values or {}).items()}
+    columns: Columns[SearchedKey] = {
+        "hyper-parameter": lambda one: clean(one.key),
+        "searched": lambda one: clean(one.text),
+        "own value": lambda one: value_text(one.own),
+        "best trial": lambda one: best.get(one.key, ""),
+    }
+    return Table.of("Search space", found.space, columns, texts=tuple(columns))
 
 
-def _importance(found: Tuning) -> tuple[Table | Paragraphs, ...]:
+def _importance(found: Tuning) -> Table | Paragraphs:
     """Return how much each hyper-parameter matters, or the sentence why that cannot be told."""
     if found.importances is None:
-        return (Paragraphs((f"No importances: {clean(found.importances_note)}.",)),)
-    rows = [
-        (Cell(clean(key)), Cell(number(share, ".3f"))) for key, share in found.importances.items()
-    ]
+        return Paragraphs((f"No importances: {clean(found.importances_note)}.",))
+    rows = tuple(
+        cells(clean(key), number(share, ".3f")) for key, share in found.importances.items()
+    )
     complete = len(found.ranked())
     rough = "; with so few it is a rough guess." if complete < ENOUGH_FOR_IMPORTANCES else "."
     note = (
         "Share of the variance of the validation score over the search space that the "
         f"hyper-parameter explains alone (functional ANOVA), estimated from {complete} trials"
     )
-    return (Table("Importance", ("hyper-parameter", "importance"), tuple(rows), (note + rough,)),)
+    return Table("Importance", ("hyper-parameter", "importance"), rows, (note + rough,))
 
 
 def _final(found: Tuning) -> tuple[Table, ...]:
@@ -193,10 +206,7 @@ def _final_table(found: Tuning, final: FinalResult) -> Table:
     shown += [
         (f"test {metric_name(key)}", final.mean[key], final.std[key]) for key in final.metrics
     ]
-    rows = []
-    for name, mean, deviation in shown:
-        text = number(mean) if deviation is None else f"{number(mean)} ± {number(deviation)}"
-        rows.append((Cell(name), Cell(text)))
+    rows = tuple(cells(name, spread(mean, deviation)) for name, mean, deviation in shown)
     listed = ", ".join(map(str, final.seeds))
     over = f"One training (seed {listed})"
     if len(final.seeds) > 1:
@@ -213,7 +223,7 @@ def _final_table(found: Tuning, final: FinalResult) -> Table:
             f"{len(ranked)}, which flatters; the test metrics took no part in the choice."
         )
     title = f"{'Test' if final.parts.test else 'Validation'} of the best values"
-    return Table(title, ("metric", "value"), tuple(rows), tuple(notes))
+    return Table(title, ("metric", "value"), rows, tuple(notes))
 
 
 def _failures(found: Tuning) -> list[str]:
