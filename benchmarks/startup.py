@@ -55,6 +55,7 @@ def start(workload: Workload, cache: str) -> dict[str, tuple[float, float]]:
     from recbole.utils import init_seed
 
     from recbole_margo.data.protocol import load_dataset, prepare_loaders, split_fingerprint
+    from recbole_margo.training.checkpoint import TrainingData
     from recbole_margo.training.outputs import tensorboard_in
     from recbole_margo.training.trainer import MultimodalTrainer
 
@@ -69,7 +70,8 @@ def start(workload: Workload, cache: str) -> dict[str, tuple[float, float]]:
     model = config.model_class(config, loaders[0]._dataset).to(config["device"])
     laps.ended("features, graphs and model")
     with tensorboard_in(workload.checkpoints):
-        MultimodalTrainer(config, model)._data_of(loaders[0])
+        MultimodalTrainer(config, model)
+        TrainingData.of(model, loaders[0])
     laps.ended("trainer")
     return laps.parts
 

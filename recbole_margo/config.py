@@ -15,6 +15,7 @@ import recbole.config
 import recbole.utils.argument_list
 from recbole.utils import ModelType, get_trainer
 
+from recbole_margo.checkpoint_file.schema import is_plain
 from recbole_margo.data.protocol import FILTERS
 from recbole_margo.defaults import YamlLoader, read_dataset_yaml, read_yaml, shipped_values
 from recbole_margo.errors import ConfigError
@@ -254,7 +255,7 @@ class Config(recbole.config.Config):  # type: ignore[misc]
         return {
             key: value
             for key, value in values.items()
-            if key not in COMPUTED_KEYS and _is_plain(value)
+            if key not in COMPUTED_KEYS and is_plain(value)
         }
 
     @classmethod
@@ -304,11 +305,3 @@ def known_keys(model_class: type[Any], internal: dict[str, Any]) -> set[str]:
             source += inspect.getsource(get_trainer(model_class.type, model_class.__name__))
         keys.update(re.findall(r"""config\[["'](\w+)["']\]""", source))
     return keys - COMPUTED_KEYS
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, (list, tuple)):
-        return all(_is_plain(part) for part in value)
-    if isinstance(value, dict):
-        return all(isinstance(key, (str, int)) and _is_plain(part) for key, part in value.items())
-    return value is None or type(value) in (bool, int, float, str)

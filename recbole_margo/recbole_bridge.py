@@ -109,7 +109,8 @@ def load_silently(
     init_seed(config["seed"], config["reproducibility"])
     model = config.model_class(config, loaders[0]._dataset).to(config["device"])
     _check_features(path, checkpoint, model)
-    load_into(model, checkpoint, path)
+    parameters, others = checkpoint.get("state_dict"), checkpoint.get("other_parameter")
+    load_into(model, parameters, others, path)
     return (config, model, dataset, *loaders)
 
 

@@ -91,7 +91,7 @@ def continue_run(
 ) -> RunResult | None:
     """Continue a run as `resume_run` does, and return its typed result as `run_config` does."""
     path = Path(checkpoint)
-    settings = with_current_paths(read_trained(path)["config"], path.parent)
+    settings = with_current_paths(read_trained(path).config, path.parent)
     if switches:
         settings = {key: value for key, value in settings.items() if key not in SWITCHES}
     check_other_machines(settings, {}, path)

@@ -22,17 +22,17 @@ KEPT = {
 }
 
 
-def load_into(model: Any, checkpoint: Mapping[str, Any], path: str | Path) -> None:
+def load_into(model: Any, stored: Any, others: Any, path: str | Path) -> None:
     """Give a model the parameters of a checkpoint, and what it keeps beside them.
 
     Args:
-        checkpoint: holds `state_dict` and `other_parameter`.
+        stored: the checkpoint's `state_dict`.
+        others: its `other_parameter`.
 
     Raises:
         CheckpointError: if they are of another model, or not finite; the model is as it was.
     """
-    check_parameters(model, checkpoint.get("state_dict"), path)
-    others = checkpoint.get("other_parameter")
+    check_parameters(model, stored, path)
     known = getattr(model, "other_parameter_name", ())
     if others is not None and not isinstance(others, dict):
         raise CheckpointError(f"{path}, `other_parameter`: expected values by name")
@@ -48,7 +48,7 @@ def load_into(model: Any, checkpoint: Mapping[str, Any], path: str | Path) -> No
                 f"{path}, `other_parameter`: {name!r} is not what {type(model).__name__} keeps "
                 "beside its parameters: load the checkpoint of the same model and data"
             )
-    model.load_state_dict(checkpoint["state_dict"])
+    model.load_state_dict(stored)
     model.load_other_parameter(others)
 
 

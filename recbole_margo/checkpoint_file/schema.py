@@ -1,10 +1,11 @@
-"""What the checkpoints of our trainer hold, field by field."""
+"""The state that our trainer keeps in checkpoints: its fields and the check of each."""
 
 from __future__ import annotations
 
 import math
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -40,20 +41,25 @@ def _is_tensor(value: Any) -> bool:
     return isinstance(value, Tensor) and value.layout == torch.strided
 
 
+def _are_tensors(value: Any) -> bool:
+    return _is_dict(value, _is_text, _is_tensor)
+
+
 def _is_numbers(value: Any) -> bool:
     return _is_dict(value, _is_text, _is_number)
 
 
-def _is_plain(value: Any) -> bool:
+def is_plain(value: Any) -> bool:
+    """Return whether a value is made of numbers, texts, lists and dicts alone."""
     if isinstance(value, (list, tuple)):
-        return all(map(_is_plain, value))
+        return all(map(is_plain, value))
     if isinstance(value, dict):
-        return _is_dict(value, lambda key: type(key) in (str, int), _is_plain)
+        return _is_dict(value, lambda key: isinstance(key, (str, int)), is_plain)
     return value is None or type(value) in (bool, int, float, str)
 
 
 def _is_config(value: Any) -> bool:
-    named = _is_dict(value, _is_text, _is_plain)
+    named = _is_dict(value, _is_text, is_plain)
     return named and all(_is_text(value.get(name)) for name in ("model", "dataset"))
 
 
@@ -105,34 +111,168 @@ def _is_group(value: Any) -> bool:
     return named and isinstance(value.get("params"), list) and all(map(_is_count, value["params"]))
 
 
-# Field -> its check, and what is expected.
-TRAINED: Mapping[str, tuple[Check, str]] = {
-    "config": (_is_config, "settings by name, `model` and `dataset` among them"),
-    "epoch": (lambda value: type(value) is int and value >= -1, "the last epoch, from -1"),
-    "cur_step": (_is_count, "a count of validations"),
-    "best_valid_score": (_is_score, "a finite score, or none"),
-    "state_dict": (
-        lambda value: _is_dict(value, _is_text, _is_tensor) and len(value) > 0,
-        "tensors by name",
-    ),
-    "other_parameter": (
-        lambda value: value is None or _is_dict(value, _is_text, lambda _: True),
-        "values by name",
-    ),
-    "optimizer": (_is_optimizer, "`state` and `param_groups` of an optimiser"),
-    "stages": (
+@dataclass(frozen=True)
+class RandomStates:
+    """The states of every source of randomness that training draws from.
+
+    Args:
+        loader: of the generator of the training loader.
+    """
+
+    python: tuple[Any, ...]
+    numpy: tuple[Any, ...]
+    torch: Tensor
+    cuda: list[Tensor]
+    loader: Tensor
+
+    @classmethod
+    def of(cls, loader: Any) -> RandomStates:
+        """Return the states as they are now."""
+        _, keys, position, has_gauss, cached = np.random.get_state()
+        return cls(
+            python=random.getstate(),
+            numpy=(torch.tensor(np.asarray(keys, dtype=np.int64)), position, has_gauss, cached),
+            torch=torch.get_rng_state(),
+            cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            loader=loader.generator.get_state(),
+        )
+
+    def restore(self, loader: Any) -> None:
+        """Put the states back."""
+        random.setstate(self._of_python())
+        np.random.set_state(self._of_numpy())
+        torch.set_rng_state(self.torch.cpu())
+        if torch.cuda.is_available() and len(self.cuda) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all([state.cpu() for state in self.cuda])
+        loader.generator.set_state(self.loader.cpu())
+
+    def _of_python(self) -> tuple[Any, ...]:
+        version, internal, gauss = self.python
+        return version, tuple(internal), gauss
+
+    def _of_numpy(self) -> tuple[Any, ...]:
+        keys, position, has_gauss, cached = self.numpy
+        return "MT19937", keys.cpu().numpy().astype(np.uint32), position, has_gauss, cached
+
+    def try_out(self) -> None:
+        """Give the states to generators that nobody uses; an exception says that one is none."""
+        random.Random().setstate(self._of_python())  # noqa: S311
+        words, position, has_gauss, cached = self.numpy
+        if words.shape != (624,) or not 0 <= int(words.min()) <= int(words.max()) < 2**32:
+            raise ValueError("no 624 words of 32 bits for NumPy")
+        if not 0 <= position <= 624 or has_gauss not in (0, 1) or not math.isfinite(cached):
+            raise ValueError("no position for NumPy")
+        np.random.RandomState().set_state(self._of_numpy())
+        for state in (self.torch, self.loader):
+            torch.Generator().set_state(state.cpu())
+        for of_device in self.cuda:
+            if not (isinstance(of_device, Tensor) and of_device.dtype == torch.uint8):
+                raise TypeError("no state of a GPU")
+
+
+def _are_random_states(value: Any) -> bool:
+    try:
+        RandomStates(**value).try_out()
+    except (TypeError, ValueError, RuntimeError, AttributeError, OverflowError):
+        return False
+    return True
+
+
+def _stored(is_right: Check, expected: str, default: Any = MISSING) -> Any:
+    """Return a field of a state: its check, and what is expected, for the error."""
+    return field(default=default, metadata={"is_right": is_right, "expected": expected})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerState:
+    """The state of our trainer after an epoch; its fields are in the order of the file.
+
+    The last three are of the newest epoch alone, from which an interrupted run goes on.
+    """
+
+    config: dict[str, Any] = _stored(
+        _is_config, "settings by name, `model` and `dataset` among them"
+    )
+    epoch: int = _stored(
+        lambda value: type(value) is int and value >= -1, "the last epoch, from -1"
+    )
+    cur_step: int = _stored(_is_count, "a count of validations")
+    best_valid_score: float | None = _stored(_is_score, "a finite score, or none")
+    state_dict: dict[str, Tensor] = _stored(
+        lambda value: _are_tensors(value) and len(value) > 0, "tensors by name"
+    )
+    other_parameter: dict[str, Any] | None = _stored(
+        lambda value: value is None or _is_dict(value, _is_text, lambda _: True), "values by name"
+    )
+    optimizer: dict[str, Any] = _stored(_is_optimizer, "`state` and `param_groups` of an optimiser")
+    stages: list[dict[str, Any]] = _stored(
         lambda value: isinstance(value, list) and len(value) > 0 and all(map(_is_stage, value)),
         "the progress of one stage or more",
-    ),
-    "split": (_is_text, "a fingerprint"),
-    "modalities": (
-        lambda value: isinstance(value, (list, tuple)) and all(map(_is_text, value)),
-        "names",
-    ),
-    "feature_checksums": (lambda value: _is_dict(value, _is_text, _is_plain), "sums by modality"),
-    "user_tokens": (_is_id_map, f"{PAD} and the users' tokens, none twice"),
-    "item_tokens": (_is_id_map, f"{PAD} and the items' tokens, none twice"),
-}
+    )
+    split: str = _stored(_is_text, "a fingerprint")
+    modalities: list[str] = _stored(
+        lambda value: isinstance(value, (list, tuple)) and all(map(_is_text, value)), "names"
+    )
+    feature_checksums: dict[str, Any] = _stored(
+        lambda value: _is_dict(value, _is_text, is_plain), "sums by modality"
+    )
+    user_tokens: list[str] = _stored(_is_id_map, f"{PAD} and the users' tokens, none twice")
+    item_tokens: list[str] = _stored(_is_id_map, f"{PAD} and the items' tokens, none twice")
+    best_state: dict[str, Tensor] | None = _stored(_are_tensors, "tensors by name", None)
+    random_states: RandomStates | None = _stored(
+        _are_random_states,
+        "the states of Python's, NumPy's, torch's and the loader's random numbers",
+        None,
+    )
+    best_moments: dict[str, Any] | None = _stored(
+        lambda value: _is_dict(value, _is_text, lambda kept: isinstance(kept, dict)),
+        "what the optimiser kept, by parameter",
+        None,
+    )
+
+    def as_plain(self) -> dict[str, Any]:
+        """Return what a checkpoint holds."""
+        kept = {
+            each.name: getattr(self, each.name)
+            for each in fields(self)
+            if each.default is MISSING or getattr(self, each.name) is not None
+        }
+        if self.random_states is not None:
+            kept["random_states"] = vars(self.random_states)
+        return {"format": CHECKPOINT_FORMAT, **kept}
+
+    @classmethod
+    def from_plain(cls, state: Mapping[str, Any], path: Path) -> TrainerState:
+        """Return the state that a checkpoint holds.
+
+        Args:
+            path: the file, for errors.
+
+        Raises:
+            CheckpointError: names the first field that is missing or wrong.
+        """
+        check_format(state, path)
+        values = {}
+        for each in fields(cls):
+            name, expected = each.name, each.metadata["expected"]
+            if name in state:
+                values[name] = state[name]
+                if not each.metadata["is_right"](state[name]):
+                    found = _short(state[name])
+                    raise CheckpointError(f"{path}, `{name}`: expected {expected}, found {found}")
+            elif each.default is MISSING:
+                raise CheckpointError(
+                    f"{path}: expected `{name}` ({expected}), found no such field"
+                )
+        epochs = state["stages"][-1]["epochs"]
+        if state["epoch"] != epochs - 1:
+            raise CheckpointError(
+                f"{path}, `epoch`: expected {epochs - 1}, the last of the {epochs} epochs in "
+                f"`stages`, found {state['epoch']}"
+            )
+        if "random_states" in values:
+            values["random_states"] = RandomStates(**values["random_states"])
+        return cls(**values)
 
 
 def check_format(state: Mapping[str, Any], path: Path) -> None:
@@ -155,28 +295,6 @@ def check_format(state: Mapping[str, Any], path: Path) -> None:
         )
 
 
-def check_trained(state: Mapping[str, Any], path: Path) -> None:
-    """Refuse a checkpoint of our trainer that does not hold what the trainer writes.
-
-    Raises:
-        CheckpointError: names the first field that is not as it should be.
-    """
-    check_format(state, path)
-    for name, (is_right, expected) in TRAINED.items():
-        if name not in state:
-            raise CheckpointError(f"{path}: expected `{name}` ({expected}), found no such field")
-        if not is_right(state[name]):
-            raise CheckpointError(
-                f"{path}, `{name}`: expected {expected}, found {_short(state[name])}"
-            )
-    epochs = state["stages"][-1]["epochs"]
-    if state["epoch"] != epochs - 1:
-        raise CheckpointError(
-            f"{path}, `epoch`: expected {epochs - 1}, the last of the {epochs} epochs in `stages`, "
-            f"found {state['epoch']}"
-        )
-
-
 def checked_config(state: Mapping[str, Any], path: Path) -> Any:
     """Return the config of a checkpoint of RecBole or ours that has the fields to be loaded.
 
@@ -188,61 +306,12 @@ def checked_config(state: Mapping[str, Any], path: Path) -> Any:
     """
     config = state.get("config")
     if not isinstance(config, Config):
-        check_trained(state, path)
-    elif not _is_dict(state.get("state_dict"), _is_text, _is_tensor):
+        TrainerState.from_plain(state, path)
+    elif not _are_tensors(state.get("state_dict")):
         raise CheckpointError(f"{path}, `state_dict`: expected tensors by name")
     elif not all(_is_text(config[name]) for name in ("model", "dataset", "data_path")):
         raise CheckpointError(f"{path}, `config`: expected texts as model, dataset and data_path")
     return config
-
-
-def check_resumable(state: Mapping[str, Any], path: Path) -> None:
-    """Refuse a checkpoint from which no run can go on.
-
-    Args:
-        state: a checkpoint that `check_trained` accepts.
-
-    Raises:
-        CheckpointError: names the field that is missing or wrong.
-    """
-    best = state.get("best_state")
-    if not _is_dict(best, _is_text, _is_tensor):
-        raise CheckpointError(
-            f"{path}, `best_state`: expected tensors by name, found {_short(best)}"
-        )
-    moments = state.get("best_moments", {})
-    if not _is_dict(moments, _is_text, lambda kept: isinstance(kept, dict)):
-        raise CheckpointError(
-            f"{path}, `best_moments`: expected what the optimiser kept, by parameter, found "
-            f"{_short(moments)}"
-        )
-    states = state.get("random_states")
-    try:
-        _try_random_states(states)
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError) as error:
-        raise CheckpointError(
-            f"{path}, `random_states`: expected the states of Python's, NumPy's, torch's and the "
-            f"loader's random numbers, found something else ({error!s:.120})"
-        ) from None
-
-
-def _try_random_states(states: Any) -> None:
-    """Give the states to generators that nobody uses."""
-    version, internal, gauss = states["python"]
-    random.Random().setstate((version, tuple(internal), gauss))  # noqa: S311
-    keys, position, has_gauss, cached = states["numpy"]
-    words = keys.cpu().numpy()
-    if words.shape != (624,) or not 0 <= int(words.min()) <= int(words.max()) < 2**32:
-        raise ValueError("no 624 words of 32 bits for NumPy")
-    if not 0 <= position <= 624 or has_gauss not in (0, 1) or not math.isfinite(cached):
-        raise ValueError("no position for NumPy")
-    scratch = np.random.RandomState()
-    scratch.set_state(("MT19937", words.astype(np.uint32), position, has_gauss, cached))
-    for name in ("torch", "loader"):
-        torch.Generator().set_state(states[name].cpu())
-    for of_device in states["cuda"]:
-        if not (isinstance(of_device, Tensor) and of_device.dtype == torch.uint8):
-            raise TypeError("no state of a GPU")
 
 
 def _short(value: Any) -> str:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from recbole_margo.checkpoint_file.opcodes import RefusalError
 from recbole_margo.checkpoint_file.reading import checkpoint_in
-from recbole_margo.checkpoint_file.schema import CHECKPOINT_FORMAT as CHECKPOINT_FORMAT
-from recbole_margo.checkpoint_file.schema import check_format, check_resumable, check_trained
+from recbole_margo.checkpoint_file.schema import TrainerState, check_format
+from recbole_margo.data.protocol import split_fingerprint
 from recbole_margo.errors import CheckpointError, TrainingError
 from recbole_margo.store.writing import FULL, replacing
 
@@ -59,14 +58,34 @@ def read_checkpoint(path: Path, device: Any = "cpu") -> dict[str, Any]:
     return found
 
 
-def read_trained(path: Path, device: Any = "cpu") -> dict[str, Any]:
+def read_trained(path: Path, device: Any = "cpu") -> TrainerState:
     """Read one of our checkpoints and check that it holds what our trainer writes.
 
     Raises:
         CheckpointError: if it cannot be read, or a field is missing or wrong.
     """
-    state = read_checkpoint(path, device)
-    check_trained(state, path)
+    return TrainerState.from_plain(read_checkpoint(path, device), path)
+
+
+def read_resumable(path: Path, model: str, device: Any) -> TrainerState:
+    """Read the last state of an interrupted run.
+
+    Args:
+        path: a `...-last.pth` file.
+
+    Raises:
+        CheckpointError: if the file does not hold such a state or is of another model.
+    """
+    state = read_trained(path, device)
+    if state.random_states is None:
+        raise CheckpointError(
+            f"{path} holds the best parameters, not a state to resume from: "
+            f"give the file beside it that ends in -last{path.suffix}"
+        )
+    if state.config["model"] != model:
+        raise CheckpointError(f"{path} is of model {state.config['model']}, not {model}")
+    if state.best_state is None:
+        raise CheckpointError(f"{path}: expected `best_state`, found no such field")
     return state
 
 
@@ -78,79 +97,52 @@ def id_maps(dataset: Any) -> dict[str, list[str]]:
     }
 
 
-def random_states(loader: Any) -> dict[str, Any]:
-    """Return the state of every source of randomness that training draws from."""
-    _, keys, position, has_gauss, cached = np.random.get_state()
-    return {
-        "python": random.getstate(),
-        "numpy": (torch.tensor(np.asarray(keys, dtype=np.int64)), position, has_gauss, cached),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "loader": loader.generator.get_state(),
-    }
-
-
-def restore_random_states(states: dict[str, Any], loader: Any) -> None:
-    """Put back what `random_states` returned."""
-    version, internal, gauss = states["python"]
-    random.setstate((version, tuple(internal), gauss))
-    keys, position, has_gauss, cached = states["numpy"]
-    np.random.set_state(
-        ("MT19937", keys.cpu().numpy().astype(np.uint32), position, has_gauss, cached)
-    )
-    torch.set_rng_state(states["torch"].cpu())
-    if torch.cuda.is_available() and len(states["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])
-    loader.generator.set_state(states["loader"].cpu())
-
-
-def read_resumable(path: Path, model: str, device: Any) -> dict[str, Any]:
-    """Read the last state of an interrupted run.
+@dataclass(frozen=True)
+class TrainingData:
+    """The data that a model is trained on, as checkpoints describe them.
 
     Args:
-        path: a `...-last.pth` file.
-
-    Raises:
-        CheckpointError: if the file does not hold such a state or is of another model.
+        split: fingerprint of the training interactions.
+        user_tokens: by internal id, PAD first.
+        item_tokens: likewise.
     """
-    state = read_trained(path, device)
-    if "random_states" not in state:
-        raise CheckpointError(
-            f"{path} holds the best parameters, not a state to resume from: "
-            f"give the file beside it that ends in -last{path.suffix}"
-        )
-    if state["config"]["model"] != model:
-        raise CheckpointError(f"{path} is of model {state['config']['model']}, not {model}")
-    check_resumable(state, path)
-    return state
 
+    split: str
+    modalities: list[str]
+    feature_checksums: dict[str, str]
+    user_tokens: list[str]
+    item_tokens: list[str]
 
-def check_same_data(stored: Mapping[str, Any], present: Mapping[str, Any]) -> None:
-    """Refuse to go on with other data than an interrupted run had.
+    @classmethod
+    def of(cls, model: Any, loader: Any) -> TrainingData:
+        """Describe what a training loader and a multimodal model have."""
+        modalities, checksums = list(model.modalities), dict(model.feature_checksums)
+        maps = id_maps(loader._dataset)
+        return cls(split_fingerprint(loader), modalities, checksums, **maps)
 
-    Args:
-        present: the same keys of the run that goes on: `user_tokens`, `item_tokens`, `split` and
-            `feature_checksums`.
+    def require_same(self, stored: TrainerState) -> None:
+        """Refuse to go on with other data than an interrupted run had.
 
-    Raises:
-        CheckpointError: says what differs.
-    """
-    for name in ("user_tokens", "item_tokens"):
-        if stored[name] != present[name]:
+        Raises:
+            CheckpointError: says what differs.
+        """
+        for name in ("user_tokens", "item_tokens"):
+            before, now = getattr(stored, name), getattr(self, name)
+            if before != now:
+                raise CheckpointError(
+                    f"the {name.replace('_', ' ')} of the checkpoint ({len(before) - 1}) are "
+                    f"not those of the dataset ({len(now) - 1}): resume with the same data"
+                )
+        if stored.split != self.split:
             raise CheckpointError(
-                f"the {name.replace('_', ' ')} of the checkpoint ({len(stored[name]) - 1}) are "
-                f"not those of the dataset ({len(present[name]) - 1}): resume with the same data"
+                "the training interactions are not those of the checkpoint: resume with the same "
+                "data and the same split"
             )
-    if stored["split"] != present["split"]:
-        raise CheckpointError(
-            "the training interactions are not those of the checkpoint: resume with the same "
-            "data and the same split"
-        )
-    if stored["feature_checksums"] != present["feature_checksums"]:
-        raise CheckpointError(
-            "the feature files, `feature_reduction` or `feature_precision` changed since the "
-            "checkpoint was written: resume with the same features, or start a new run"
-        )
+        if stored.feature_checksums != self.feature_checksums:
+            raise CheckpointError(
+                "the feature files, `feature_reduction` or `feature_precision` changed since the "
+                "checkpoint was written: resume with the same features, or start a new run"
+            )
 
 
 # How torch says that its archive cannot be written; the reason of the system is not in it.

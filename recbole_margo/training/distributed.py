@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,15 +19,11 @@ from recbole.trainer import TraditionalTrainer, Trainer
 from recbole.utils import get_trainer
 from torch import Tensor, nn
 
+from recbole_margo.checkpoint_file.schema import RandomStates
 from recbole_margo.data.protocol import split_fingerprint
 from recbole_margo.errors import ConfigError
 from recbole_margo.model.base import MultimodalRecommender
-from recbole_margo.training.checkpoint import (
-    SPLIT_FINGERPRINT,
-    id_maps,
-    random_states,
-    restore_random_states,
-)
+from recbole_margo.training.checkpoint import SPLIT_FINGERPRINT, id_maps
 from recbole_margo.training.processes import Processes
 from recbole_margo.training.ranking_trainer import FullRanking, RankingTrainer
 from recbole_margo.training.trainer import MultimodalTrainer
@@ -155,13 +152,14 @@ class DistributedTrainer(RankingTrainer):
 
     def _take_random_states_of_first(self) -> None:
         """Let all processes draw the same batches and, inside of the model, the same noise."""
-        own = random_states(self._train_data)
+        own = RandomStates.of(self._train_data)
         # Of the GPUs only this process's own draws, and the first one's numbers are for all.
-        own["cuda"] = [torch.cuda.get_rng_state()] if own["cuda"] else []
+        drawing = [torch.cuda.get_rng_state()] if own.cuda else []
+        own = replace(own, cuda=drawing)
         first = self.processes.gathered(own if self.processes.is_first else None)[0]
-        restore_random_states({**first, "cuda": []}, self._train_data)
-        if first["cuda"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state(first["cuda"][0])
+        replace(first, cuda=[]).restore(self._train_data)
+        if first.cuda and torch.cuda.is_available():
+            torch.cuda.set_rng_state(first.cuda[0])
 
     def shared_loss(self, interaction: Any) -> Any:
         """Return the loss terms of a batch, of which this process computes its share.

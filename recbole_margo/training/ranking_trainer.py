@@ -246,7 +246,8 @@ class RankingTrainer(Trainer):  # type: ignore[misc]
         """
         if model_file is not None:
             stored = load_checkpoint(model_file, self.device)
-            load_into(self.model, stored, model_file)
+            parameters, others = stored.get("state_dict"), stored.get("other_parameter")
+            load_into(self.model, parameters, others, model_file)
             self.logger.info(f"Loading model structure and parameters from {model_file}")
         ranking = self.full_ranking(eval_data)
         if ranking is None:

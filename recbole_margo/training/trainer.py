@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -17,20 +17,12 @@ from torch.optim import Adam, AdamW, Optimizer
 from tqdm import tqdm
 
 from recbole_margo.checkpoint_file.fitting import check_optimizer, check_parameters, load_into
+from recbole_margo.checkpoint_file.schema import RandomStates, TrainerState
 from recbole_margo.config import Config
-from recbole_margo.data.protocol import split_fingerprint
 from recbole_margo.errors import CheckpointError, ConfigError, TrainingError
 from recbole_margo.model.base import MultimodalRecommender
 from recbole_margo.resources import keep_freed_memory
-from recbole_margo.training.checkpoint import (
-    CHECKPOINT_FORMAT,
-    check_same_data,
-    id_maps,
-    random_states,
-    read_resumable,
-    restore_random_states,
-    write_checkpoint,
-)
+from recbole_margo.training.checkpoint import TrainingData, read_resumable, write_checkpoint
 from recbole_margo.training.cuda_graphs import CapturedSteps, Step, as_configured, products_in
 from recbole_margo.training.ranking_trainer import RankingTrainer
 from recbole_margo.training.stages import (
@@ -81,10 +73,10 @@ class MultimodalTrainer(RankingTrainer):
         self._best_state: dict[str, Tensor] = {}
         # What the optimiser kept of each parameter then, by name, for a stage that goes on with it.
         self._best_moments: dict[str, dict[str, Any]] = {}
-        self._resumed: dict[str, Any] | None = None
+        self._resumed: TrainerState | None = None
         self._resumed_from = Path()
         self._last_score = 0.0
-        self._data: dict[str, Any] = {}
+        self._data: TrainingData  # while `fit` runs and after it
         self._epoch_log = EpochLog(self.logger, self.tensorboard, self.wandblogger)
 
     @property
@@ -135,7 +127,7 @@ class MultimodalTrainer(RankingTrainer):
         keep_freed_memory()
         if self._resumed is None:
             self.progress = []
-        self._data = self._data_of(train_data)
+        self._data = TrainingData.of(self.model, train_data)
         self.eval_collector.data_collect(train_data)
         if self.config["train_neg_sample_args"].get("dynamic", False):
             train_data.get_model(self.model)
@@ -162,14 +154,6 @@ class MultimodalTrainer(RankingTrainer):
         self._add_hparam_to_tensorboard(0.0 if final.best_score is None else final.best_score)
         self.tensorboard.flush()
         return (final.best_score, final.best_result) if valid_data else (-1, None)
-
-    def _data_of(self, train_data: Any) -> dict[str, Any]:
-        return {
-            "split": split_fingerprint(train_data),
-            "modalities": list(self.model.modalities),
-            "feature_checksums": dict(self.model.feature_checksums),
-            **id_maps(train_data._dataset),
-        }
 
     def _begin_stage(self, name: str, fit: _Fit) -> None:
         if self._resumed is not None:
@@ -319,7 +303,7 @@ class MultimodalTrainer(RankingTrainer):
             self._best_moments = moments_by_name(self.model, self.optimizer)
         if fit.saved:
             path = self.stage_model_file(self.progress[-1].name)
-            write_checkpoint(path, self._state())
+            write_checkpoint(path, self._state().as_plain())
 
     def _end_stage(self, fit: _Fit) -> None:
         if not self._best_state:
@@ -333,29 +317,31 @@ class MultimodalTrainer(RankingTrainer):
         if warning is not None:
             self.logger.warning(warning)
 
-    def _state(self) -> dict[str, Any]:
-        return {
-            "format": CHECKPOINT_FORMAT,
-            "config": Config.as_plain(self.config),
-            "epoch": self.progress[-1].epochs - 1,
-            "cur_step": self.progress[-1].waited,
-            "best_valid_score": self.progress[-1].best_score,
-            "state_dict": self.model.state_dict(),
-            "other_parameter": self.model.other_parameter(),
-            "optimizer": self.optimizer.state_dict(),
-            "stages": [asdict(stage) for stage in self.progress],
-            **self._data,
-        }
+    def _state(self) -> TrainerState:
+        stage = self.progress[-1]
+        return TrainerState(
+            config=Config.as_plain(self.config),
+            epoch=stage.epochs - 1,
+            cur_step=stage.waited,
+            best_valid_score=stage.best_score,
+            state_dict=self.model.state_dict(),
+            other_parameter=self.model.other_parameter(),
+            optimizer=self.optimizer.state_dict(),
+            stages=[asdict(each) for each in self.progress],
+            **vars(self._data),
+        )
 
     def _save_last(self, train_data: Any) -> None:
         state, stage = self._state(), self.progress[-1]
         # Tensors that are named twice are written once.
         newest_is_best = 0 <= stage.best_epoch == stage.epochs - 1
-        state["best_state"] = state["state_dict"] if newest_is_best else self._best_state
-        state["random_states"] = random_states(train_data)
-        if self._best_moments:
-            state["best_moments"] = self._best_moments
-        write_checkpoint(self.last_model_file, state)
+        state = replace(
+            state,
+            best_state=state.state_dict if newest_is_best else self._best_state,
+            random_states=RandomStates.of(train_data),
+            best_moments=self._best_moments or None,
+        )
+        write_checkpoint(self.last_model_file, state.as_plain())
 
     def resume_checkpoint(self, resume_file: str | Path) -> None:
         """Go on from the last state of an interrupted run; `fit` continues with equal numbers.
@@ -371,26 +357,27 @@ class MultimodalTrainer(RankingTrainer):
         if path.stem.endswith("-last"):
             name = path.stem.removesuffix("-last") + path.suffix
             self.saved_model_file = str(path.with_name(name))
-        names = tuple(stage["name"] for stage in state["stages"])
+        names = tuple(stage["name"] for stage in state.stages)
         if names != self.model.training_stages[: len(names)]:
             raise CheckpointError(
                 f"{path}, `stages`: expected {', '.join(self.model.training_stages)} or the first "
                 f"of them, found {', '.join(names)}"
             )
         self._resumed_from = path
-        self.progress = [StageProgress(**stage) for stage in state["stages"]]
+        self.progress = [StageProgress(**stage) for stage in state.stages]
         self._resumed = state
         self.logger.info(
             f"Resuming {self.progress[-1].name} after epoch {self.progress[-1].epochs} from {path}"
         )
 
-    def _continue_stage(self, state: dict[str, Any], train_data: Any) -> None:
-        check_same_data(state, self._data)
+    def _continue_stage(self, state: TrainerState, train_data: Any) -> None:
+        self._data.require_same(state)
         self.model.resume_stage(self.progress[-1].name)
-        load_into(self.model, state, self._resumed_from)
-        if state["best_state"]:
-            check_parameters(self.model, state["best_state"], self._resumed_from, "best_state")
-        self._best_moments = dict(state.get("best_moments", {}))
-        self._build_stage_optimizer({}, state["optimizer"], self.progress[-1].epochs)
-        self._best_state = dict(state["best_state"])
-        restore_random_states(state["random_states"], train_data)
+        load_into(self.model, state.state_dict, state.other_parameter, self._resumed_from)
+        self._best_state = dict(state.best_state or {})
+        if self._best_state:
+            check_parameters(self.model, self._best_state, self._resumed_from, "best_state")
+        self._best_moments = dict(state.best_moments or {})
+        self._build_stage_optimizer({}, state.optimizer, self.progress[-1].epochs)
+        if state.random_states is not None:
+            state.random_states.restore(train_data)

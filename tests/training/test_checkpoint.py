@@ -8,17 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from recbole_margo.checkpoint_file.schema import CHECKPOINT_FORMAT, RandomStates
 from recbole_margo.config import Config
 from recbole_margo.errors import CheckpointError
 from recbole_margo.testing import make_config, prepare, random_world
-from recbole_margo.training.checkpoint import (
-    CHECKPOINT_FORMAT,
-    id_maps,
-    random_states,
-    read_checkpoint,
-    restore_random_states,
-    write_checkpoint,
-)
+from recbole_margo.training.checkpoint import id_maps, read_checkpoint, write_checkpoint
 
 
 class Foreign:
@@ -138,10 +132,10 @@ def draw(loader) -> list[float]:
 def test_random_states_come_back(tmp_path):
     loader = prepare(random_world().write(tmp_path), "MARGO").loaders[0]
     draw(loader)  # leaves a second normal number waiting in Python and NumPy
-    torch.save(random_states(loader), tmp_path / "random.pth")
+    torch.save(vars(RandomStates.of(loader)), tmp_path / "random.pth")
     expected = draw(loader), draw(loader)
     torch.manual_seed(5), np.random.seed(5), random.seed(5), loader.generator.manual_seed(5)
 
-    restore_random_states(torch.load(tmp_path / "random.pth", weights_only=True), loader)
+    RandomStates(**torch.load(tmp_path / "random.pth", weights_only=True)).restore(loader)
 
     assert (draw(loader), draw(loader)) == expected

@@ -113,7 +113,7 @@ class LearnedWeights:
     @classmethod
     def _of_users(cls, run: TrainedRun, label: str) -> LearnedWeights:
         path = RunFolder(run.folder).checkpoint
-        state = read_trained(path)["state_dict"]
+        state = read_trained(path).state_dict
         if USER_WEIGHTS not in state:
             raise CheckpointError(f"{path}: expected {USER_WEIGHTS} of DRAGON, found none")
         factors = state[USER_WEIGHTS].double().abs().numpy()[1:]

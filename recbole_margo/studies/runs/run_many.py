@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -229,7 +229,7 @@ def continue_from(stage: Job, job: Job) -> None:
 
 def _write_for(job: Job, state: Path, path: Path) -> None:
     job.config["checkpoint_dir"] = str(job.folder)
-    write_checkpoint(path, {**read_trained(state), "config": job.config.as_plain()})
+    write_checkpoint(path, replace(read_trained(state), config=job.config.as_plain()).as_plain())
 
 
 def _named(job: Job) -> str:

@@ -102,12 +102,12 @@ class TrainedRun:
         path = RunFolder(self.folder).stage_checkpoint(stage)
         state = read_trained(path, self.config["device"])
         model: Any = model_class(self.config, self.dataset).to(self.config["device"])
-        if state["feature_checksums"] != model.feature_checksums:
+        if state.feature_checksums != model.feature_checksums:
             raise CheckpointError(
                 f"{self.folder}: the feature files changed since the model was trained: put them "
                 "back, or train again"
             )
-        load_into(model, state, path)
+        load_into(model, state.state_dict, state.other_parameter, path)
         model.eval()
         return model
 
