@@ -135,17 +135,20 @@ class JsonLinesTable(TableFile):
     def read(self, columns: Sequence[str], label: str) -> Iterator[pd.DataFrame]:
         """Yield the columns as the values of JSON."""
         rows: list[int] = []
-        values: list[list[Any]] = []
+        cells: dict[str, list[Any]] = {column: [] for column in columns}
         characters = 0
         for row, record in self._records(label):
             rows.append(row)
-            values.append([record.get(column) for column in columns])
-            characters += sum(len(value) for value in values[-1] if isinstance(value, str))
+            for column, own in cells.items():
+                value = record.get(column)
+                own.append(value)
+                if isinstance(value, str):
+                    characters += len(value)
             if len(rows) == CHUNK_ROWS or characters > CHUNK_CHARACTERS:
-                yield _chunk(values, columns, rows)
-                rows, values, characters = [], [], 0
+                yield _chunk(cells, rows)
+                rows, cells, characters = [], {column: [] for column in columns}, 0
         if rows:
-            yield _chunk(values, columns, rows)
+            yield _chunk(cells, rows)
 
     def location(self, row: int) -> str:
         """Return the line of a row, or which object of the array it is."""
@@ -170,11 +173,8 @@ class JsonLinesTable(TableFile):
                 yield number - 1, value
 
 
-def _chunk(values: list[list[Any]], columns: Sequence[str], rows: list[int]) -> pd.DataFrame:
-    transposed = zip(*values, strict=True)
-    series = {
-        column: pd.Series(list(cells), dtype=object, index=rows)
-        for column, cells in zip(columns, transposed, strict=True)
-    }
-    chunk: pd.DataFrame = pd.DataFrame(series)
+def _chunk(cells: dict[str, list[Any]], rows: list[int]) -> pd.DataFrame:
+    chunk: pd.DataFrame = pd.DataFrame(
+        {column: pd.Series(own, dtype=object, index=rows) for column, own in cells.items()}
+    )
     return chunk

@@ -105,7 +105,7 @@ def whole_characters(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-CHUNK_ROWS = 500_000
+CHUNK_ROWS = 100_000
 # Beyond it, neighbouring whole numbers are one float.
 LARGEST_EXACT = 2.0**53
 
@@ -159,7 +159,7 @@ class TableFile(ABC):
 
     def check_scalars(self, values: pd.Series) -> None:
         """Check that a piece of a column has no lists and objects, as JSON and parquet allow."""
-        if values.dtype == object:
+        if pd.api.types.infer_dtype(values).startswith("mixed"):
             nested = [isinstance(value, list | dict | np.ndarray) for value in values]
             self.refuse(np.array(nested, dtype=bool), values, "a single value")
 
