@@ -75,9 +75,12 @@ def read_reviews(path: Path) -> ReviewInteractions:
             table.check_scalars(chunk[column])
         rows = chunk[(chunk.notna() & ~chunk.isin(MISSING)).all(axis=1)]
         users, items, ratings, times = (rows[column] for column in columns)
-        for ids, word, kind in ((users, ASCII_WORD, "a user"), (items, WORD, "an item")):
+        for ids, word, expected in (
+            (users, ASCII_WORD, "a user, an id of ASCII characters without spaces"),
+            (items, WORD, "an item, an id of whole characters without spaces"),
+        ):
             wrong = [not isinstance(one, str) or word.fullmatch(one) is None for one in ids]
-            table.refuse(np.array(wrong, dtype=bool), ids, f"{kind}, a word")
+            table.refuse(np.array(wrong, dtype=bool), ids, expected)
         seconds = to_numbers(times, table)
         exact = (seconds == np.floor(seconds)) & (seconds.abs() < LARGEST_EXACT)
         table.refuse(~exact.to_numpy(), times, "a time in whole seconds or milliseconds")

@@ -67,14 +67,14 @@ def write_features(
     kept = _checked_rows(modality, matrix, tokens, source)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    # The matrix and its tokens too: two that write one modality would mix theirs.
-    with disk_errors(folder), locked(folder):
-        entry = _write_rows(folder, dataset_name, modality, matrix, tokens, source, kept)
-        entry = replace(entry, encoder=encoder)
-        modalities: dict[str, FeatureEntry] = {}
-        if FeatureManifest.path(folder, dataset_name).exists():
-            modalities = FeatureManifest.read(folder, dataset_name).modalities
-        FeatureManifest(dataset_name, {**modalities, modality: entry}).write(folder)
+        # The matrix and its tokens too: two that write one modality would mix theirs.
+        with locked(folder):
+            entry = _write_rows(folder, dataset_name, modality, matrix, tokens, source, kept)
+            entry = replace(entry, encoder=encoder)
+            modalities: dict[str, FeatureEntry] = {}
+            if FeatureManifest.path(folder, dataset_name).exists():
+                modalities = FeatureManifest.read(folder, dataset_name).modalities
+            FeatureManifest(dataset_name, {**modalities, modality: entry}).write(folder)
     return entry
 
 
@@ -93,15 +93,7 @@ def write_matrix(
     kept = _checked_rows(modality, matrix, tokens, source)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    return _write_rows(folder, dataset_name, modality, matrix, tokens, source, kept)
-
-
-def _checked_rows(
-    modality: str, matrix: NDArray[Any], tokens: Sequence[str], source: str
-) -> NDArray[np.intp]:
-    where = f"{source}, modality {modality!r}"
-    _check_arguments(modality, matrix, tokens, where)
-    return _rows_with_features(matrix, tokens, where)
+        return _write_rows(folder, dataset_name, modality, matrix, tokens, source, kept)
 
 
 def _write_rows(
@@ -116,11 +108,11 @@ def _write_rows(
     matrix_path = folder / f"{dataset_name}.{modality}.npy"
     tokens_path = folder / f"{dataset_name}.{modality}.tokens"
     dtype = np.dtype(np.float16 if matrix.dtype == np.float16 else np.float32)
-    with disk_errors(folder), replacing(matrix_path) as temporary:
+    with replacing(matrix_path) as temporary:
         shape = (len(kept), matrix.shape[1])
         blocks = row_blocks(*shape, f"writing {modality}")
         write_npy(temporary, dtype, shape, (matrix[kept[rows]] for rows in blocks))
-    with disk_errors(folder), replacing(tokens_path) as temporary:
+    with replacing(tokens_path) as temporary:
         temporary.write_text("".join(f"{tokens[row]}\n" for row in kept), encoding="utf-8")
     return FeatureEntry(
         file=matrix_path.name,
@@ -205,9 +197,11 @@ def first_duplicate(tokens: Sequence[str]) -> str | None:
     return None
 
 
-def _check_arguments(
-    modality: str, matrix: NDArray[Any], tokens: Sequence[str], where: str
-) -> None:
+def _checked_rows(
+    modality: str, matrix: NDArray[Any], tokens: Sequence[str], source: str
+) -> NDArray[np.intp]:
+    """Return the rows that are not all zero, once all can be written."""
+    where = f"{source}, modality {modality!r}"
     if not MODALITY_NAME.fullmatch(modality):
         raise DataError(
             f"{where}: expected a name of letters, digits, '_' and '-' that begins with a letter."
@@ -234,6 +228,7 @@ def _check_arguments(
             f"{where}: expected item tokens of one line of text each, found {unwritable!r}. Rename "
             "the item."
         )
+    return _rows_with_features(matrix, tokens, where)
 
 
 def _is_line(token: str) -> bool:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from recbole_margo.errors import DataError
 from recbole_margo.store.reading import read_json
@@ -32,14 +33,9 @@ class EncoderRecord:
     @classmethod
     def from_json(cls, record: object, where: str) -> EncoderRecord:
         """Check the plain form."""
-        names = [field.name for field in fields(cls)]
-        if not isinstance(record, Mapping) or not all(
-            isinstance(record.get(name), str) for name in names
-        ):
-            raise DataError(
-                f"{where}: expected 'encoder' with texts {names}, found {record!r:.80}. {REWRITE}"
-            )
-        return cls(**{name: record[name] for name in names})
+        kinds = {field.name: str for field in fields(cls)}
+        checked = _checked(record, kinds, where)
+        return cls(**{name: checked[name] for name in kinds})
 
 
 @dataclass(frozen=True)
@@ -71,31 +67,37 @@ class FeatureEntry:
     @classmethod
     def from_json(cls, record: object, where: str) -> FeatureEntry:
         """Check one entry of a manifest."""
-        expected = {field.name: int if field.type == "int" else str for field in fields(cls)}
-        del expected["encoder"]
-        if not isinstance(record, Mapping):
-            raise DataError(
-                f"{where}: expected an object with {sorted(expected)}, found {record!r}. {REWRITE}"
-            )
-        for name, kind in expected.items():
-            if not isinstance(record.get(name), kind):
-                raise DataError(
-                    f"{where}: expected the field {name!r} to be of type {kind.__name__}, found "
-                    f"{record.get(name)!r}. {REWRITE}"
-                )
+        kinds = {field.name: int if field.type == "int" else str for field in fields(cls)}
+        del kinds["encoder"]
+        checked = _checked(record, kinds, where)
         for name in ("file", "tokens"):
-            if Path(record[name]).name != record[name]:
+            if Path(checked[name]).name != checked[name]:
                 raise DataError(
                     f"{where}: expected {name!r} to be the name of a file beside the manifest, "
-                    f"found {record[name]!r}. {REWRITE}"
+                    f"found {checked[name]!r}. {REWRITE}"
                 )
-        made_by = record.get("encoder")
-        encoder = None if made_by is None else EncoderRecord.from_json(made_by, where)
-        return cls(**{name: record[name] for name in expected}, encoder=encoder)
+        made_by = checked.get("encoder")
+        encoder = None if made_by is None else EncoderRecord.from_json(made_by, f"{where}, encoder")
+        return cls(**{name: checked[name] for name in kinds}, encoder=encoder)
 
     def as_plain(self) -> dict[str, object]:
         """Return what stands in the manifest."""
         return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def _checked(record: object, kinds: Mapping[str, type], where: str) -> Mapping[str, Any]:
+    """Return a plain record whose fields are of these types."""
+    if not isinstance(record, Mapping):
+        raise DataError(
+            f"{where}: expected an object with {sorted(kinds)}, found {record!r:.80}. {REWRITE}"
+        )
+    for name, kind in kinds.items():
+        if not isinstance(record.get(name), kind):
+            raise DataError(
+                f"{where}: expected the field {name!r} to be of type {kind.__name__}, found "
+                f"{record.get(name)!r:.80}. {REWRITE}"
+            )
+    return record
 
 
 FORMAT = 1

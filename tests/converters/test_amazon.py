@@ -229,7 +229,7 @@ def test_other_filters_and_splits_can_be_chosen(tmp_path: Path) -> None:
         ("reviews_Toys.json.gz", b'{"asin": "B"}\n{"asin"\n', "line 2: expected JSON"),
         ("reviews_Toys.json.gz", b'{"title": "B"}\n', "expected the fields of a review"),
         ("reviews_Toys.json.gz", b'{"asin": 7, "reviewerID": "A", "overall": 5, '
-         b'"unixReviewTime": 1}\n', "line 1: expected an item, a word, found 7"),
+         b'"unixReviewTime": 1}\n', "line 1: expected an item, an id"),
         ("reviews_Toys.json.gz", b'{"asin": "B", "reviewerID": "A", "overall": "good", '
          b'"unixReviewTime": 1}\n', "'overall', line 1: expected a number, found 'good'"),
         ("reviews_Toys.json.gz", b'{"asin": "B", "reviewerID": "A", "overall": 5, '
