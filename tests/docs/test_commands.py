@@ -117,7 +117,12 @@ def test_what_a_program_of_the_documentation_imports_exists(where: str, source: 
         or (isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] not in of_the_page)
     ]
     for line in wanted:
-        exec(line, {})  # noqa: S102
+        try:
+            exec(line, {})  # noqa: S102
+        except ModuleNotFoundError as error:
+            if error.name != "pyarrow":
+                raise
+            pytest.skip("needs pyarrow, which comes with an extra")
 
 
 @pytest.mark.slow
