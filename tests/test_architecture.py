@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # experiments, or looks into a dataset or a finished run, stands above the running of one.
 LAYERS = (
     "errors",
+    "rules",
     "store",
     "command_line",
     "dataset_converters",

@@ -12,11 +12,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recbole_margo.data.feature_transforms import check_modality_names
 from recbole_margo.data.row_norms import RowNorms
 from recbole_margo.errors import ConfigError
+from recbole_margo.rules import choice, mapping, mapping_to, number, whole
 
 KINDS = ("swap", "noise", "blank", "missing")
-KEYS = ("share", "kind", "seed", "signal_to_noise")
+FORM = mapping(
+    {
+        "share": mapping_to(number(0, 1)),
+        "kind": choice(*KINDS),
+        "seed": whole(0),
+        "signal_to_noise": number(-math.inf),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -62,42 +71,10 @@ class FeatureCorruption:
                 "`feature_corruption` must look like {share: {text: 0.3}, kind: swap}, found "
                 f"{setting!r}"
             )
-        unknown = [key for key in setting if key not in KEYS]
-        if unknown:
-            raise ConfigError(
-                f"`feature_corruption` has {', '.join(KEYS)}, found {', '.join(map(str, unknown))}"
-            )
         values = {key: value for key, value in setting.items() if value is not None}
-        found = cls(**{"seed": seed, **values})
-        found._check(modalities)
-        return found
-
-    def _check(self, modalities: Sequence[str]) -> None:
-        for modality, share in self.share.items():
-            if modality not in modalities:
-                raise ConfigError(
-                    f"`feature_corruption`: expected modalities in use, {', '.join(modalities)}, "
-                    f"found {modality!r}"
-                )
-            if not _is_number(share) or not 0 <= share <= 1:
-                raise ConfigError(
-                    f"`feature_corruption`: the share of {modality!r} must lie in [0, 1], found "
-                    f"{share!r}"
-                )
-        if self.kind not in KINDS:
-            raise ConfigError(
-                f"`feature_corruption`: `kind` must be one of {', '.join(KINDS)}, found "
-                f"{self.kind!r}"
-            )
-        if not _is_number(self.signal_to_noise) or not math.isfinite(self.signal_to_noise):
-            raise ConfigError(
-                "`feature_corruption`: `signal_to_noise` must be a number of decibels, found "
-                f"{self.signal_to_noise!r}"
-            )
-        if type(self.seed) is not int or self.seed < 0:
-            raise ConfigError(
-                f"`feature_corruption`: `seed` must be a whole number from 0, found {self.seed!r}"
-            )
+        FORM("feature_corruption", values)
+        check_modality_names("feature_corruption", values["share"], modalities)
+        return cls(**{"seed": seed, **values})
 
     def choose(
         self, item_tokens: Sequence[str], mask: Tensor, modalities: Sequence[str]
@@ -189,7 +166,3 @@ class FeatureCorruption:
         )
         scale = signal / (math.sqrt(matrix.shape[1]) * 10 ** (self.signal_to_noise / 20))
         matrix[rows] += scale * noise
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from recbole_margo.data.row_norms import SAFE_LENGTHS, RowNorms
 from recbole_margo.errors import ConfigError, DataError
+from recbole_margo.rules import choice, optional, whole
 from recbole_margo.store.numpy_archive import read_archive, write_archive
 
 
@@ -96,10 +97,7 @@ def feature_type(setting: Any) -> torch.dtype:
     """
     if setting is None:
         return torch.float32
-    if not isinstance(setting, str) or setting not in FEATURE_TYPES:
-        raise ConfigError(
-            f"`feature_precision` must be one of {list(FEATURE_TYPES)}, found {setting!r}"
-        )
+    choice(*FEATURE_TYPES)("feature_precision", setting)
     return FEATURE_TYPES[setting]
 
 
@@ -199,11 +197,7 @@ def reduced_columns(setting: Any, modalities: Sequence[str]) -> dict[str, int]:
     chosen = setting if isinstance(setting, Mapping) else dict.fromkeys(modalities, setting)
     check_modality_names("feature_reduction", chosen, modalities)
     for modality, columns in chosen.items():
-        if columns is not None and (type(columns) is not int or columns < 1):
-            raise ConfigError(
-                f"`feature_reduction` of {modality!r}: expected a whole number of columns from 1, "
-                f"or null to keep all, found {columns!r}"
-            )
+        optional(whole(1))(f"feature_reduction.{modality}", columns)
     return {modality: columns for modality, columns in chosen.items() if columns is not None}
 
 

@@ -26,7 +26,8 @@ from recbole_margo.data.feature_transforms import (
     reduce_features,
     reduced_columns,
 )
-from recbole_margo.errors import ConfigError, DataError, FeatureError
+from recbole_margo.errors import DataError, FeatureError
+from recbole_margo.rules import choice
 from recbole_margo.store.feature_files import read_stored_features, row_blocks
 from recbole_margo.store.manifest import EncoderRecord, FeatureEntry, FeatureManifest
 
@@ -71,7 +72,6 @@ def load_item_features(config: Any, dataset: Any) -> ItemFeatures:
         ConfigError: a normalisation that does not exist, or is set for an unknown modality; a
             corruption, a reduction or a precision that makes no sense.
     """
-    name = config["dataset"]
     folder, manifest = _manifest(config)
     modalities = _chosen_modalities(config["modalities"], manifest, folder)
     normalizations = _normalizations(config["feature_normalization"], modalities, manifest)
@@ -81,11 +81,7 @@ def load_item_features(config: Any, dataset: Any) -> ItemFeatures:
     matrices: list[Tensor] = []
     mask = torch.zeros(len(item_tokens), len(modalities), dtype=torch.bool)
     for column, modality in enumerate(modalities):
-        entry = manifest.modalities[modality]
-        stored, stored_tokens = read_modality(folder, entry)
-        path = folder / entry.file
-        rows = _rows_by_item(item_tokens, stored_tokens, path, name)
-        matrix, present = _gather(stored, rows, item_tokens, path)
+        matrix, present = _aligned(folder, manifest, modality, item_tokens)
         matrices.append(matrix)
         mask[:, column] = present
         count = int(present.sum())
@@ -98,11 +94,10 @@ def load_item_features(config: Any, dataset: Any) -> ItemFeatures:
             normalizations[modality],
         )
     corrupted = _corrupt(config, matrices, mask, modalities, item_tokens)
-    for column, modality in enumerate(modalities):
-        normalize_features(matrices[column], mask[:, column], normalizations[modality])
     checksums = {modality: manifest.modalities[modality].sha256 for modality in modalities}
     for column, modality in enumerate(modalities):
         given = matrices[column]
+        normalize_features(given, mask[:, column], normalizations[modality])
         matrices[column] = reduce_features(given, columns.get(modality), modality, folder)
         if matrices[column] is not given:
             checksums[modality] += f" reduced to {columns[modality]}"
@@ -139,10 +134,7 @@ def feature_statistics(config: Any, dataset: Any) -> tuple[FeatureStatistics, ..
         entry, normalization = manifest.modalities[modality], normalizations[modality]
         mean = deviation = None
         if normalization == "standard":
-            stored, tokens = read_modality(folder, entry)
-            rows = _rows_by_item(items, tokens, folder / entry.file, config["dataset"])
-            matrix, present = _gather(stored, rows, items, folder / entry.file)
-            center, spread = column_statistics(matrix, present)
+            center, spread = column_statistics(*_aligned(folder, manifest, modality, items))
             mean, deviation = center.numpy(), spread.numpy()
         found.append(FeatureStatistics(entry.dim, normalization, mean, deviation, entry.encoder))
     return tuple(found)
@@ -302,12 +294,19 @@ def _normalizations(
         setting = dict.fromkeys(modalities, setting or "none")
     check_modality_names("feature_normalization", setting, list(manifest.modalities))
     for modality, normalization in setting.items():
-        if normalization not in NORMALIZATIONS:
-            raise ConfigError(
-                f"`feature_normalization` of {modality!r}: expected one of "
-                f"{', '.join(NORMALIZATIONS)}, found {normalization!r}."
-            )
+        choice(*NORMALIZATIONS)(f"feature_normalization.{modality}", normalization)
     return {modality: setting.get(modality, "none") for modality in modalities}
+
+
+def _aligned(
+    folder: Path, manifest: FeatureManifest, modality: str, item_tokens: Sequence[str]
+) -> tuple[Tensor, Tensor]:
+    """Return the matrix [I, D] of the items, and which have a row that is not all zero [I]."""
+    entry = manifest.modalities[modality]
+    stored, stored_tokens = read_modality(folder, entry)
+    path = folder / entry.file
+    rows = _rows_by_item(item_tokens, stored_tokens, path, manifest.dataset)
+    return _gather(stored, rows, item_tokens, path)
 
 
 def _rows_by_item(
@@ -339,16 +338,7 @@ def _rows_by_item(
 def _gather(
     stored: NDArray[np.floating], rows: NDArray[np.intp], item_tokens: Sequence[str], path: Path
 ) -> tuple[Tensor, Tensor]:
-    """Copy the rows of a memory-mapped matrix to their items, a block at a time.
-
-    Args:
-        stored: [rows, D] memory-mapped.
-        rows: [I] row of each item, -1 for none.
-        item_tokens: [I] for messages.
-
-    Returns:
-        The matrix [I, D] float32, and [I] bool which items have a row that is not all zero.
-    """
+    """Copy the rows [I], -1 for none, of a memory-mapped matrix [rows, D], a block at a time."""
     # Memory of torch begins at a multiple of 64 bytes; elsewhere the last digit of a product may
     # depend on where the matrix happens to lie, and so on the process.
     gathered = torch.zeros(len(rows), stored.shape[1])

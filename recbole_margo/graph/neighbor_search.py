@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recbole_margo.errors import ConfigError
+from recbole_margo.rules import mapping, whole
 
 if TYPE_CHECKING:  # it loads torch, which a search through faiss does without
     from recbole_margo.graph.graph_cache import GraphCache
@@ -72,16 +73,7 @@ class NeighborSearch:
                 f"{{method: faiss-ivf, nprobe: 16}}, found {setting!r}"
             )
         defaults = METHODS[method]
-        for name, value in parameters.items():
-            if name not in defaults:
-                raise ConfigError(
-                    f"`{key}`: {method} has "
-                    f"{', '.join(defaults) or 'no parameters'}, found {name!r}"
-                )
-            if type(value) is not int or value < 1:
-                raise ConfigError(
-                    f"`{key}`: `{name}` must be a whole number from 1, found {value!r}"
-                )
+        mapping(dict.fromkeys(defaults, whole(1)))(key, parameters)
         return cls(method, tuple({**defaults, **parameters}.items()))
 
     @property

@@ -14,7 +14,7 @@ from recbole.utils import InputType, ModelType
 from recbole_margo.data.atomic_files import atomic_files, check_id_columns, columns_of
 from recbole_margo.data.protocol import FILTERS
 from recbole_margo.errors import ConfigError
-from recbole_margo.settings.rules import nearest
+from recbole_margo.rules import nearest
 from recbole_margo.settings.table import FILES, RULES, check_evaluation
 
 # Those that have nothing else to learn from where no negatives are drawn.

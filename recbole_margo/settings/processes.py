@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_margo.errors import ConfigError
+from recbole_margo.rules import whole
 
 # The keys of a config that say which processes train; the numbers do not depend on them.
 SWITCHES = ("nproc", "world_size", "group_offset", "offset", "ip", "port")
@@ -43,13 +44,15 @@ class ProcessGroup:
             ConfigError: if they do not fit together.
         """
 
-        def value(key: str, default: Any) -> Any:
-            return default if config[key] is None else config[key]
+        def value(key: str, default: Any, least: int | None = None) -> Any:
+            found = default if config[key] is None else config[key]
+            if least is not None:
+                whole(least)(key, found)
+            return found
 
-        here = _whole("nproc", value("nproc", 1), 1)
-        count = _whole("world_size", value("world_size", -1), -1)
+        here, count = value("nproc", 1, 1), value("world_size", -1, -1)
         count = here if count <= 0 else count
-        offset = _whole("group_offset", value("group_offset", value("offset", 0)), 0)
+        offset = value("group_offset", value("offset", 0), 0)
         host, port = str(value("ip", "localhost")), _port(value("port", 0))
         if offset + here > count:
             raise ConfigError(
@@ -93,12 +96,6 @@ class ProcessGroup:
             }
             for local in range(self.here)
         }
-
-
-def _whole(key: str, value: Any, low: int) -> int:
-    if type(value) is not int or value < low:
-        raise ConfigError(f"`{key}` must be a whole number from {low} on, found {value!r}")
-    return value
 
 
 def _port(value: Any) -> int:

@@ -11,7 +11,7 @@ from recbole.evaluator.register import metrics_dict
 from recbole.utils import EvaluatorType
 
 from recbole_margo.errors import ConfigError
-from recbole_margo.settings.rules import (
+from recbole_margo.rules import (
     Rule,
     boolean,
     choice,

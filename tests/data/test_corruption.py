@@ -176,9 +176,9 @@ def test_without_a_seed_of_its_own_the_run_s_seed_decides(tmp_path: Path) -> Non
     [
         ("text", "must look like"),
         ({"kind": "swap"}, "must look like"),
-        ({"share": {"text": 0.3}, "sort": "swap"}, "found sort"),
-        ({"share": {"sound": 0.3}}, "in use, image, text, found 'sound'"),
-        ({"share": {"text": 1.5}}, r"must lie in \[0, 1\], found 1.5"),
+        ({"share": {"text": 0.3}, "sort": "swap"}, "unknown key `sort` in `feature_corruption`"),
+        ({"share": {"sound": 0.3}}, "among image, text, found 'sound'"),
+        ({"share": {"text": 1.5}}, "share.text` must be a number from 0 to 1, found 1.5"),
         ({"share": {"text": True}}, "found True"),
         ({"share": {"text": 0.3}, "kind": "shuffle"}, "found 'shuffle'"),
         ({"share": {"text": 0.3}, "kind": "noise", "signal_to_noise": "loud"}, "found 'loud'"),

@@ -167,8 +167,8 @@ def test_no_modality_or_the_same_one_twice_is_refused(folder: Path, modalities: 
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("zscore", r"`feature_normalization` of 'text': .*none, l2, standard, found 'zscore'"),
-        ({"text": "l3"}, r"`feature_normalization` of 'text': .*found 'l3'"),
+        ("zscore", r"`feature_normalization\.text` .*'none', 'l2', 'standard'.*found 'zscore'"),
+        ({"text": "l3"}, r"`feature_normalization\.text` .*found 'l3'"),
         ({"txt": "l2"}, r"among text, image, found 'txt'\. Did you mean 'text'\?"),
     ],
 )

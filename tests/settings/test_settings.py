@@ -15,9 +15,9 @@ from recbole_margo.data.protocol import load_dataset, prepare_loaders
 from recbole_margo.defaults import parse_settings, read_yaml
 from recbole_margo.errors import ConfigError
 from recbole_margo.registry import list_models
+from recbole_margo.rules import intervals
 from recbole_margo.run import resume_run, run_recbole_margo
 from recbole_margo.settings.checks import without_effect
-from recbole_margo.settings.rules import intervals
 from recbole_margo.store.feature_files import write_features
 from recbole_margo.testing import NAME, random_world
 from recbole_margo.testing.experiments import SETTINGS

@@ -55,7 +55,7 @@ def test_the_switches_are_recboles(switches, expected):
 @pytest.mark.parametrize(
     ("switches", "message"),
     [
-        ({"nproc": 0}, "`nproc` must be a whole number from 1 on, found 0"),
+        ({"nproc": 0}, "`nproc` must be a whole number, 1 or more, found 0"),
         ({"nproc": 2.5}, "`nproc` must be a whole number"),
         ({"nproc": True}, "`nproc` must be a whole number"),
         ({"world_size": "two"}, "`world_size` must be a whole number"),

@@ -1,4 +1,4 @@
-"""Rules of which a table of keys is made: each looks at one value and says what is wrong."""
+"""Rules for the values of settings: each looks at one value and says what is wrong with it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ def nearest(name: Any, known: Collection[Any]) -> str:
     words = [str(word) for word in known]
     close = difflib.get_close_matches(str(name).lower(), [word.lower() for word in words], 3, 0.6)
     found = [f"`{word}`" for word in words if word.lower() in close]
-    return f"did you mean {' or '.join(found)}?" if found else f"there are {', '.join(words)}"
+    there_are = f"there are {', '.join(words) or 'none'}"
+    return f"did you mean {' or '.join(found)}?" if found else there_are
 
 
 def optional(rule: Rule) -> Rule:
@@ -39,26 +40,39 @@ def optional(rule: Rule) -> Rule:
     return check
 
 
-def integer(low: int, high: int | None = None) -> Rule:
-    """Return the rule of whole numbers in a range, bounds included."""
+def whole(low: int, high: int | None = None) -> Rule:
+    """Return the rule of whole numbers in a range, bounds included, that are written as such."""
     expected = f"a whole number, {low} or more" if high is None else f"from {low} to {high}"
 
     def check(key: str, value: Any) -> None:
-        whole = type(value) is int or (isinstance(value, float) and value.is_integer())
-        if not whole or value < low or (high is not None and value > high):
+        if type(value) is not int or value < low or (high is not None and value > high):
             refuse(key, expected, value)
 
     return check
 
 
-def number(low: float = 0.0, *, above: bool = False) -> Rule:
-    """Return the rule of finite numbers from `low` on, or above it."""
-    expected = f"a number {'above' if above else 'not below'} {low:g}"
+def integer(low: int, high: int | None = None) -> Rule:
+    """Return the rule of whole numbers in a range, which may be written as 1e3 or 1.0 too."""
+    rule = whole(low, high)
+
+    def check(key: str, value: Any) -> None:
+        rule(key, int(value) if isinstance(value, float) and value.is_integer() else value)
+
+    return check
+
+
+def number(low: float = 0.0, high: float = math.inf, *, above: bool = False) -> Rule:
+    """Return the rule of finite numbers in a range, bounds included or, if `above`, without low."""
+    if math.isfinite(high):
+        expected = f"a number from {low:g} to {high:g}"
+    else:
+        least = f" {'above' if above else 'not below'} {low:g}"
+        expected = f"a number{least if math.isfinite(low) else ''}"
 
     def check(key: str, value: Any) -> None:
         if type(value) not in (int, float) or not math.isfinite(value):
             refuse(key, expected, value)
-        if value < low or (above and value == low):
+        if not low <= value <= high or (above and value == low):
             refuse(key, expected, value)
 
     return check
