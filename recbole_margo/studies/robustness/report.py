@@ -75,6 +75,8 @@ LONG_NOTES = (
     "interaction. Negatives: all of them that were not corrupted in this modality, among them "
     "those corrupted in another one, which pushes their weight up; 'vs. untouched' leaves "
     "these out. Popular half: more training interactions than the median item.",
+    "Weights of an item that misses a modality are scaled by the share of the modalities that it "
+    "has: the fewer there are, the larger each one's weight, whatever its content.",
     "Interval: stratified bootstrap over items, of the mean over seeds; of the difference, "
     "paired. It says nothing about other seeds: for them look at ±.",
 )
