@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from recbole_margo.command_line import option
 from recbole_margo.errors import DataError, import_optional
-from recbole_margo.store.dataset_files import IMAGE_SUFFIXES
+from recbole_margo.store.dataset_files import IMAGE_SUFFIXES, files_by_name
 from recbole_margo.store.feature_files import NPY_ERRORS, numpy_silent, open_matrix
 from recbole_margo.store.numpy_archive import check_array, read_archive
 from recbole_margo.store.reading import lines, reading, require_regular_file, text_of
@@ -68,15 +68,7 @@ def find_images(
     """
     if not folder.is_dir():
         raise DataError(f"--images: expected a folder, found that {folder} is none.")
-    by_name: dict[str, Path] = {}
-    repeated = 0
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
-            repeated += path.stem in by_name
-            by_name.setdefault(path.stem, path)
-    if not by_name:
-        listed = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise DataError(f"{folder}: expected images ({listed}), found none.")
+    by_name, repeated = files_by_name(folder, IMAGE_SUFFIXES)
     names_of = {name: [name] for name in by_name}
     notes: list[str] = []
     if names_by_item is not None:

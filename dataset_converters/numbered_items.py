@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import html
 import re
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +24,7 @@ from recbole_margo.store.dataset_files import (
     write_texts,
     write_user_table,
 )
-from recbole_margo.store.feature_files import open_matrix, row_blocks, write_features
+from recbole_margo.store.feature_files import equal_groups, open_matrix, row_blocks, write_features
 from recbole_margo.store.tables import open_table
 from recbole_margo.store.tables.columns import choose_item_columns, guess_column, read_item_texts
 from recbole_margo.store.tables.delimited import DelimitedTable
@@ -62,17 +60,14 @@ def repeated_rows(matrix: Matrix) -> tuple[list[NDArray[np.intp]], list[NDArray[
     """
     if matrix.dtype.kind != "f":
         return [], []  # `write_features` says what it has to be
-    numbers_of: dict[bytes, list[int]] = defaultdict(list)
-    total = np.zeros(matrix.shape[1])
-    for rows in row_blocks(len(matrix), matrix.shape[1], "looking for equal rows"):
-        block = np.ascontiguousarray(matrix[rows])
-        with np.errstate(all="ignore"):
-            total += block.sum(axis=0, dtype=np.float64)
-        for number, row in enumerate(block, start=rows.start):
-            if row.any():
-                numbers_of[blake2b(row.tobytes(), digest_size=16).digest()].append(number)
-    groups = [np.array(numbers) for numbers in numbers_of.values() if len(numbers) > 1]
+    groups = [
+        group for group in equal_groups(matrix, "looking for equal rows") if matrix[group[0]].any()
+    ]
     groups.sort(key=len, reverse=True)
+    total = np.zeros(matrix.shape[1])
+    for rows in row_blocks(len(matrix) if groups else 0, matrix.shape[1]):
+        with np.errstate(all="ignore"):
+            total += matrix[rows].sum(axis=0, dtype=np.float64)
     return groups, [
         group
         for group in groups

@@ -12,7 +12,13 @@ import recbole
 from recbole_margo.data.bundled import BUNDLED_DATASET, ensure_bundled_features
 from recbole_margo.encode.encoding_request import ItemColumns
 from recbole_margo.errors import DataError, DatasetNotFoundError, FeatureError
-from recbole_margo.store.dataset_files import ADDRESS, IMAGE_SUFFIXES, SPLITS, read_item_lines
+from recbole_margo.store.dataset_files import (
+    ADDRESS,
+    IMAGE_SUFFIXES,
+    SPLITS,
+    files_by_name,
+    read_item_lines,
+)
 from recbole_margo.store.reading import require_regular_file
 from recbole_margo.store.tables import open_table
 from recbole_margo.store.tables.columns import (
@@ -85,8 +91,9 @@ class ItemSource:
     @classmethod
     def of_path(cls, kind: str, given: Path, columns: ItemColumns = GUESSED) -> ItemSource:
         """Return all contents of a folder or a table; arguments and errors are those of `find`."""
-        found = _files_of(given, kind) if given.is_dir() else _rows_of(given, kind, columns)
-        return cls(found, given.name, 0)
+        if given.is_dir():
+            return cls(dict(files_by_name(given, SUFFIXES[kind])[0]), given.name, 0)
+        return cls(_rows_of(given, kind, columns), given.name, 0)
 
     @classmethod
     def _of_dataset(
@@ -162,19 +169,6 @@ def _refuse_addresses(images: Sequence[str], path: Path) -> None:
             f"{addresses[0]}. Fetch them into a folder, named by item as in 17.jpg, and give the "
             "folder with --source (audit and bundle: --images)."
         )
-
-
-def _files_of(folder: Path, kind: str) -> dict[str, str | Path]:
-    suffixes = SUFFIXES[kind]
-    found: dict[str, str | Path] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in suffixes and path.is_file():
-            found.setdefault(path.stem, path)
-    if not found:
-        raise DataError(
-            f"{folder}: expected files named by item ({', '.join(sorted(suffixes))}), found none."
-        )
-    return found
 
 
 def _rows_of(path: Path, kind: str, columns: ItemColumns) -> dict[str, str | Path]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,6 +13,7 @@ from torch import Tensor
 
 from recbole_margo.data.row_norms import RowNorms
 from recbole_margo.inspection.alignment import Alignment
+from recbole_margo.store.feature_files import equal_groups
 
 NEAR_COSINE = 0.999
 # A block of similarities takes at most 64 MB.
@@ -148,15 +147,6 @@ class DuplicateItems:
         named = [[str(tokens[row]) for row in group[:SHOWN]] for group in equal[:SHOWN]]
         largest = max(groups, default=0)
         return cls(sum(groups), len(groups), largest, near, len(compared), examples, named)
-
-
-def equal_groups(rows: NDArray[np.floating]) -> list[NDArray[np.intp]]:
-    """Return the places of rows [n, D] that equal each other bit for bit, two or more a group."""
-    places: dict[bytes, list[int]] = defaultdict(list)
-    # + 0.0: minus zero equals zero.
-    for place, row in enumerate(rows):
-        places[hashlib.sha256(row + 0.0).digest()].append(place)
-    return [np.array(group) for group in places.values() if len(group) > 1]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from recbole_margo.nn.content_path import KINDS, ContentPath
 from recbole_margo.nn.new_items import Content
 from recbole_margo.serving.bundle import (
     TABLES,
-    Block,
     Bundle,
     BundleFacts,
     ModalityReliability,
@@ -25,6 +24,7 @@ from recbole_margo.serving.bundle import (
 )
 from recbole_margo.store.feature_files import file_sha256
 from recbole_margo.store.manifest import EncoderRecord
+from recbole_margo.store.plain import as_plain, from_plain
 from recbole_margo.store.reading import require_regular_file
 from recbole_margo.store.writing import new_folder
 
@@ -33,6 +33,45 @@ MANIFEST, TOKENS, CONTENT = "bundle.json", "tokens.json", "content_"
 # The largest manifest that is read.
 MANIFEST_BYTES = 2**20
 REBUILD = "make it again with `recbole-margo bundle --run=RUN --output_dir=DIR`"
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """The manifest's entry of another file."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class StoredContent:
+    """A `Content` as it stands in the manifest, without its tables."""
+
+    kind: str
+    modalities: tuple[str, ...]
+    numbers: Mapping[str, float]
+    widths: tuple[int, ...]
+    normalizations: tuple[str, ...]
+    encoders: tuple[EncoderRecord | None, ...] = ()
+
+    @classmethod
+    def of(cls, content: Content) -> StoredContent:
+        """Return what is stored of a content."""
+        path, widths = content.path, content.widths
+        described = (path.kind, path.modalities, path.numbers, widths, content.normalizations)
+        return cls(*described, content.encoders)
+
+    def with_tables(self, tables: Mapping[str, NDArray[Any]]) -> Content:
+        """Return the content that was stored.
+
+        Raises:
+            ValueError: this is none.
+        """
+        sizes = {len(self.modalities), len(self.widths), len(self.normalizations)}
+        if self.kind not in KINDS or len(sizes) > 1:
+            raise ValueError("`content` is of no known kind, or its parts do not fit each other")
+        path = ContentPath(self.kind, self.modalities, self.numbers, tables)
+        return Content(path, self.widths, self.normalizations, self.encoders)
 
 
 def write_bundle(bundle: Bundle, folder: Path) -> None:
@@ -51,12 +90,12 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
         tokens = {"users": bundle.user_ids, "items": bundle.item_ids, "titles": bundle.titles}
         (temporary / TOKENS).write_text(json.dumps(tokens, ensure_ascii=False), encoding="utf-8")
         files = {
-            path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+            path.name: StoredFile(path.stat().st_size, file_sha256(path))
             for path in sorted(temporary.iterdir())
         }
-        manifest = {"format": FORMAT, **asdict(bundle.facts), "files": files}
+        manifest = {"format": FORMAT, **as_plain(bundle.facts), "files": as_plain(files)}
         if bundle.content is not None:
-            manifest["content"] = _plain_content(bundle.content)
+            manifest["content"] = as_plain(StoredContent.of(bundle.content))
         (temporary / MANIFEST).write_text(
             json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
         )
@@ -74,12 +113,11 @@ def open_bundle(folder: str | Path) -> Bundle:
     root = Path(folder)
     manifest = _manifest(root)
     try:
-        files, content = manifest.pop("files"), manifest.pop("content", None)
-        manifest["blocks"] = tuple(Block(**block) for block in manifest["blocks"])
-        manifest["modalities"] = tuple(manifest["modalities"])
-        facts = BundleFacts(**manifest)
-        described = {str(name): (int(of["bytes"]), str(of["sha256"])) for name, of in files.items()}
-        of_items = _content(content, _LazyTables(root, described)) if content else None
+        facts = from_plain(BundleFacts, manifest)
+        described = {name: from_plain(StoredFile, of) for name, of in manifest["files"].items()}
+        stored = manifest.get("content")
+        content = from_plain(StoredContent, stored) if stored else None
+        of_items = content.with_tables(_LazyTables(root, described)) if content else None
     except (LookupError, TypeError, ValueError, AttributeError, DataError) as error:
         raise BundleError(f"{root / MANIFEST} is damaged ({error}): {REBUILD}") from error
     users, items, titles = _tokens(root, described)
@@ -130,7 +168,7 @@ def _optional_tables(
 class _LazyTables(Mapping[str, NDArray[Any]]):
     """The tables of the contents, each checked and mapped when it is asked for."""
 
-    def __init__(self, root: Path, described: Mapping[str, tuple[int, str]]) -> None:
+    def __init__(self, root: Path, described: Mapping[str, StoredFile]) -> None:
         self._root, self._described = root, described
         self._opened: dict[str, NDArray[Any]] = {}
 
@@ -157,33 +195,6 @@ def _content_arrays(bundle: Bundle) -> dict[str, NDArray[Any]]:
     return {f"{CONTENT}{name}": table for name, table in tables.items()}
 
 
-def _plain_content(content: Content) -> dict[str, Any]:
-    path = content.path
-    return {
-        "kind": path.kind,
-        "modalities": path.modalities,
-        "numbers": dict(path.numbers),
-        "widths": content.widths,
-        "normalizations": content.normalizations,
-        "encoders": [None if one is None else asdict(one) for one in content.encoders],
-    }
-
-
-def _content(plain: Mapping[str, Any], tables: Mapping[str, NDArray[Any]]) -> Content:
-    modalities, widths, normalizations = (
-        tuple(plain[name]) for name in ("modalities", "widths", "normalizations")
-    )
-    numbers = {str(name): float(value) for name, value in plain["numbers"].items()}
-    if plain["kind"] not in KINDS or not len(modalities) == len(widths) == len(normalizations):
-        raise ValueError("`content` is of no known kind, or its parts do not fit each other")
-    path = ContentPath(plain["kind"], modalities, numbers, tables)
-    encoders = tuple(
-        None if one is None else EncoderRecord.from_json(one, MANIFEST)
-        for one in plain.get("encoders", ())
-    )
-    return Content(path, widths, normalizations, encoders)
-
-
 def _manifest(root: Path) -> dict[str, Any]:
     path = root / MANIFEST
     if not path.is_file():
@@ -207,12 +218,12 @@ def _manifest(root: Path) -> dict[str, Any]:
     return dict(manifest)
 
 
-def _checked(root: Path, name: str, described: Mapping[str, tuple[int, str]]) -> Path:
+def _checked(root: Path, name: str, described: Mapping[str, StoredFile]) -> Path:
     """Return the path of a file that is the one described in the manifest."""
     if name not in described or Path(name).name != name:
         raise BundleError(f"{root / MANIFEST}: expected an entry for {name!r:.80}: {REBUILD}")
     path = root / name
-    size, checksum = described[name]
+    size, checksum = described[name].bytes, described[name].sha256
     if not path.is_file():
         raise BundleError(f"{path}: expected a table of the bundle, found none: {REBUILD}")
     require_regular_file(path)
@@ -225,7 +236,7 @@ def _checked(root: Path, name: str, described: Mapping[str, tuple[int, str]]) ->
 
 
 def _tokens(
-    root: Path, described: Mapping[str, tuple[int, str]]
+    root: Path, described: Mapping[str, StoredFile]
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     path = _checked(root, TOKENS, described)
     try:
@@ -240,20 +251,17 @@ def _tokens(
     return users, items, titles
 
 
-def _array(root: Path, name: str, described: Mapping[str, tuple[int, str]]) -> NDArray[Any]:
+def _array(root: Path, name: str, described: Mapping[str, StoredFile]) -> NDArray[Any]:
     path = _checked(root, name, described)
-    if described[name][0] == 0:
-        raise BundleError(f"{path} is empty: {REBUILD}")
     try:
-        # An array without elements cannot be mapped.
-        # A plain array over the map, because each slice of a memmap costs microseconds.
-        array: NDArray[Any] = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-    except ValueError:
         try:
-            array = np.load(path, allow_pickle=False)
-        except (ValueError, OSError, EOFError, MemoryError) as error:
-            raise BundleError(f"{path} is no NumPy table ({error}): {REBUILD}") from error
-    return array
+            # A plain array over the map, because each slice of a memmap costs microseconds.
+            return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+        except ValueError:  # an array without elements cannot be mapped
+            empty: NDArray[Any] = np.load(path, allow_pickle=False)
+            return empty
+    except (ValueError, OSError, EOFError, MemoryError) as error:
+        raise BundleError(f"{path} is no NumPy table ({error}): {REBUILD}") from error
 
 
 def _check_shapes(root: Path, bundle: Bundle) -> None:

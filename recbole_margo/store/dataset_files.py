@@ -9,7 +9,7 @@ tab, line feed or carriage return inside a field is written as `\\`, `\t`, `\n`,
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -64,6 +64,31 @@ CHARACTERS = {escape: character for character, escape in ESCAPES.items()}
 TEXTS, IMAGES = "texts", "images"
 HEADERS = {TEXTS: "item_id\ttext", IMAGES: "item_id\tpath"}
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
+
+
+def files_by_name(folder: Path, suffixes: Collection[str]) -> tuple[dict[str, Path], int]:
+    """Find the files of items, in a folder and those in it.
+
+    Returns:
+        Name without its ending -> the first such file by path; and how many others have such a
+        name.
+
+    Raises:
+        DataError: there are none.
+    """
+    found = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in suffixes and path.is_file()
+    ]
+    if not found:
+        raise DataError(
+            f"{folder}: expected files named by item ({', '.join(sorted(suffixes))}), found none."
+        )
+    by_name: dict[str, Path] = {}
+    for path in found:
+        by_name.setdefault(path.stem, path)
+    return by_name, len(found) - len(by_name)
 
 
 def joined_texts(texts: pd.DataFrame) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -185,6 +186,21 @@ def row_blocks(rows: int, columns: int, label: str | None = None) -> Iterator[sl
     hidden: bool | None = label is None or None  # None: tqdm shows the bar on a terminal only
     for start in tqdm(range(0, rows, step), desc=label, leave=False, disable=hidden):
         yield slice(start, min(rows, start + step))
+
+
+def equal_groups(rows: NDArray[np.floating], label: str | None = None) -> list[NDArray[np.intp]]:
+    """Return the places of rows [n, D] that equal each other bit for bit, two or more a group.
+
+    Args:
+        rows: in memory or memory-mapped.
+        label: text of a progress bar on a terminal; none by default.
+    """
+    places: dict[bytes, list[int]] = defaultdict(list)
+    for block in row_blocks(len(rows), rows.shape[1], label):
+        # + 0.0: minus zero equals zero.
+        for place, row in enumerate(rows[block] + 0.0, start=block.start):
+            places[hashlib.sha256(row).digest()].append(place)
+    return [np.array(group) for group in places.values() if len(group) > 1]
 
 
 def first_duplicate(tokens: Sequence[str]) -> str | None:

@@ -13,7 +13,7 @@ from sklearn.isotonic import isotonic_regression
 from recbole_margo.evidence.item_evidence import FittingShare, item_evidence
 from recbole_margo.evidence.item_targets import item_targets
 from recbole_margo.inspection.alignment import Verdict
-from recbole_margo.inspection.statistics import equal_groups
+from recbole_margo.store.feature_files import equal_groups
 from recbole_margo.studies.audit.catalogue import BoolArray, FloatArray
 
 # Up to here an interval of the share of fitting rows may reach by chance: shuffled rows had a lower

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from made_up_audit import made_audit_result, made_rows
 
-from recbole_margo.inspection.statistics import equal_groups
 from recbole_margo.report import html_page
+from recbole_margo.store.feature_files import equal_groups
 from recbole_margo.studies.audit.audit import AuditResult
 from recbole_margo.studies.audit.equal_rows import coarse, equal_table
 from recbole_margo.studies.audit.item_contents import ItemContents
