@@ -65,7 +65,6 @@ class AtomicVectors:
         return np.stack(rows), tokens
 
     def _columns(self, header: Sequence[str]) -> tuple[str, str]:
-        """Return the columns of items and of vectors."""
         fields = [column.partition(":")[::2] for column in header]
         of_tokens = [name for name, kind in fields if kind == "token"]
         of_vectors = [name for name, kind in fields if kind in TYPES]

@@ -21,7 +21,13 @@ from recbole_margo.command_line import add_options, from_options, option
 from recbole_margo.errors import DataError
 from recbole_margo.store.dataset_files import SPLITS, read_splits
 from recbole_margo.store.manifest import FeatureManifest
-from recbole_margo.store.writing import LOCK, disk_errors, remove_abandoned, temporary_sibling
+from recbole_margo.store.writing import (
+    LOCK,
+    disk_errors,
+    remove_abandoned,
+    temporary_folder,
+    temporary_sibling,
+)
 
 
 @dataclass(frozen=True)
@@ -180,20 +186,11 @@ class Converter(ABC):
         """
         target = output / self.name
         with disk_errors(target):
-            return self._build_and_place(output, target, overwrite)
-
-    def _build_and_place(
-        self, output: Path, target: Path, overwrite: bool
-    ) -> tuple[ConversionReport, bool]:
-        output.mkdir(parents=True, exist_ok=True)
-        remove_abandoned(output)
-        building = temporary_sibling(target)
-        building.mkdir()
-        try:
-            report = self.build(building)
-            return report, self._put_in_place(target, building, overwrite)
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
+            output.mkdir(parents=True, exist_ok=True)
+            remove_abandoned(output)
+            with temporary_folder(target) as building:
+                report = self.build(building)
+                return report, self._put_in_place(target, building, overwrite)
 
     def preview(self) -> ConversionReport:
         """Convert into a folder that is thrown away."""
@@ -209,7 +206,6 @@ class Converter(ABC):
         (folder / f"{self.name}.yaml").write_text(text, encoding="utf-8")
 
     def _put_in_place(self, target: Path, building: Path, overwrite: bool) -> bool:
-        """Give the folder its name; return whether anything changed."""
         if not target.exists():
             try:
                 building.rename(target)

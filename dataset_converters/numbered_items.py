@@ -147,7 +147,7 @@ OTHER_FILE = "Take it of the same preparation, or move it out of the folder."
 
 @dataclass(frozen=True)
 class ItemTables:
-    """What lies beside numbered interactions: original ids, texts and addresses of images."""
+    """The files beside numbered interactions: original ids, texts, addresses of images."""
 
     metadata: Path | None = option(
         "titles, descriptions ... of the items: meta-*.csv and the like", None, metavar="FILE"
@@ -244,7 +244,6 @@ def _addresses(
     item_ids: Mapping[str, str],
     notes: list[str],
 ) -> dict[str, str]:
-    """Read the addresses of images, in a table of their own or in the metadata."""
     column = guess_column(table.columns, ADDRESS_NAMES) if table else None
     if table is None or column is None:
         if own is not None:

@@ -173,6 +173,5 @@ class TabularConverter(InteractionConverter):
 
 
 def _unused(table: TableFile, used: Sequence[str]) -> list[str]:
-    """Return a note on the columns that play no part."""
     rest = [column for column in table.columns if column not in used]
     return [f"{table.path.name}: columns not used: {', '.join(rest)}"] if rest else []

@@ -155,7 +155,6 @@ def _encode_new_items(request: EncodingRequest, output: Path) -> _Encoded:
 
 
 def _record_of(folder: Path, request: EncodingRequest) -> EncoderRecord:
-    """Return what made a modality of the dataset."""
     known = FeatureManifest.read(folder, request.dataset).modalities
     entry = known.get(request.modality)
     if entry is None:

@@ -24,7 +24,7 @@ NEGLIGIBLE = 1e-5
 
 @dataclass(frozen=True)
 class HeldOutPrediction:
-    """What a ridge regression says of each row when it was fitted to the other rows.
+    """The predictions of a ridge regression for each row when it was fitted to the other rows.
 
     Attributes:
         predicted: how far each row's target, as a fit without the row predicts it, lies from the

@@ -1,1 +1,1 @@
-"""What is in a dataset, and whether its features belong to its items."""
+"""The content of a dataset, and whether its features belong to its items."""

@@ -168,7 +168,7 @@ class Alignment:
 
     @property
     def verdict(self) -> Verdict:
-        """What is to be said of the modality."""
+        """The verdict on the modality."""
         if self.neighbors.p_value > SIGNIFICANT or self.better_shift is not None:
             return Verdict.NO_SIGN
         return Verdict.FITS if self.neighbors.lift >= CLEAR_LIFT else Verdict.WEAK

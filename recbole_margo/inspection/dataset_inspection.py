@@ -30,7 +30,7 @@ MANY_DUPLICATES = 0.05
 
 @dataclass(frozen=True)
 class DatasetInspection:
-    """What an inspection found.
+    """The result of an inspection.
 
     Attributes:
         modalities: modality -> what its features are like.
@@ -111,7 +111,7 @@ class DatasetInspection:
 
     @property
     def warnings(self) -> list[str]:
-        """What the user should look into."""
+        """Sentences on all that the user should look into."""
         found = [self._misalignment(name) for name in self.with_verdict(Verdict.NO_SIGN)]
         found += [self._weakness(name) for name in self.with_verdict(Verdict.WEAK)]
         if not self.modalities:

@@ -97,7 +97,7 @@ class ModalityReliability:
 
 @dataclass(frozen=True)
 class UserParts:
-    r"""What rows of the user table are made of, where they are linear in the items of a history.
+    r"""The parts of the rows of the user table, where they are linear in the items of a history.
 
     .. math:: e_u^b = o_u^b + \sum_{j \in N_u} a_{uj}^b s_j^b + \text{rest}_u^b
 
@@ -154,7 +154,7 @@ class Thumbnails:
 
 @dataclass(frozen=True)
 class Bundle:
-    """What serving needs of a trained model.
+    """A trained model as serving needs it.
 
     Attributes:
         user_ids: raw ids of users [U].

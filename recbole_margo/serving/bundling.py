@@ -96,9 +96,8 @@ def bundle_of_run(folder: Path, evidence: bool = True, images: Path | None = Non
         named = ", ".join(str(run.folder) for run in runs[:4])
         raise CheckpointError(f"{folder}: expected the run of one model, found several: {named}")
     run = runs[0]
-    if issubclass(run.config.model_class, MultimodalRecommender):
-        return _bundle(run, run.load_model(), evidence, images)
-    model = load_silently(RunFolder(run.folder).checkpoint)[1]
+    is_ours = issubclass(run.config.model_class, MultimodalRecommender)
+    model = run.load_model() if is_ours else load_silently(RunFolder(run.folder).checkpoint)[1]
     return _bundle(run, model.eval(), evidence, images)
 
 
@@ -182,7 +181,6 @@ def _history(model: Any) -> UserParts | None:
 
 
 def _blocks(model: Any, width: int) -> tuple[Block, ...]:
-    """Return the parts of a score, one after another."""
     is_ours = isinstance(model, MultimodalRecommender)
     named = model.score_blocks() if is_ours else (("score", width),)
     ends = np.cumsum([columns for _, columns in named]).tolist()

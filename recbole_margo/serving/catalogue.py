@@ -1,4 +1,4 @@
-"""What a bundle says of its items: one item's facts, and the audit of the whole catalogue."""
+"""The items of a bundle: one item's facts, and the audit of the whole catalogue."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MIN_USERS = 5
 
 @dataclass(frozen=True)
 class ModalityOfItem:
-    """What is known of one modality of an item.
+    """One modality of an item.
 
     Attributes:
         weight: the item's weight of it.
@@ -40,7 +40,7 @@ class ModalityOfItem:
 
 @dataclass(frozen=True)
 class ItemCard:
-    """What is known of an item.
+    """The facts of an item.
 
     Attributes:
         title: its title, empty if it has none.
@@ -86,7 +86,7 @@ class ModalityAudit:
 
 
 class Catalogue:
-    """What a bundle says of its items; computed once for all who ask."""
+    """The items of a bundle; what is computed of all is computed once."""
 
     def __init__(self, recommender: Recommender) -> None:
         self.recommender = recommender

@@ -1,4 +1,4 @@
-"""What every request passes: token, limits on its body and its time, counting, the access log."""
+"""The gate of every request: token, limits on body and time, counting, the access log."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class CurrentBundle:
 
 @dataclass(frozen=True)
 class ServiceLimits:
-    """What one request may ask for.
+    """The most that one request may ask for.
 
     Attributes:
         n: longest list.

@@ -6,9 +6,10 @@ import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recbole_margo.errors import BundleError, ConfigError, DataError, FeatureError
@@ -16,9 +17,6 @@ from recbole_margo.nn.new_items import Content, prior_weights
 from recbole_margo.serving.bundle import Bundle, ModalityReliability
 from recbole_margo.store.feature_files import read_stored_features
 from recbole_margo.store.manifest import EncoderRecord, FeatureManifest
-
-if TYPE_CHECKING:
-    import scipy.sparse as sp
 
 # Item token -> modality -> row of raw features.
 NewFeatures = Mapping[str, Mapping[str, Sequence[float] | NDArray[Any]]]

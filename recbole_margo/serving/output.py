@@ -1,4 +1,4 @@
-"""What `recommend` and `explain` write: lists block by block, and scores as bar charts."""
+"""The files of `recommend` and `explain`: lists block by block, and scores as bar charts."""
 
 from __future__ import annotations
 

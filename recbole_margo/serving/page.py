@@ -51,7 +51,7 @@ class Card:
 
 @dataclass(frozen=True)
 class UserView:
-    """What the page of a user shows.
+    """The content of the page of a user.
 
     Attributes:
         user: raw id; empty: nobody yet.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +14,13 @@ from recbole_margo.errors import ConfigError, UnknownIdError
 from recbole_margo.serving.bundle import Bundle
 from recbole_margo.serving.bundle_files import MANIFEST, open_bundle, write_bundle
 from recbole_margo.serving.explanation import Explanation, explain_score
-from recbole_margo.serving.new_items import fold_in_users
-
-if TYPE_CHECKING:
-    from recbole_margo.serving.new_items import NewFeatures
+from recbole_margo.serving.new_items import (
+    NewFeatures,
+    check_encoders,
+    fold_in_users,
+    read_new_features,
+    with_new_items,
+)
 
 # Scores that are computed at once; bounds the memory.
 CELLS = 2**22
@@ -41,7 +44,7 @@ class RankedItem:
 
 @dataclass(frozen=True)
 class Recommendations:
-    """What is recommended to one user.
+    """The list of one user.
 
     Attributes:
         user: raw id; none for a user who is described by a history alone.
@@ -254,13 +257,6 @@ class Recommender:
                 features of a folder are of another encoder than those of the trained items.
             ConfigError: an item is there already.
         """
-        # Needs SciPy, which nothing else here does.
-        from recbole_margo.serving.new_items import (
-            check_encoders,
-            read_new_features,
-            with_new_items,
-        )
-
         if isinstance(features, str | Path):
             where = Path(features)
             features, encoders = read_new_features(where)

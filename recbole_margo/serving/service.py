@@ -112,16 +112,7 @@ def _add_lists(app: FastAPI, allowed: ServiceLimits) -> None:
             _limit(name, len(ids or ()), allowed.history)
         # In a thread, so that who asks for one list need not wait for who asks for a hundred.
         lists = await anyio.to_thread.run_sync(
-            partial(
-                catalogue.recommender.recommend,
-                body.users,
-                body.n,
-                history=body.history,
-                exclude_seen=body.exclude_seen,
-                allow=body.allow,
-                deny=body.deny,
-                on_unknown=body.on_unknown,  # type: ignore[arg-type]
-            ),
+            partial(catalogue.recommender.recommend, **body.model_dump()),
             abandon_on_cancel=True,
             limiter=batches,
         )

@@ -52,6 +52,7 @@ INDICES = {
     "faiss": ("faiss-flat", "faiss-hnsw", "faiss-ivf"),
     **{name: (name,) for name in ("faiss-flat", "faiss-hnsw", "faiss-ivf")},
 }
+OPTION_OF = {"faiss-hnsw": "ef_search", "faiss-ivf": "nprobe"}
 
 
 def write_vectors(
@@ -202,17 +203,15 @@ def vectors(arguments: Sequence[str] | None = None) -> int:
     add("--ef_search", type=int, metavar="N", help="of faiss-hnsw: candidates of a search (64)")
     add("--nprobe", type=int, metavar="N", help="of faiss-ivf: lists that are searched (16)")
     options = parser.parse_args(arguments)
-    given = {"faiss-hnsw": ("ef_search",), "faiss-ivf": ("nprobe",)}
     methods = INDICES[options.index] if options.index else ()
+    for method, name in OPTION_OF.items():
+        if vars(options)[name] is not None and method not in methods:
+            raise ConfigError(f"--{name}: expected it with --index {method}, found no such")
     searches = []
     for method in methods:
-        named = {name: vars(options)[name] for name in given.get(method, ())}
-        chosen = {name: value for name, value in named.items() if value is not None}
+        value = vars(options).get(OPTION_OF.get(method, ""))
+        chosen = {} if value is None else {OPTION_OF[method]: value}
         searches.append(NeighborSearch.from_setting({"method": method, **chosen}, "--index"))
-    for method, names in given.items():
-        for name in names:
-            if vars(options)[name] is not None and method not in methods:
-                raise ConfigError(f"--{name}: expected it with --index {method}, found no such")
     if searches:
         import_faiss()
     recommender = load_recommender(options)

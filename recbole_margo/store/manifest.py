@@ -86,7 +86,6 @@ class FeatureEntry:
 
 
 def _checked(record: object, kinds: Mapping[str, type], where: str) -> Mapping[str, Any]:
-    """Return a plain record whose fields are of these types."""
     if not isinstance(record, Mapping):
         raise DataError(
             f"{where}: expected an object with {sorted(kinds)}, found {record!r:.80}. {REWRITE}"

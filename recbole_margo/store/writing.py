@@ -68,15 +68,22 @@ def new_folder(folder: Path, refusal: type[Exception] = DataError) -> Iterator[P
     check_new_folder(folder, refusal)
     with disk_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = temporary_sibling(folder)
-        temporary.mkdir()
-        try:
+        with temporary_folder(folder) as temporary:
             yield temporary
             if folder.is_dir():
                 folder.rmdir()
             os.replace(temporary, folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def temporary_folder(target: Path) -> Iterator[Path]:
+    """Yield a new folder beside a path; what is left of it after the block is removed."""
+    temporary = temporary_sibling(target)
+    temporary.mkdir()
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def check_new_folder(folder: Path, refusal: type[Exception] = DataError) -> None:

@@ -338,7 +338,7 @@ def test_wrong_tables_are_refused_with_file_place_and_remedy(
         ("--items products.csv --text_columns price,colour", "'colour'"),
         ("--items products.csv --text_dimension 0", "at least 1"),
         ("--images nowhere", "expected a folder"),
-        ("--images empty", "expected images"),
+        ("--images empty", "expected files named by item"),
         ("--features text", "MODALITY=FILE"),
         ("--feature_ids text=a.ids", "--features text=FILE"),
         ("--features text=lonely.npy", "--feature_ids"),

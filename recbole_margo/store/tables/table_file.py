@@ -161,30 +161,28 @@ class TableFile(ABC):
         """Check that a piece of a column has no lists and objects, as JSON and parquet allow."""
         if pd.api.types.infer_dtype(values).startswith("mixed"):
             nested = [isinstance(value, list | dict | np.ndarray) for value in values]
-            self.refuse(np.array(nested, dtype=bool), values, "a single value")
+            self.refuse(nested, values, "a single value")
 
     def check_ids(self, values: pd.Series) -> None:
         """Check that a piece of a column can hold ids."""
         self.check_scalars(values)
-        if values.dtype == bool:
-            self.refuse(np.ones(len(values), dtype=bool), values, "an id, a text or a whole number")
-        elif values.dtype == object:
+        if values.dtype == bool or values.dtype == object:
             flags = [isinstance(value, bool | bytes) for value in values]
-            self.refuse(np.array(flags, dtype=bool), values, "an id, a text or a whole number")
+            self.refuse(flags, values, "an id, a text or a whole number")
             halves = [isinstance(value, str) and is_broken(value) for value in values]
-            self.refuse(
-                np.array(halves, dtype=bool), values, "an id of whole characters (no half an emoji)"
-            )
+            self.refuse(halves, values, "an id of whole characters (no half an emoji)")
         elif values.dtype.kind == "f":
             large = np.abs(values.to_numpy(dtype=float)) >= LARGEST_EXACT
             self.refuse(large, values, "an id that a float can hold; save the column as text")
 
-    def refuse(self, wrong: NDArray[np.bool_], values: pd.Series, expected: str) -> None:
+    def refuse(
+        self, wrong: Sequence[bool] | NDArray[np.bool_], values: pd.Series, expected: str
+    ) -> None:
         """Raise if any value is wrong."""
-        if wrong.any():
-            first = int(wrong.argmax())
+        if np.any(wrong):
+            first = int(np.argmax(wrong))
             where = f"{self.path}, column {values.name!r}, {self.location(values.index[first])}"
             raise DataError(
                 f"{where}: expected {expected}, found {values.iloc[first]!r}, and "
-                f"{int(wrong.sum()) - 1} more such rows."
+                f"{int(np.sum(wrong)) - 1} more such rows."
             )
