@@ -71,12 +71,13 @@ OPTIONS = {
     "item_id": "--item",
     "rating": "--rating",
     "timestamp": "--timestamp",
+    "split": "--split_column",
 }
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a table of interactions; None: guessed."""
+    """The columns of a table of interactions; None: guessed, or there is none."""
 
     user_id: str | None = option("of the user", None, flag="--user", metavar="COLUMN")
     item_id: str | None = option("of the item", None, flag="--item", metavar="COLUMN")
@@ -85,9 +86,14 @@ class Columns:
     split: str | None = option(
         "of a split that is kept, with values such as train, valid, test or 0, 1, 2",
         None,
-        flag="--split_column",
+        flag=OPTIONS["split"],
         metavar="COLUMN",
     )
+
+    @property
+    def chosen(self) -> dict[str, str]:
+        """Field -> column, of the fields that have one."""
+        return {name: column for name, column in vars(self).items() if column is not None}
 
 
 REQUIRED = ("user_id", "item_id")
@@ -97,56 +103,47 @@ LARGEST_RATING = 1e6
 LARGEST_FLOAT = float(np.finfo(np.float32).max)
 
 
-def choose_columns(
-    table: TableFile, given: Mapping[str, str | None]
-) -> tuple[dict[str, str], list[str]]:
+def choose_columns(table: TableFile, given: Columns) -> tuple[Columns, list[str]]:
     """Decide which column of a table holds which field.
 
     Returns:
-        Field -> column, and a note on the guesses.
+        The columns, and a note on the guesses.
     """
-    chosen: dict[str, str] = {}
+    chosen = given.chosen
     guesses: list[str] = []
-    for name, flag in OPTIONS.items():
-        column = given.get(name)
-        if column is not None:
-            table.check([column], f"Name another with {flag}.")
-            chosen[name] = column
-            continue
-        free = [one for one in table.columns if one not in {*given.values(), *chosen.values()}]
-        guess = guess_column(free, INTERACTION_NAMES[name]) or _by_position(table, name)
-        if guess == given.get("split"):
-            guess = None
-        if guess is None and name in REQUIRED:
-            raise DataError(
-                f"{table.path}: expected a column of {name.removesuffix('_id')}s, found "
-                f"{', '.join(map(repr, table.columns))} ({table.description}), none with a name "
-                f"that says so. Name it with {flag}; --no_header and --separator change how the "
-                "file is read."
-            )
-        if guess is not None:
-            table.check([guess], f"Name another with {flag}.")
-            chosen[name] = guess
-            guesses.append(f"{flag} {guess}")
+    for name, column in chosen.items():
+        table.check([column], f"Name another with {OPTIONS[name]}.")
+    for name, names in INTERACTION_NAMES.items():
+        flag = OPTIONS[name]
+        if name not in chosen:
+            free = [one for one in table.columns if one not in chosen.values()]
+            guess = guess_column(free, names) or _by_position(table, name)
+            if guess is not None and guess != given.split:
+                table.check([guess], f"Name another with {flag}.")
+                chosen[name] = guess
+                guesses.append(f"{flag} {guess}")
+            elif name in REQUIRED:
+                raise DataError(
+                    f"{table.path}: expected a column of {name.removesuffix('_id')}s, found "
+                    f"{', '.join(map(repr, table.columns))} ({table.description}), none with a "
+                    f"name that says so. Name it with {flag}; --no_header and --separator change "
+                    "how the file is read."
+                )
     if chosen["user_id"] == chosen["item_id"]:
         raise DataError(
             f"{table.path}: expected users and items in two columns, found {chosen['user_id']!r} "
             "for both. Change --user or --item."
         )
-    split = given.get("split")
     free = [one for one in table.columns if one not in chosen.values()]
-    if split is not None:
-        table.check([split], "Name another with --split_column.")
-        chosen["split"] = split
     notes = [f"guessed {' '.join(guesses)}"] if guesses else []
-    if split is None and (found := guess_column(free, SPLIT_NAMES)):
+    if given.split is None and (found := guess_column(free, SPLIT_NAMES)):
         notes.append(f"the column {found!r} is left out; --split_column {found} keeps its split")
-    return chosen, notes
+    return Columns(**chosen), notes
 
 
 def read_interactions(
     table: TableFile,
-    columns: Mapping[str, str],
+    of_table: Columns,
     held_out: Mapping[int, TableFile] | None = None,
     date_format: str | None = None,
 ) -> RawInteractions:
@@ -157,6 +154,7 @@ def read_interactions(
             the training alone.
         date_format: of dates that are not in ISO 8601, as `strptime` has it.
     """
+    columns = of_table.chosen
     codes = {name: TokenCodes() for name in REQUIRED}
     pieces: list[pd.DataFrame] = []
     rows_read = 0

@@ -10,7 +10,12 @@ from typing import cast
 import pandas as pd
 
 from dataset_converters.interaction_converter import FILES, InteractionConverter, only_file
-from dataset_converters.interactions import RawInteractions, choose_columns, read_interactions
+from dataset_converters.interactions import (
+    Columns,
+    RawInteractions,
+    choose_columns,
+    read_interactions,
+)
 from dataset_converters.item_inputs import ItemInputs
 from dataset_converters.preparation import Preparation
 from recbole_margo.command_line import group, option
@@ -52,7 +57,7 @@ class MicroLensConverter(InteractionConverter):
     def read_interactions(self) -> RawInteractions:
         """Read the pairs."""
         table = DelimitedTable(cast(Path, self.pairs))
-        columns, notes = choose_columns(table, {})
+        columns, notes = choose_columns(table, Columns())
         raw = read_interactions(table, columns)
         self._items = raw.items
         raw.notes = [*notes, *raw.notes]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from dataset_converters.interaction_converter import InteractionConverter
-from dataset_converters.interactions import RawInteractions, read_interactions
+from dataset_converters.interactions import Columns, RawInteractions, read_interactions
 from dataset_converters.item_inputs import ItemInputs, NamesByItem
 from recbole_margo.command_line import group, option
 from recbole_margo.errors import DataError
@@ -224,8 +224,7 @@ class MovieLensConverter(InteractionConverter):
         path = self.source / layout.ratings
         table = DelimitedTable(path, layout.separator, header=layout.header)
         table.check(layout.rating_columns, FETCH_AGAIN)
-        fields = ("user_id", "item_id", "rating", "timestamp")
-        return read_interactions(table, dict(zip(fields, layout.rating_columns, strict=True)))
+        return read_interactions(table, Columns(*layout.rating_columns))
 
     def read_texts(self, items: Sequence[str]) -> tuple[pd.DataFrame | None, list[str]]:
         """Read titles, genres and tags."""

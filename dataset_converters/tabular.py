@@ -95,8 +95,8 @@ class TabularConverter(InteractionConverter):
         """Read the table of interactions."""
         table = open_table(self.source, self.separator, self.encoding, self.header)
         self._check_guesses(table)
-        columns, notes = choose_columns(table, vars(self.columns))
-        self._item_column = columns["item_id"]
+        columns, notes = choose_columns(table, self.columns)
+        self._item_column = columns.item_id or ""
         held_out = {
             label: open_table(path, self.separator, self.encoding, self.header)
             for label, path in ((1, self.valid), (2, self.test))
@@ -104,7 +104,7 @@ class TabularConverter(InteractionConverter):
         }
         raw = read_interactions(table, columns, held_out, self.date_format)
         files = [f"{one.path.name}: {one.description}" for one in (table, *held_out.values())]
-        raw.notes = [*files, *notes, *_unused(table, [*columns.values()]), *raw.notes]
+        raw.notes = [*files, *notes, *_unused(table, list(columns.chosen.values())), *raw.notes]
         return raw
 
     def _check_guesses(self, table: TableFile) -> None:

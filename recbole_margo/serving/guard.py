@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -87,29 +87,6 @@ class ServiceLimits:
     seconds: float = 20.0
 
 
-class RequestMetrics:
-    """Counts and times of requests by route, for Prometheus."""
-
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self._requests = Counter(
-            "recbole_margo_requests", "Requests", ["route", "status"], registry=self.registry
-        )
-        self._seconds = Histogram(
-            "recbole_margo_seconds", "Seconds a request", ["route"], registry=self.registry
-        )
-
-    def add(self, route: str, status: int, seconds: float) -> None:
-        """Count a request."""
-        self._requests.labels(route, status).inc()
-        self._seconds.labels(route).observe(seconds)
-
-    def text(self) -> bytes:
-        """Return all in Prometheus' text format."""
-        found: bytes = generate_latest(self.registry)
-        return found
-
-
 class Guard:
     """ASGI middleware around the service.
 
@@ -119,6 +96,7 @@ class Guard:
         limits: on the body and the time of a request.
         token: what requests must bring as `Authorization: Bearer`, or as the password of `Basic`,
             which browsers ask their user for; none: nothing.
+        registry: of Prometheus, for counts and times of requests by route.
     """
 
     def __init__(
@@ -127,13 +105,18 @@ class Guard:
         current: CurrentBundle,
         limits: ServiceLimits,
         token: str | None,
-        metrics: RequestMetrics,
+        registry: CollectorRegistry,
     ) -> None:
         self.app = app
         self.current = current
         self.limits = limits
         self.token = None if token is None else token.encode()
-        self.metrics = metrics
+        self._requests = Counter(
+            "recbole_margo_requests", "Requests", ["route", "status"], registry=registry
+        )
+        self._seconds = Histogram(
+            "recbole_margo_seconds", "Seconds a request", ["route"], registry=registry
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -159,7 +142,8 @@ class Guard:
         finally:
             route = getattr(scope.get("route"), "path", "none")
             seconds = time.perf_counter() - started
-            self.metrics.add(route, status or 500, seconds)
+            self._requests.labels(route, status or 500).inc()
+            self._seconds.labels(route).observe(seconds)
             line = {
                 "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                 "method": scope["method"],

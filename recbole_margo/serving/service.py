@@ -24,13 +24,14 @@ import uvicorn
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from prometheus_client import CollectorRegistry, generate_latest
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from threadpoolctl import threadpool_limits
 
 from recbole_margo.errors import ConfigError, DataError, UnknownIdError
 from recbole_margo.serving.catalogue import Catalogue
-from recbole_margo.serving.guard import CurrentBundle, Guard, RequestMetrics, ServiceLimits
+from recbole_margo.serving.guard import CurrentBundle, Guard, ServiceLimits
 from recbole_margo.serving.page import catalogue_page, user_page
 from recbole_margo.serving.recommender import Recommendations
 from recbole_margo.store.reading import read_small
@@ -65,8 +66,8 @@ def create_app(
     """
     allowed = limits or ServiceLimits()
     app = FastAPI(title="recbole-margo", version="1", docs_url=None, redoc_url=None)
-    metrics = RequestMetrics()
-    app.add_middleware(Guard, current=current, limits=allowed, token=token, metrics=metrics)
+    registry = CollectorRegistry()
+    app.add_middleware(Guard, current=current, limits=allowed, token=token, registry=registry)
     _add_errors(app)
     _add_lists(app, allowed)
     _add_facts(app, allowed)
@@ -75,7 +76,7 @@ def create_app(
     @app.get("/metrics", response_class=PlainTextResponse)
     async def counted() -> Response:
         """Return counts and times of requests in Prometheus' text format."""
-        return Response(metrics.text(), media_type="text/plain; version=0.0.4")
+        return Response(generate_latest(registry), media_type="text/plain; version=0.0.4")
 
     @app.get("/health")
     async def health() -> dict[str, str]:
@@ -83,7 +84,7 @@ def create_app(
         return {"status": "alive"}
 
     @app.get("/ready")
-    async def ready() -> dict[str, Any]:
+    async def ready() -> dict[str, str]:
         """Tell from which bundle requests are answered."""
         facts = current.catalogue.bundle.facts
         return {"status": "ready", "model": facts.model, "dataset": facts.dataset}

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ from recbole_margo.store.writing import new_folder
 FORMATS = ("parquet", "npy")
 # Rows of a table that are in memory at once.
 ROWS = 2**16
+# Rows of a table -> their values by column.
+Columns = Callable[[slice], Sequence[Sequence[Any]]]
 # Length of the lists that are compared.
 COMPARED = 20
 VECTORS = """\
@@ -138,46 +140,40 @@ def _write_npy(bundle: Bundle, folder: Path) -> None:
 def _write_parquet(bundle: Bundle, folder: Path) -> None:
     arrow: Any = import_optional("pyarrow", "pyarrow", "writing parquet", "index")
     import_optional("pyarrow.parquet", "pyarrow", "writing parquet", "index")
-    vector = arrow.list_(arrow.float32(), bundle.items.shape[1])
+    text, vector = arrow.string(), arrow.list_(arrow.float32(), bundle.items.shape[1])
+    pairs = _seen_pairs(bundle)
 
-    def vectors(table: NDArray[np.float32], rows: slice) -> Any:
-        values = arrow.array(np.ascontiguousarray(table[rows]).reshape(-1))
-        return arrow.FixedSizeListArray.from_arrays(values, type=vector)
+    def write(name: str, count: int, fields: Sequence[tuple[str, Any]], columns: Columns) -> None:
+        with arrow.parquet.ParquetWriter(
+            folder / f"{name}.parquet", arrow.schema(fields)
+        ) as writer:
+            for first in range(0, count, ROWS):
+                values = columns(slice(first, first + ROWS))
+                arrays = [
+                    arrow.array(of, kind) for of, (_, kind) in zip(values, fields, strict=True)
+                ]
+                writer.write_table(arrow.Table.from_arrays(arrays, schema=arrow.schema(fields)))
 
-    def write(name: str, count: int, fields: dict[str, Any], columns: Any) -> None:
-        schema = arrow.schema(list(fields.items()))
-        with arrow.parquet.ParquetWriter(folder / f"{name}.parquet", schema) as writer:
-            for rows in _blocks(count):
-                writer.write_table(arrow.Table.from_arrays(columns(rows), schema=schema))
-
-    text = arrow.string()
     write(
         "items",
         len(bundle.item_ids),
-        {"item": text, "title": text, "vector": vector},
-        lambda rows: [
-            arrow.array(bundle.item_ids[rows], text),
-            arrow.array(bundle.titles[rows], text),
-            vectors(bundle.items, rows),
-        ],
+        [("item", text), ("title", text), ("vector", vector)],
+        lambda rows: (bundle.item_ids[rows], bundle.titles[rows], list(bundle.items[rows])),
     )
     write(
         "users",
         len(bundle.user_ids),
-        {"user": text, "vector": vector},
-        lambda rows: [arrow.array(bundle.user_ids[rows], text), vectors(bundle.users, rows)],
+        [("user", text), ("vector", vector)],
+        lambda rows: (bundle.user_ids[rows], list(bundle.users[rows])),
     )
-    pairs = _seen_pairs(bundle)
     write(
         "seen",
         len(pairs),
-        {"user": text, "item": text},
-        lambda rows: [
-            arrow.array([ids[row] for row in column], text)
-            for ids, column in zip(
-                (bundle.user_ids, bundle.item_ids), pairs[rows].T.tolist(), strict=True
-            )
-        ],
+        [("user", text), ("item", text)],
+        lambda rows: (
+            [bundle.user_ids[user] for user in pairs[rows, 0]],
+            [bundle.item_ids[item] for item in pairs[rows, 1]],
+        ),
     )
 
 
@@ -185,10 +181,6 @@ def _seen_pairs(bundle: Bundle) -> NDArray[np.int32]:
     """Return rows of users and of the items that they know [E, 2]."""
     users = np.repeat(np.arange(len(bundle.user_ids), dtype=np.int32), np.diff(bundle.seen_starts))
     return np.stack([users, bundle.seen_items], axis=1)
-
-
-def _blocks(count: int) -> Iterator[slice]:
-    return (slice(first, first + ROWS) for first in range(0, count, ROWS))
 
 
 def vectors(arguments: Sequence[str] | None = None) -> int:
