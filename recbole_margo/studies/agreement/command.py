@@ -20,8 +20,7 @@ from recbole_margo.studies.agreement.replay import (
 )
 from recbole_margo.studies.agreement.report import agreement_table, write_agreement_report
 from recbole_margo.studies.agreement.result import AgreementResult
-from recbole_margo.studies.audit.labelled_runs import labelled_runs
-from recbole_margo.studies.comparison.plan import FULL_MODEL
+from recbole_margo.studies.comparison.plan import FULL_MODEL, labelled_runs
 from recbole_margo.studies.runs.entry import Entry
 from recbole_margo.studies.runs.trained_run import TrainedRun
 

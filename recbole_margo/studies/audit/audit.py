@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recbole_margo.config import Config
 from recbole_margo.data.features import load_item_features
@@ -17,41 +18,50 @@ from recbole_margo.errors import DataError
 from recbole_margo.evidence.item_evidence import FittingShare
 from recbole_margo.graph.bipartite import interaction_matrix
 from recbole_margo.inspection.alignment import Verdict
-from recbole_margo.studies.audit.equal_rows import EqualRows, equal_rows, same_as
-from recbole_margo.studies.audit.item_contents import ItemContents
-from recbole_margo.studies.audit.labelled_runs import audited_runs, labelled_runs
+from recbole_margo.studies.audit.item_contents import ItemContents, NamedItem
+from recbole_margo.studies.audit.learned_weights import audited_runs
 from recbole_margo.studies.audit.result import AsOnDisk, AuditSettings, LearnedAudit, audit_runs
 from recbole_margo.studies.audit.row_evidence import RowEvidence
-from recbole_margo.studies.comparison.plan import FULL_MODEL
+from recbole_margo.studies.comparison.plan import FULL_MODEL, labelled_runs
 
+# More items than this share a placeholder rather than a mistake, and are told in one line.
+MOST_NAMED = 5
 # A list whose first row is more probably right than wrong has nothing to show.
 MANY_ALARMS = 0.5
 
 
 @dataclass(frozen=True)
-class SuspiciousRow:
+class EqualItem(NamedItem):
+    """One of several items with the same row, bit for bit.
+
+    Attributes:
+        score: how well the row fits this item's users, as in the list; NaN where unknown.
+    """
+
+    score: float
+
+
+@dataclass(frozen=True)
+class SuspiciousRow(NamedItem):
     """A row to look at; the numbers are those of docs/audit.md.
 
     Attributes:
-        index: place of the item among all [N].
         score: the held-out score, by which the list is ordered, the lowest first.
         p_value: share of the other items whose users the row fits as well.
         unrelated: estimated probability that the row says nothing of its item's users.
         false_alarms: estimated share of the rows up to this one that fit after all; it never falls
             down the list.
         same_as: the item that has the same row, or how many have it; empty if none has.
+        index: place of the item among all [N].
     """
 
-    index: int
-    item: str
-    title: str
-    text: str
     users: int
     score: float
     p_value: float
     unrelated: float
     false_alarms: float
-    same_as: str = ""
+    same_as: str
+    index: int
 
 
 @dataclass(frozen=True)
@@ -67,7 +77,7 @@ class RowAudit:
         matching_repaired: the same if the listed rows fitted as well as rows that fit do.
         matching_fitting: of rows that fit alone. Both are NaN where there is no sign that any does.
         listed: the rows to look at first.
-        equal: items that have the same row as others.
+        equal: items with the same row; the one whose users it fits least comes first.
     """
 
     modality: str
@@ -81,7 +91,7 @@ class RowAudit:
     matching_repaired: float
     matching_fitting: float
     listed: tuple[SuspiciousRow, ...]
-    equal: tuple[EqualRows, ...] = ()
+    equal: tuple[tuple[EqualItem, ...], ...] = ()
 
     @property
     def stands_out(self) -> bool:
@@ -92,7 +102,8 @@ class RowAudit:
         """Return it as it stands in `audit.json`."""
         verdict = None if self.verdict is None else self.verdict.value
         listed = [{k: v for k, v in asdict(row).items() if k != "index"} for row in self.listed]
-        equal = [group.as_plain() for group in self.equal]
+        groups = [[{"item": one.item, "score": one.score} for one in of] for of in self.equal]
+        equal = [{"items": group} for group in groups]
         return {**asdict(self), "verdict": verdict, "listed": listed, "equal": equal}
 
 
@@ -141,7 +152,7 @@ class AuditResult:
             best = float(fits @ matching[known] / fits.sum())
             repaired = matching.copy()
             repaired[listed] = np.maximum(repaired[listed], best)
-        equal = equal_rows(rows.equal[index], rows.items, rows.scores[:, index], self.contents)
+        equal = equal_rows(rows, index, self.contents)
         others = same_as(equal)
         return RowAudit(
             modality=rows.modalities[index],
@@ -166,16 +177,14 @@ class AuditResult:
     ) -> SuspiciousRow:
         rows, token = self.rows, str(self.rows.items[item])
         return SuspiciousRow(
-            index=item,
-            item=token,
-            title=self.contents.titles.get(token, ""),
-            text=self.contents.texts.get(token, ""),
+            *self.contents.named(token),
             users=int(rows.users[item]),
             score=float(rows.scores[item, index]),
             p_value=float(rows.p_values[item, index]),
             unrelated=float(rows.unrelated[item, index]),
             false_alarms=alarms,
             same_as=others.get(token, ""),
+            index=item,
         )
 
     def as_plain(self) -> dict[str, Any]:
@@ -190,13 +199,42 @@ class AuditResult:
         }
 
 
+def equal_rows(
+    rows: RowEvidence, index: int, contents: ItemContents
+) -> tuple[tuple[EqualItem, ...], ...]:
+    """Return the items of a modality with the same row, that which fits an item least first."""
+    tokens, scores = rows.items, rows.scores[:, index]
+
+    def ordered(group: NDArray[np.intp]) -> NDArray[np.intp]:
+        # lexsort puts NaN last.
+        return group[np.lexsort((tokens[group], scores[group]))]
+
+    groups = [ordered(group) for group in rows.equal[index]]
+    first = np.array([group[0] for group in groups], dtype=np.intp)
+    return tuple(
+        tuple(
+            EqualItem(*contents.named(str(tokens[at])), float(scores[at])) for at in groups[place]
+        )
+        for place in np.lexsort((tokens[first], scores[first]))
+    )
+
+
+def same_as(groups: Sequence[Sequence[EqualItem]]) -> dict[str, str]:
+    """Return for each item with another's row that other's token, the one whose users it fits best.
+
+    Of many items it says how many, as `63 items`.
+    """
+    found = {}
+    for group in groups:
+        known = [one for one in group if np.isfinite(one.score)] or list(group)
+        for one in group:
+            best = known[-1] if known[-1] is not one else group[0]
+            found[one.item] = best.item if len(group) <= MOST_NAMED else f"{len(group):,} items"
+    return found
+
+
 def row_evidence(config: Any, dataset: Any, seed: int = 0) -> RowEvidence:
     """Judge the rows of a dataset as they are on disk, by its training interactions.
-
-    Args:
-        config: a config, which names the modalities.
-        dataset: RecBole's training `Dataset`.
-        seed: of what is drawn.
 
     Raises:
         DataError: there are no features, or no row can be judged.
@@ -231,8 +269,6 @@ def audit_dataset(
     """Audit a dataset without a model, by the interactions that a training would train on.
 
     Args:
-        dataset: its name.
-        settings: how.
         values: values by key, as in `train`.
         config_files: YAML files, as in `train`.
         images: a folder of images named by item, or a table with their paths.
@@ -257,7 +293,6 @@ def audit_folder(
 
     Args:
         folder: of one run, of a run of `train`, or of a comparison.
-        settings: how; none: the defaults.
         label: of the runs that are audited; none: `MARGO`, or the only ones that can be.
         images: a folder of images named by item, or a table with their paths.
 

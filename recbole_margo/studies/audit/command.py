@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,7 +37,6 @@ examples:
 
 It is `recbole-margo audit --run`. docs/audit.md explains every number.
 """
-PRINTED = 10
 
 
 def audit(arguments: Sequence[str] | None = None) -> int:
@@ -102,9 +100,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 def _audit(options: argparse.Namespace) -> int:
     # Imported here, because torch and RecBole take seconds that --help need not wait for.
     from recbole_margo.output_folder import RUNS, make_output_folder
-    from recbole_margo.report import terminal_text
     from recbole_margo.studies.audit.audit import audit_dataset, audit_folder
-    from recbole_margo.studies.audit.report import audit_sections, write_audit
+    from recbole_margo.studies.audit.report import audit_report
     from recbole_margo.studies.audit.result import AuditSettings
 
     settings = AuditSettings(
@@ -120,7 +117,6 @@ def _audit(options: argparse.Namespace) -> int:
             values["data_path"] = str(options.data_path)
         files = (options.config_files or "").split()
         result = audit_dataset(options.dataset, settings, values, files, options.images)
-    write_audit(make_output_folder(folder), result)
-    shown = terminal_text(audit_sections(result, PRINTED))
-    sys.stdout.write(f"{shown}\n\nReport: {folder / 'audit.html'}\n")
-    return 0
+    report = audit_report(result)
+    report.write(make_output_folder(folder))
+    return report.show(folder)

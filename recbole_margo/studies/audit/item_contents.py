@@ -25,18 +25,25 @@ THUMBNAIL_QUALITIES, THUMBNAIL_BYTES = (80, 60, 30, 10), 12_000
 
 
 @dataclass(frozen=True)
-class ItemContents:
-    """What people recognise items by.
+class NamedItem:
+    """An item in a list: its token, and title and text, which are empty if it has none."""
 
-    Args:
-        titles: item token -> title, of the items that have one.
-        texts: item token -> text.
-        images: item token -> image file.
-    """
+    item: str
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class ItemContents:
+    """Titles, texts and image files by item token, of the items that have them."""
 
     titles: dict[str, str] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
     images: dict[str, Path] = field(default_factory=dict)
+
+    def named(self, token: str) -> tuple[str, str, str]:
+        """Return the fields of a `NamedItem`."""
+        return token, self.titles.get(token, ""), self.texts.get(token, "")
 
     @classmethod
     def find(cls, config: Any, items: Sequence[str], images: Path | None = None) -> ItemContents:
@@ -46,8 +53,6 @@ class ItemContents:
         `images` or else `<name>.images.tsv`. What a dataset does not have is left out.
 
         Args:
-            config: the config of a run.
-            items: item tokens.
             images: a folder of files named by item, or a table with a column of paths.
 
         Raises:
@@ -70,9 +75,6 @@ class ItemContents:
 
     def thumbnails(self, items: Iterable[str]) -> dict[str, str]:
         """Return small pictures of items, as addresses that hold the picture itself.
-
-        Args:
-            items: item tokens.
 
         Returns:
             Item token -> `data:image/jpeg;base64,...`; items without a readable image are left out.

@@ -9,10 +9,11 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from recbole_margo.errors import CheckpointError
+from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.evaluation.bootstrap import RankCorrelation
 from recbole_margo.evaluation.item_weights import ItemWeights
 from recbole_margo.run_folder import RunFolder
+from recbole_margo.studies.comparison.plan import FULL_MODEL
 from recbole_margo.studies.runs.trained_run import TrainedRun
 from recbole_margo.training.checkpoint import read_trained
 
@@ -26,9 +27,7 @@ class ModalityStatistics:
     """The weights of one modality; None where no row has a choice.
 
     Args:
-        modality: its name.
         count: rows that have it and a choice.
-        mean: mean weight.
         std: standard deviation over the rows.
         share_decided: share of the rows whose weight is above `DECIDED`.
     """
@@ -45,14 +44,11 @@ class WeightStatistics:
     """Entropy and dispersion of one run's weights; None where no row has a choice.
 
     Args:
-        label: what the run is called.
-        seed: its seed.
         rows: what a row is: `items` or `users`.
         count: rows with two modalities or more.
         entropy_bits: mean entropy of a row.
         relative_entropy: the same as a share of log2 of the number of the row's modalities.
         share_decided: share of the rows with a weight above `DECIDED`.
-        modalities: the weights of each.
     """
 
     label: str
@@ -70,8 +66,6 @@ class LearnedWeights:
     """Weights of one run, by row: one per item for MARGO, one per user for DRAGON.
 
     Args:
-        label: what the run is called.
-        seed: its seed.
         rows: what a row is: `items` or `users`.
         modalities: names of the modalities [M].
         weights: weights [N, M], PAD left out; rows sum to 1.
@@ -91,10 +85,6 @@ class LearnedWeights:
 
         DRAGON's are free factors, which MARGO's paper draws as shares:
         :math:`|W_u^m| / \sum_{m'} |W_u^{m'}|`.
-
-        Args:
-            run: the run.
-            label: what it is called.
 
         Returns:
             The weights; none if the model has none, as MARGO w/o weight and most others.
@@ -164,7 +154,6 @@ class WeightStability:
     """How far the seeds of one model agree on which items weigh a modality more.
 
     Args:
-        modality: its name.
         seeds: how many.
         mean: mean Spearman's rho over the pairs of seeds.
         smallest: the smallest.
@@ -196,7 +185,49 @@ def weight_stability(weights: Sequence[LearnedWeights]) -> tuple[WeightStability
 
 def learns_item_weights(run: TrainedRun) -> bool:
     """Return whether a run learned a weight for each modality of each item."""
-    return run.model_name == "MARGO" and run.result.hyperparameters.get("item_weights") is True
+    return run.model_name == FULL_MODEL and run.result.hyperparameters.get("item_weights") is True
+
+
+def audited_runs(
+    runs: Sequence[tuple[str, TrainedRun]], label: str | None = None
+) -> tuple[str, list[TrainedRun]]:
+    """Choose the runs of one label whose weights are audited, one per seed.
+
+    Args:
+        label: of the runs; none: `MARGO`, or else the only label whose runs have item weights.
+
+    Returns:
+        The label and its runs.
+
+    Raises:
+        ConfigError: if there is no such label, or none can be chosen.
+        CheckpointError: if the runs were not trained on the same interactions and modalities.
+    """
+    able = {name: None for name, run in runs if learns_item_weights(run)}
+    names = list(able)
+    if not names:
+        found = ", ".join(dict.fromkeys(name for name, _ in runs))
+        raise ConfigError(
+            f"expected a run of MARGO with item weights, found {found}: train one with "
+            "`recbole-margo train --model=MARGO`"
+        )
+    if label is None:
+        label = FULL_MODEL if FULL_MODEL in names else names[0]
+        if len(names) > 1 and label != FULL_MODEL:
+            raise ConfigError(f"several runs have item weights: name one of {names} with --label")
+    if label not in names:
+        raise ConfigError(f"--label must be one of {names}, found {label!r}")
+    chosen = [run for name, run in runs if name == label]
+    facts = ("dataset", "split", "modalities", "feature_checksums")
+    for run in chosen[1:]:
+        for fact in facts:
+            expected, found = getattr(chosen[0].result, fact), getattr(run.result, fact)
+            if found != expected:
+                raise CheckpointError(
+                    f"{run.folder}: expected the {fact} of {chosen[0].folder} ({expected}), found "
+                    f"{found}: give the folder of one run with --run"
+                )
+    return label, chosen
 
 
 def entropy_bits(weights: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import figure as matplotlib_figure
+from numpy.typing import NDArray
 
 from recbole_margo.report import (
     Bullets,
@@ -16,16 +20,16 @@ from recbole_margo.report import (
     Section,
     Table,
     clean,
+    csv_text,
     json_text,
-    write_document,
 )
-from recbole_margo.studies.audit.audit import AuditResult
-from recbole_margo.studies.audit.equal_rows import coarse, equal_table
+from recbole_margo.studies.audit.audit import AuditResult, same_as
 from recbole_margo.studies.audit.figures import evidence_figure, relations_figure, weights_figure
-from recbole_margo.studies.audit.item_csv import audit_csv
 from recbole_margo.studies.audit.result import LearnedAudit
 from recbole_margo.studies.audit.row_tables import (
     answers,
+    coarse,
+    equal_table,
     modalities_table,
     quiet,
     repair_table,
@@ -40,7 +44,10 @@ from recbole_margo.studies.audit.tables import (
     stability_table,
     weights_table,
 )
+from recbole_margo.studies.runs.study import StudyReport
 
+# Items of a list on a terminal.
+PRINTED = 10
 METHOD = (
     "Every row is judged without itself: a regression on the other items predicts from the row "
     "who uses the item, and that is compared with who does. A row that was swapped cannot have "
@@ -108,14 +115,15 @@ CAPTIONS = {
     "evidence": "Reliability of each item against its number of training pairs; the dashed line is "
     "the average.",
 }
+WHICH, FIRST = "Which modality is in trouble?", "Which items to repair first?"
+CHANGE, LEARNED = "What would repairing change?", "What was learned"
 
 
-def write_audit(folder: Path, result: AuditResult) -> list[Path]:
-    """Write everything that is shown of an audit; what is there already is replaced.
+def audit_report(result: AuditResult) -> StudyReport:
+    """Return everything that is shown of an audit.
 
-    Returns:
-        The files: `audit.html`, `audit.md`, `audit.csv`, `audit.json`; of trained models
-        `reliability.json`, and figures as PNG and SVG.
+    Its files are `audit.html`, `audit.md`, `audit.csv`, `audit.json`; of trained models
+    `reliability.json`, and figures as PNG and SVG.
     """
     learned = result.learned
     listed = [row.item for part in result.modalities for row in part.listed]
@@ -123,99 +131,83 @@ def write_audit(folder: Path, result: AuditResult) -> list[Path]:
         one.item
         for part in result.modalities
         for group in part.equal[: result.settings.items]
-        for one in group.items[:2]
+        for one in group[:2]
     ]
-    if learned is not None:
-        listed += [row.item for part in learned.modalities for row in (*part.least, *part.most)]
-    document = audit_document(result, result.contents.thumbnails(listed))
     texts = {"audit.csv": audit_csv(result), "audit.json": json_text(result.as_plain())}
     if learned is not None:
+        listed += [row.item for part in learned.modalities for row in (*part.least, *part.most)]
         texts["reliability.json"] = json_text(learned.as_plain())
-    return write_document(folder, "audit", document, texts)
+    document = audit_document(result, result.contents.thumbnails(listed))
+    return StudyReport("audit", document, texts, _printed(result))
 
 
 def audit_document(result: AuditResult, pictures: Mapping[str, str]) -> Document:
     """Return the audit as a document that answers three questions.
 
     Args:
-        result: what was found.
-        pictures: pictures by item token, as `data:` addresses.
+        pictures: `data:` addresses by item token.
     """
-    lists: list[Part] = []
-    for part in result.by_trouble:
-        if part.equal:
-            said = coarse(part.modality, part.equal, part.present)
-            table = _shown(equal_table(part.modality, part.equal, result.settings.items, pictures))
-            lists.append(Fold(said, (table,)) if said else table)
-    for part in result.by_trouble:
-        table = _shown(rows_table(result, part, pictures))
-        lists.append(Fold(quiet(part), (table,)) if quiet(part) else table)
+    state = (
+        Bullets(tuple(answers(result))),
+        modalities_table(result),
+        Fold("How this is measured, and what it cannot tell", (Paragraphs(METHOD),)),
+    )
     sections = [
-        Section(
-            "Which modality is in trouble?",
-            (
-                Bullets(tuple(answers(result))),
-                modalities_table(result),
-                Fold("How this is measured, and what it cannot tell", (Paragraphs(METHOD),)),
-            ),
-        ),
-        Section("Which items to repair first?", tuple(lists)),
-        Section("What would repairing change?", (repair_table(result), Paragraphs(PROMISE))),
+        Section(WHICH, state),
+        Section(FIRST, _lists(result, result.settings.items, pictures)),
+        Section(CHANGE, (repair_table(result), Paragraphs(PROMISE))),
     ]
     if result.learned is not None:
-        sections.append(Section("What was learned", _learned(result.learned, pictures)))
+        sections.append(Section(LEARNED, _learned(result.learned, pictures)))
     title = f"Catalogue audit of {clean(result.dataset)}"
     return Document(title, tuple(_facts(result)), tuple(sections))
 
 
-def audit_sections(result: AuditResult, count: int) -> list[Section]:
-    """Return the sections of an audit for a terminal.
-
-    Args:
-        count: items of a list at most.
-    """
-    parts = result.by_trouble
-    lists: list[Part] = []
-    for one in parts:
-        if one.equal:
-            said = coarse(one.modality, one.equal, one.present)
-            table = _told(equal_table(one.modality, one.equal, count, None))
-            lists.append(Paragraphs((f"{said}.",)) if said else table)
-    lists += [
-        Paragraphs((f"{quiet(one)}.",)) if quiet(one) else _told(short_table(one, count))
-        for one in parts
-    ]
+def _printed(result: AuditResult) -> list[Section]:
+    """Return the sections for a terminal."""
     sections = [
-        Section("Which modality is in trouble?", (Paragraphs(tuple(answers(result))),)),
-        Section(None, (modalities_table(result),)),
-        Section("Which items to repair first?", tuple(lists)),
-        Section("What would repairing change?", (repair_table(result),)),
+        Section(WHICH, (Paragraphs(tuple(answers(result))), modalities_table(result))),
+        Section(FIRST, _lists(result, PRINTED, None)),
+        Section(CHANGE, (repair_table(result),)),
     ]
     learned = result.learned
     if learned is not None:
-        tables = [weights_table(learned.statistics), relations_table(learned.relations)]
-        tables += [stability_table(learned.stability)] if learned.stability else []
-        tables.append(catalogue_table(learned))
-        tables += [least_reliable_table(one, count) for one in learned.modalities]
-        sections.append(Section("What was learned", tuple(map(_told, tables))))
+        tables = (
+            weights_table(learned.statistics),
+            relations_table(learned.relations),
+            *_stability(learned),
+            catalogue_table(learned),
+            *(least_reliable_table(one, PRINTED) for one in learned.modalities),
+        )
+        sections.append(Section(LEARNED, tuple(map(_shown, tables))))
     return sections
 
 
-def _told(table: Table) -> Part:
-    if table.rows:
-        return table
-    return Paragraphs((f"{table.title}: {' '.join(table.notes) or 'no item can be ranked'}",))
+def _lists(result: AuditResult, count: int, pictures: Mapping[str, str] | None) -> tuple[Part, ...]:
+    """Return the lists of rows, or the sentences in their place, which a page can unfold.
+
+    Args:
+        pictures: by item token, for a page; None: for a terminal.
+    """
+
+    def listed(said: str, table: Table) -> Part:
+        if not said:
+            return _shown(table)
+        return Paragraphs((f"{said}.",)) if pictures is None else Fold(said, (_shown(table),))
+
+    parts = result.by_trouble
+    equal = (listed(coarse(one), equal_table(one, count, pictures)) for one in parts if one.equal)
+    tables = (
+        short_table(one, count) if pictures is None else rows_table(result, one, pictures)
+        for one in parts
+    )
+    return (*equal, *(listed(quiet(one), table) for one, table in zip(parts, tables, strict=True)))
 
 
 def _learned(result: LearnedAudit, pictures: Mapping[str, str]) -> tuple[Part, ...]:
-    figures = {
-        name: Figure(name, CAPTIONS[name], partial(draw, result), (CAPTIONS[name],))
-        for name, draw in (
-            ("weights", weights_figure),
-            ("relations", relations_figure),
-            ("evidence", evidence_figure),
-        )
-    }
+    def figure(name: str, draw: Callable[[LearnedAudit], matplotlib_figure.Figure | None]) -> Part:
+        return Figure(name, CAPTIONS[name], partial(draw, result), (CAPTIONS[name],))
+
     lists = tuple(
         _shown(items_table(part, which, pictures))
         for part in result.modalities
@@ -223,20 +215,26 @@ def _learned(result: LearnedAudit, pictures: Mapping[str, str]) -> tuple[Part, .
     )
     notes = Paragraphs((*MEANING[result.catalogue.ranked_by], *CAUTIONS))
     return (
-        figures["weights"],
+        figure("weights", weights_figure),
         weights_table(result.statistics),
-        figures["relations"],
+        figure("relations", relations_figure),
         relations_table(result.relations),
-        *([stability_table(result.stability)] if result.stability else []),
+        *_stability(result),
         catalogue_table(result),
-        figures["evidence"],
+        figure("evidence", evidence_figure),
         Fold("What the trained evidence says, and what it does not", (notes,)),
         Fold("Items by trained evidence", lists),
     )
 
 
+def _stability(result: LearnedAudit) -> tuple[Table, ...]:
+    return (stability_table(result.stability),) if result.stability else ()
+
+
 def _shown(table: Table) -> Part:
-    return table if table.rows else Paragraphs((table.title, *table.notes))
+    """Return a table, or in the place of an empty one its notes."""
+    notes = " ".join(table.notes) or "no item can be ranked"
+    return table if table.rows else Paragraphs((f"{table.title}: {notes}",))
 
 
 def _facts(result: AuditResult) -> Iterator[tuple[str, str]]:
@@ -254,3 +252,91 @@ def _facts(result: AuditResult) -> Iterator[tuple[str, str]]:
         f"each training interaction compared with {settings.negatives} random items that the user "
         f"does not know; 95 % intervals, {settings.resamples:,} resamples of each item's users",
     )
+
+
+def audit_csv(result: AuditResult) -> str:
+    """Return one row per item and modality; an unknown number is an empty cell."""
+    rows, titles = result.rows, result.contents.titles
+    columns = {} if result.learned is None else _learned_columns(result.learned)
+    columns |= _row_columns(result)
+    found = (
+        (
+            clean(token),
+            clean(titles.get(str(token), "")),
+            clean(modality),
+            int(rows.present[item, index]),
+            *(_number(column[item, index]) for column in columns.values()),
+        )
+        for item, token in enumerate(rows.items)
+        for index, modality in enumerate(rows.modalities)
+    )
+    return csv_text(("item", "title", "modality", "present", *columns), found)
+
+
+def _learned_columns(result: LearnedAudit) -> dict[str, NDArray[Any]]:
+    """Return what trained models say of each item and modality [N, M], by column of the CSV."""
+    audit, rankings = result.catalogue, result.rankings
+    shape = audit.present.shape
+    return {
+        "weight": audit.weights,
+        "weight_std": audit.weight_deviations,
+        "pairs": _of_items(audit.pairs, shape),
+        "triplets": _of_items(audit.triplets.astype(int), shape),
+        "confidence": _of_items(audit.confidence, shape),
+        "evidence": audit.evidence,
+        "evidence_low": audit.evidence_low,
+        "evidence_high": audit.evidence_high,
+        "contradicted": audit.contradicted,
+        "contradicted_low": audit.contradicted_low,
+        "contradicted_high": audit.contradicted_high,
+        "feature_norm": result.norms,
+        "suspect": np.stack([one.suspect for one in rankings], axis=1).astype(int),
+        "least_reliable_rank": _ranks([one.least for one in rankings], shape),
+        "most_reliable_rank": _ranks([one.most for one in rankings], shape),
+    }
+
+
+def _row_columns(result: AuditResult) -> dict[str, NDArray[Any]]:
+    """Return the evidence of the rows [N, M], by column of the CSV."""
+    rows = result.rows
+    shape, indices = rows.present.shape, range(len(rows.modalities))
+    place = {str(token): item for item, token in enumerate(rows.items)}
+    same, sharing = np.full(shape, "", object), np.full(shape, "", object)
+    sharing[rows.present] = 1
+    for index, part in enumerate(result.modalities):
+        for token, other in same_as(part.equal).items():
+            same[place[token], index] = clean(other)
+        for group in rows.equal[index]:
+            sharing[group, index] = len(group)
+    return {
+        "training_users": _of_items(rows.users, shape),
+        "held_out_score": rows.scores,
+        "held_out_z": rows.content,
+        "p_value": rows.p_values,
+        "q_value": rows.q_values,
+        "says_nothing": rows.unrelated,
+        "repair_rank": _ranks(
+            [rows.order(index, result.settings.min_pairs) for index in indices], shape
+        ),
+        "same_as": same,
+        "same_row_items": sharing,
+    }
+
+
+def _of_items(values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    return np.broadcast_to(values[:, np.newaxis], shape)
+
+
+def _ranks(orders: Sequence[NDArray[np.intp]], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return the rank from 1 of what each modality's order holds, empty for others."""
+    ranks = np.full(shape, "", object)
+    for index, order in enumerate(orders):
+        ranks[order, index] = np.arange(1, len(order) + 1)
+    return ranks
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, np.floating) and not np.isfinite(value):
+        return ""
+    # Deviations over seeds are of single precision, and written in full.
+    return f"{value:.6g}" if isinstance(value, float) else value

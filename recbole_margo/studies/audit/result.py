@@ -15,7 +15,7 @@ from recbole_margo.data.features import FEATURE_SETTINGS, load_item_features
 from recbole_margo.errors import ConfigError
 from recbole_margo.evaluation.bootstrap import RankCorrelation
 from recbole_margo.studies.audit.catalogue import CatalogueAudit, FloatArray, Ranking
-from recbole_margo.studies.audit.item_contents import ItemContents
+from recbole_margo.studies.audit.item_contents import ItemContents, NamedItem
 from recbole_margo.studies.audit.learned_weights import (
     LearnedWeights,
     WeightStability,
@@ -52,16 +52,13 @@ class AuditSettings:
 
 
 @dataclass(frozen=True)
-class ListedItem:
+class ListedItem(NamedItem):
     """An item in the list of a modality; the numbers are those of docs/audit.md.
 
     Args:
         sure: whether it is a suspect, or in the list of the most reliable, trusted.
     """
 
-    item: str
-    title: str
-    text: str
     pairs: int
     weight: float
     weight_std: float
@@ -80,17 +77,14 @@ class ModalityAudit:
     """The audit of one modality: how many items are what, and the lists.
 
     Args:
-        modality: its name.
         present: items that have it.
-        ranked: items that are ranked.
-        average: their mean reliability; NaN if there is none.
+        average: mean reliability of the ranked items; NaN if there is none.
         contradicted: their mean share of contradictions.
         popularity_correlation: Spearman's rho of their reliability and their training pairs.
         surely_below: items whose interval of the reliability lies below the average.
         surely_above: items whose interval lies above it.
         suspect: of the surely below, those that are surely contradicted more often.
         trusted: of the surely above, those that are surely contradicted less often.
-        least: the least reliable items.
         most: the most reliable ones, without those of `least`.
     """
 
@@ -113,12 +107,10 @@ class WeightRelation:
     """The weights of a modality beside another value of the same items.
 
     Args:
-        modality: its name.
         other: what the value is: `popularity` (training interactions), `feature norm`, `evidence`
             or `contradicted`.
         weights: weights of the items with a choice that have the modality and a value [N].
         values: the other value [N].
-        correlation: of the two.
     """
 
     modality: str
@@ -137,14 +129,9 @@ class LearnedAudit:
     """What trained models say of a catalogue.
 
     Args:
-        dataset: name of the dataset.
         label: which model is audited.
-        seeds: its seeds.
-        settings: how.
-        catalogue: weights and evidence of all items.
         norms: length of each raw feature row [N, M]; NaN where an item misses the modality.
         weights: what every run with these modalities learned.
-        contents: titles and texts.
     """
 
     dataset: str
@@ -196,12 +183,9 @@ class LearnedAudit:
 
     def _item(self, item: int, index: int, sure: bool) -> ListedItem:
         audit = self.catalogue
-        token = str(audit.items[item])
         value, low, high = (float(part[item]) for part in audit.reliability(index))
         return ListedItem(
-            item=token,
-            title=self.contents.titles.get(token, ""),
-            text=self.contents.texts.get(token, ""),
+            *self.contents.named(str(audit.items[item])),
             pairs=int(audit.pairs[item]),
             weight=float(audit.weights[item, index]),
             weight_std=float(audit.weight_deviations[item, index]),
@@ -281,8 +265,6 @@ def audit_runs(
         runs: all runs with their labels, whose weights are shown beside the audited ones.
         label: of the audited runs.
         audited: the audited runs, one per seed.
-        contents: titles and texts.
-        settings: how.
 
     Raises:
         RecBoleMargoError: if a run's files are damaged or its data have changed.
@@ -322,10 +304,6 @@ class AsOnDisk:
 
 def feature_norms(config: Any, dataset: Any) -> FloatArray:
     """Return the Euclidean length of each item's raw feature row, before any normalisation.
-
-    Args:
-        config: config of a run.
-        dataset: RecBole's training `Dataset`.
 
     Returns:
         Lengths [N, M], PAD left out; NaN where an item misses the modality.

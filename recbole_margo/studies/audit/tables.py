@@ -1,12 +1,12 @@
-"""The tables of what trained models say of a catalogue."""
+"""The tables of what trained models say of a catalogue, and how an audit writes its numbers."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
 
-from recbole_margo.report import NOTHING, Cell, Interval, Table, clean, shorten
+from recbole_margo.report import NOTHING, Cell, Columns, Interval, Table, cells, clean, shorten
+from recbole_margo.studies.audit.item_contents import NamedItem
 from recbole_margo.studies.audit.learned_weights import WeightStability, WeightStatistics
 from recbole_margo.studies.audit.result import (
     LearnedAudit,
@@ -22,26 +22,10 @@ UNSURE = {
 }
 
 
-class NamedItem(Protocol):
-    """An item with a name and a text."""
-
-    @property
-    def item(self) -> str:
-        """Its token."""
-
-    @property
-    def title(self) -> str:
-        """Its title, empty if it has none."""
-
-    @property
-    def text(self) -> str:
-        """Its text, empty if it has none."""
-
-
 def weights_table(statistics: Sequence[WeightStatistics]) -> Table:
     """Return the weights of each run: mean, dispersion, entropy."""
     rows = tuple(
-        _cells(
+        cells(
             clean(run.label),
             run.seed,
             clean(part.modality),
@@ -56,15 +40,8 @@ def weights_table(statistics: Sequence[WeightStatistics]) -> Table:
         for number, part in enumerate(run.modalities)
     )
     headers = (
-        "model",
-        "seed",
-        "modality",
-        "weights of",
-        "mean",
-        "standard deviation",
-        "above 0.9",
-        "entropy (bits)",
-        "of the largest entropy",
+        *("model", "seed", "modality", "weights of", "mean", "standard deviation", "above 0.9"),
+        *("entropy (bits)", "of the largest entropy"),
     )
     notes = (
         "Over items (DRAGON: users) with two modalities or more; with one the weight is 1 by "
@@ -78,68 +55,50 @@ def weights_table(statistics: Sequence[WeightStatistics]) -> Table:
 
 def relations_table(relations: Sequence[WeightRelation]) -> Table:
     """Return the rank correlations of the weights."""
-    rows = tuple(
-        _cells(
-            clean(one.modality),
-            one.other,
-            signed(one.correlation.rho),
-            interval(one.correlation.low, one.correlation.high, signed),
-            f"{one.correlation.count:,}",
-        )
-        for one in relations
-    )
-    notes = (
+    columns: Columns[WeightRelation] = {
+        "weight of": lambda one: clean(one.modality),
+        "with": lambda one: one.other,
+        "Spearman's ρ": lambda one: signed(one.correlation.rho),
+        "95 % interval": lambda one: interval(one.correlation.low, one.correlation.high, signed),
+        "items": lambda one: f"{one.correlation.count:,}",
+    }
+    note = (
         "Spearman's rank correlation of an item's weight and the other value, with the 95 % "
         "interval of the bootstrap over items. With two modalities the rows of one mirror those of "
-        f"the other where the value is the same. {NOTHING}: the value is the same for all items.",
+        f"the other where the value is the same. {NOTHING}: the value is the same for all items."
     )
-    headers = ("weight of", "with", "Spearman's ρ", "95 % interval", "items")
-    return Table("What the weights go along with", headers, rows, notes)
+    return Table.of("What the weights go along with", relations, columns, (note,))
 
 
 def stability_table(stability: Sequence[WeightStability]) -> Table:
     """Return how far the seeds agree."""
-    rows = tuple(
-        _cells(clean(one.modality), one.seeds, signed(one.mean), signed(one.smallest))
-        for one in stability
-    )
-    headers = ("weight of", "seeds", "mean ρ", "smallest ρ")
-    notes = (
+    columns: Columns[WeightStability] = {
+        "weight of": lambda one: clean(one.modality),
+        "seeds": lambda one: one.seeds,
+        "mean ρ": lambda one: signed(one.mean),
+        "smallest ρ": lambda one: signed(one.smallest),
+    }
+    note = (
         "Spearman's rank correlation of the items' weights of two seeds, over all pairs of seeds. "
-        "Near 0 the seeds do not agree on which items weigh a modality more.",
+        "Near 0 the seeds do not agree on which items weigh a modality more."
     )
-    return Table("Do the seeds agree?", headers, rows, notes)
+    return Table.of("Do the seeds agree?", stability, columns, (note,))
 
 
 def catalogue_table(result: LearnedAudit) -> Table:
     """Return how many items of each modality are surely less or more reliable than the average."""
-    rows = tuple(
-        _cells(
-            clean(part.modality),
-            f"{part.present:,}",
-            f"{part.ranked:,}",
-            fixed(part.average),
-            percent(part.contradicted),
-            signed(part.popularity_correlation),
-            f"{part.surely_below:,}",
-            f"{part.suspect:,}",
-            f"{part.surely_above:,}",
-            f"{part.trusted:,}",
-        )
-        for part in result.modalities
-    )
-    headers = (
-        "modality",
-        "items that have it",
-        "ranked",
-        "average reliability",
-        "average contradicted",
-        "ρ with popularity",
-        "surely below",
-        "suspect",
-        "surely above",
-        "trusted",
-    )
+    columns: Columns[ModalityAudit] = {
+        "modality": lambda part: clean(part.modality),
+        "items that have it": lambda part: f"{part.present:,}",
+        "ranked": lambda part: f"{part.ranked:,}",
+        "average reliability": lambda part: fixed(part.average),
+        "average contradicted": lambda part: percent(part.contradicted),
+        "ρ with popularity": lambda part: signed(part.popularity_correlation),
+        "surely below": lambda part: f"{part.surely_below:,}",
+        "suspect": lambda part: f"{part.suspect:,}",
+        "surely above": lambda part: f"{part.surely_above:,}",
+        "trusted": lambda part: f"{part.trusted:,}",
+    }
     several = result.catalogue.ranked_by == "evidence"
     notes = (
         f"Ranked are items with at least {result.settings.min_pairs} training pairs"
@@ -150,82 +109,80 @@ def catalogue_table(result: LearnedAudit) -> Table:
         "ρ with popularity: Spearman's rank correlation of an item's reliability and its training "
         "pairs. Far from 0, compare items with others of about as many pairs.",
     )
-    return Table("The catalogue", headers, rows, notes)
+    return Table.of("The catalogue", result.modalities, columns, notes)
 
 
 def least_reliable_table(part: ModalityAudit, count: int) -> Table:
     """Return the least reliable items of a modality, for a terminal.
 
     Args:
-        part: the audit of the modality.
         count: items at most.
     """
-    titled = any(row.title for row in part.least)
-    rows = tuple(
-        _cells(
-            shorten(row.item, TITLE_SIGNS),
-            *[shorten(row.title, TITLE_SIGNS)] * titled,
-            row.pairs,
-            fixed(row.reliability),
-            interval(row.low, row.high, fixed),
-            percent(row.contradicted),
-            fixed(row.weight),
-            "yes" if row.sure else "no",
-        )
-        for row in part.least[:count]
-    )
-    headers = ("item", *(("title",) * titled), "pairs", "reliability", "95 % interval")
-    headers += ("contradicted", "weight", "suspect")
+    columns: Columns[ListedItem] = {
+        **short_names(part.least),
+        "pairs": lambda row: row.pairs,
+        "reliability": lambda row: fixed(row.reliability),
+        "95 % interval": lambda row: interval(row.low, row.high, fixed),
+        "contradicted": lambda row: percent(row.contradicted),
+        "weight": lambda row: fixed(row.weight),
+        "suspect": lambda row: "yes" if row.sure else "no",
+    }
     title = f"Least reliable {clean(part.modality)} (average {fixed(part.average)})"
-    return Table(title, headers, rows)
+    return Table.of(title, part.least[:count], columns)
 
 
 def items_table(part: ModalityAudit, which: str, pictures: Mapping[str, str]) -> Table:
     """Return the items of one list of a modality, for a page.
 
     Args:
-        part: the audit of the modality.
         which: `least` or `most`.
-        pictures: pictures by item token, as `data:` addresses.
+        pictures: `data:` addresses by item token.
     """
     listed = part.least if which == "least" else part.most
-    rows = tuple(
-        (
-            item_cell(row, pictures.get(row.item, "")),
-            Cell(fixed(row.reliability)),
-            _bar(row, part.average),
-            Cell(
-                percent(row.contradicted),
-                below=interval(row.contradicted_low, row.contradicted_high, percent),
-            ),
-            Cell(fixed(row.weight) + (f" ± {row.weight_std:.3f}" if known(row.weight_std) else "")),
-            Cell(fixed(row.confidence)),
-            Cell(f"{row.pairs:,}"),
-        )
-        for row in listed
-    )
-    numbers = ("reliability", "95 % interval", "contradicted", "learned weight", "confidence")
-    if not rows:
-        notes: tuple[str, ...] = (f"No items to list as {which} reliable.",)
-    else:
-        notes = () if all(row.sure for row in listed) else (UNSURE[which],)
+
+    def bar(row: ListedItem) -> Cell:
+        drawing = Interval(row.low, row.high, row.reliability, part.average, faint=not row.sure)
+        return Cell(interval(row.low, row.high, fixed), interval=drawing)
+
+    def contradicted(row: ListedItem) -> Cell:
+        below = interval(row.contradicted_low, row.contradicted_high, percent)
+        return Cell(percent(row.contradicted), below=below)
+
+    def weight(row: ListedItem) -> str:
+        return fixed(row.weight) + (f" ± {row.weight_std:.3f}" if known(row.weight_std) else "")
+
+    columns: Columns[ListedItem] = {
+        "item": lambda row: item_cell(row, pictures),
+        "reliability": lambda row: fixed(row.reliability),
+        "95 % interval": bar,
+        "contradicted": contradicted,
+        "learned weight": weight,
+        "confidence": lambda row: fixed(row.confidence),
+        "training pairs": lambda row: f"{row.pairs:,}",
+    }
+    note = "" if all(row.sure for row in listed) else UNSURE[which]
+    note = note if listed else f"No items to list as {which} reliable."
     title = f"{which.capitalize()} reliable {clean(part.modality)}"
-    headers = ("item", *numbers, "training pairs")
-    return Table(title, headers, rows, notes, texts=("item",))
+    return Table.of(title, listed, columns, (note,) if note else (), texts=("item",))
 
 
-def item_cell(row: NamedItem, picture: str) -> Cell:
+def item_cell(row: NamedItem, pictures: Mapping[str, str]) -> Cell:
     """Return title, token and the beginning of the text; what says the same is said once."""
     # Texts of items mostly begin with their titles.
     extra = shorten(clean(row.text).removeprefix(clean(row.title)), TEXT_SIGNS)
     name = shorten(row.title or row.item, TEXT_SIGNS)
     aside = shorten(row.item, TEXT_SIGNS) if row.title else ""
-    return Cell(name, best=True, aside=aside, below=extra, picture=picture)
+    return Cell(name, best=True, aside=aside, below=extra, picture=pictures.get(row.item, ""))
 
 
-def _bar(row: ListedItem, average: float) -> Cell:
-    drawing = Interval(row.low, row.high, row.reliability, average, faint=not row.sure)
-    return Cell(interval(row.low, row.high, fixed), interval=drawing)
+def short_names(listed: Sequence[NamedItem]) -> Columns[NamedItem]:
+    """Return the columns that name items on a terminal."""
+    columns: dict[str, Callable[[NamedItem], object]] = {
+        "item": lambda row: shorten(row.item, TITLE_SIGNS)
+    }
+    if any(row.title for row in listed):
+        columns["title"] = lambda row: shorten(row.title, TITLE_SIGNS)
+    return columns
 
 
 def known(value: float | None) -> bool:
@@ -251,7 +208,3 @@ def percent(value: float | None) -> str:
 def interval(low: float, high: float, shown: Callable[[float], str]) -> str:
     """Return an interval in brackets, its ends as `shown` says."""
     return f"[{shown(low)}, {shown(high)}]" if known(low) and known(high) else NOTHING
-
-
-def _cells(*texts: object) -> tuple[Cell, ...]:
-    return tuple(Cell(str(text)) for text in texts)

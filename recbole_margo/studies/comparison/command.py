@@ -25,7 +25,7 @@ from recbole_margo.run_folder import (
     finished_runs,
 )
 from recbole_margo.studies.comparison.cold import compare_cold_items
-from recbole_margo.studies.comparison.plan import ComparisonPlan, ablation_entries
+from recbole_margo.studies.comparison.plan import PLAN_FILE, ComparisonPlan, ablation_entries
 from recbole_margo.studies.comparison.report import comparison_report
 from recbole_margo.studies.comparison.result import ComparedModel, Comparison, Slice, UserTest
 from recbole_margo.studies.runs.entry import Entry
@@ -71,7 +71,7 @@ def compare_seeds(plan: ComparisonPlan, folder: Path, pool: Pool) -> Comparison:
 COMPARISON = Study(
     "comparison",
     "compare",
-    "comparison-plan.json",
+    PLAN_FILE,
     ComparisonPlan,
     compare_seeds,
     comparison_report,

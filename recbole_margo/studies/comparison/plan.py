@@ -9,11 +9,15 @@ from typing import TypeVar
 
 from recbole_margo.config import Config, Settings
 from recbole_margo.data.features import modality_names
-from recbole_margo.errors import ConfigError
+from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.settings.processes import check_other_machines
+from recbole_margo.store.plain import from_plain
+from recbole_margo.store.reading import read_json
 from recbole_margo.studies.runs.entry import Entry, build_configs
 from recbole_margo.studies.runs.run_many import Job
+from recbole_margo.studies.runs.trained_run import TrainedRun, find_runs
 
+PLAN_FILE = "comparison-plan.json"
 FULL_MODEL = "MARGO"
 SUM, MEAN = "w/o weight", "w/o weight, mean"
 ABLATIONS: dict[str, Settings] = {
@@ -116,3 +120,39 @@ def ablation_entries(dataset: str, settings: Settings) -> list[Entry]:
             for modality in modalities
         ]
     return entries + Entry.of_models(["DRAGON"])
+
+
+def labelled_runs(folder: str | Path) -> list[tuple[str, TrainedRun]]:
+    """Return the finished runs of a folder with their labels, such as `w/o nograd`.
+
+    Args:
+        folder: as in `find_runs`.
+
+    Raises:
+        CheckpointError: if there is no run, or the comparison's plan is damaged.
+    """
+    root = Path(folder)
+    runs = find_runs(root)
+    labels: dict[str, str] = {}
+    path = root / PLAN_FILE
+    if path.is_file():
+        try:
+            plan = from_plain(ComparisonPlan, read_json(path))
+            labels = {entry.folder: entry.label for entry in plan.entries}
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise CheckpointError(f"{path} is not the plan of a comparison: {error}") from error
+    return [(labels.get(run.label) or label_of(run), run) for run in runs]
+
+
+def label_of(run: TrainedRun) -> str:
+    """Return what a run of MARGO is called in tables: the name of its ablation, or its folder's."""
+    ablations = {Entry(label, FULL_MODEL).folder: label for label in ABLATIONS}
+    if run.model_name != FULL_MODEL or run.label != FULL_MODEL:
+        return ablations.get(run.label, run.label)
+    settings = run.result.hyperparameters
+    switched = [
+        label
+        for label, switch in ABLATIONS.items()
+        if all(settings[key] == value for key, value in switch.items())
+    ]
+    return ", ".join(switched) or FULL_MODEL

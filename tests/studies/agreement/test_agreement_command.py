@@ -24,7 +24,7 @@ from recbole_margo.studies.agreement.replay import (
     replay_stage,
 )
 from recbole_margo.studies.agreement.result import PooledBatches, Share
-from recbole_margo.studies.audit.labelled_runs import label_of, labelled_runs
+from recbole_margo.studies.comparison.plan import label_of, labelled_runs
 from recbole_margo.studies.runs.trained_run import TrainedRun
 from recbole_margo.testing import MISSING, NAME, make_config, random_world
 from recbole_margo.training.checkpoint import read_checkpoint

@@ -15,7 +15,7 @@ from recbole_margo.errors import DataError
 from recbole_margo.evidence.pair_evidence import PairEvidence
 from recbole_margo.studies.audit.catalogue import CatalogueAudit
 from recbole_margo.studies.audit.item_contents import ItemContents
-from recbole_margo.studies.audit.item_csv import audit_csv
+from recbole_margo.studies.audit.report import audit_csv
 from recbole_margo.studies.audit.result import AuditSettings, feature_norms
 from recbole_margo.testing import MISSING, Experiment, World, prepare, random_world
 

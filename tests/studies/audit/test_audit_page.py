@@ -22,8 +22,7 @@ from recbole_margo.studies.audit.figures import (
     weights_figure,
 )
 from recbole_margo.studies.audit.item_contents import ItemContents
-from recbole_margo.studies.audit.item_csv import audit_csv
-from recbole_margo.studies.audit.report import audit_document
+from recbole_margo.studies.audit.report import audit_csv, audit_document
 from recbole_margo.studies.audit.result import AuditSettings, LearnedAudit
 from recbole_margo.studies.audit.row_tables import (
     answers,

@@ -13,10 +13,9 @@ from made_up_audit import made_audit_result, made_rows
 from recbole_margo.report import html_page
 from recbole_margo.store.feature_files import equal_groups
 from recbole_margo.studies.audit.audit import AuditResult
-from recbole_margo.studies.audit.equal_rows import coarse, equal_table
 from recbole_margo.studies.audit.item_contents import ItemContents
-from recbole_margo.studies.audit.item_csv import audit_csv
-from recbole_margo.studies.audit.report import audit_document
+from recbole_margo.studies.audit.report import audit_csv, audit_document
+from recbole_margo.studies.audit.row_tables import coarse, equal_table
 
 
 @pytest.fixture
@@ -38,12 +37,12 @@ def test_groups_of_equal_rows_by_hand() -> None:
 
 def test_a_pair_begins_with_the_item_that_the_row_fits_less(result: AuditResult) -> None:
     (image, text) = result.modalities
-    table = equal_table("image", image.equal, 9, None)
+    table = equal_table(image, 9, None)
     assert [[cell.text for cell in row] for row in table.rows] == [
         ["i0 Kettle", "i1 Tent", "-0.90", "-0.10"]
     ]
     assert [row.same_as for row in image.listed] == ["i1", "i0"]
-    placeholder = equal_table("text", text.equal, 9, None)
+    placeholder = equal_table(text, 9, None)
     assert placeholder.rows == ()
     assert placeholder.notes[0].startswith("9 items share one row: ")
     assert all(row.same_as == "9 items" for row in text.listed if row.item != "i2")
@@ -64,15 +63,16 @@ def test_the_pairs_come_first_on_the_page_and_stand_in_the_files(result: AuditRe
 
 def test_rows_that_cannot_tell_items_apart_are_said_in_a_sentence(result: AuditResult) -> None:
     (image, text) = result.modalities
-    assert coarse("image", image.equal * 99, 400) == ""
-    assert coarse("text", text.equal, 10) == ""  # a placeholder is another thing
-    assert coarse("text", text.equal * 10, 400).startswith("text: 90 of 400 items share their row")
-    notes = equal_table("text", text.equal * 5, 9, None).notes
+    assert coarse(replace(image, equal=image.equal * 99)) == ""
+    assert coarse(text) == ""  # a placeholder is another thing
+    told = coarse(replace(text, equal=text.equal * 10, present=400))
+    assert told.startswith("text: 90 of 400 items share their row")
+    notes = equal_table(replace(text, equal=text.equal * 5), 9, None).notes
     assert len(notes) == 4 and notes[3].startswith("2 more rows")
 
 
 def test_more_pairs_than_are_shown_are_counted(result: AuditResult) -> None:
     (image, _) = result.modalities
-    table = equal_table("image", image.equal * 4, 3, None)
+    table = equal_table(replace(image, equal=image.equal * 4), 3, None)
     assert len(table.rows) == 3
     assert table.notes[1].startswith("1 more such rows are in audit.csv")

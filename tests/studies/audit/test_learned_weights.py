@@ -17,12 +17,13 @@ from made_up_audit import made_weights
 from small_studies import compare_seeds
 
 from recbole_margo.errors import CheckpointError, ConfigError
-from recbole_margo.studies.audit.labelled_runs import audited_runs, labelled_runs
 from recbole_margo.studies.audit.learned_weights import (
     LearnedWeights,
+    audited_runs,
     entropy_bits,
     weight_stability,
 )
+from recbole_margo.studies.comparison.plan import labelled_runs
 from recbole_margo.studies.runs.entry import Entry
 from recbole_margo.studies.runs.study import StudyReport
 from recbole_margo.testing import MISSING, NAME, SETTINGS, random_world, small_settings
