@@ -211,12 +211,12 @@ def equal_rows(
 
     groups = [ordered(group) for group in rows.equal[index]]
     first = np.array([group[0] for group in groups], dtype=np.intp)
-    return tuple(
-        tuple(
-            EqualItem(*contents.named(str(tokens[at])), float(scores[at])) for at in groups[place]
-        )
-        for place in np.lexsort((tokens[first], scores[first]))
-    )
+
+    def item(at: int) -> EqualItem:
+        return EqualItem(*contents.named(str(tokens[at])), float(scores[at]))
+
+    order = np.lexsort((tokens[first], scores[first]))
+    return tuple(tuple(map(item, groups[place])) for place in order)
 
 
 def same_as(groups: Sequence[Sequence[EqualItem]]) -> dict[str, str]:

@@ -201,11 +201,9 @@ def equal_table(part: RowAudit, count: int, pictures: Mapping[str, str] | None) 
         for first, second, *others in few[:count]
     )
     headers = ("item", "same as", *(["and as"] * several), "score", "score of the other")
-    title, notes = (
-        f"{clean(part.modality)}: the very same row twice",
-        _equal_notes(part, few, count),
-    )
-    return Table(title, headers, rows, tuple(notes), texts=("item", "same as"))
+    title = f"{clean(part.modality)}: the very same row twice"
+    notes = tuple(_equal_notes(part, few, count))
+    return Table(title, headers, rows, notes, texts=("item", "same as"))
 
 
 def _listed(items: Sequence[EqualItem]) -> str:
