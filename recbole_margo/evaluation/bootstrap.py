@@ -154,7 +154,6 @@ class RankCorrelation:
     Args:
         rho: between -1 and 1; NaN where one of the values is the same for all rows.
         low: lower end of its 95 % interval; NaN with it.
-        high: its upper end.
     """
 
     rho: float

@@ -93,7 +93,6 @@ class ColdTest:
 
         Args:
             scores: of users [B] for all items [B, I + C].
-            scored_by: see `ColdResult`.
         """
         trained = self.trained.shape[1]
         users = np.flatnonzero(np.diff(self.wanted.indptr))

@@ -48,7 +48,6 @@ class Estimate:
     Args:
         deviation: sample standard deviation over the draws; none for a single one.
         low: lower end of the percentile interval of the mean, of the bootstrap over items.
-        high: its upper end.
     """
 
     mean: float
@@ -69,7 +68,6 @@ def detect(
     Args:
         scores: finite numbers, the higher the more suspicious [N].
         positive: which items are to be found [N], bool.
-        resamples: number of bootstrap samples R.
 
     Raises:
         RecBoleMargoError: if there is not a finite score and a label for each item, or if there are

@@ -86,7 +86,6 @@ def evaluate_per_user(
 
     Args:
         trainer: our trainer or one of RecBole's.
-        loader: RecBole's validation or test loader.
         model_file: a checkpoint to load first. Without one our trainer evaluates the model as it
             is, and RecBole's loads its best checkpoint.
 

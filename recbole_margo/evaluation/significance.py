@@ -27,7 +27,6 @@ class PairedComparison:
     Args:
         difference: mean of model - reference; positive where the model is better.
         low: lower end of the bootstrap's percentile interval of the difference.
-        high: its upper end.
         effect_size: Cohen's d_z, the mean of the differences over their standard deviation; 0
             where all are 0, plus or minus infinity where all are the same other number.
     """

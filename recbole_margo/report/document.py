@@ -29,11 +29,7 @@ class Interval:
     """An interval between 0 and 1, which a page draws in a cell.
 
     Attributes:
-        low: its lower end.
-        high: its upper end.
-        value: the estimate.
         reference: where a dashed line stands.
-        faint: whether it is drawn pale.
     """
 
     low: float

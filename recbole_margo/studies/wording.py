@@ -31,7 +31,6 @@ class EvaluatedParts:
 
     Args:
         valid: whether the epochs were chosen by validation.
-        test: whether the result was tested.
     """
 
     valid: bool = True

@@ -79,7 +79,6 @@ class BatchAgreement:
         cosine: cosine of the batch's two gradients by `COORDINATES` [3]; NaN where one is 0.
         agrees: whether their inner product is not negative [3].
         conflicts: triplets whose two gradients have a negative inner product [3].
-        triplets: number of triplets B.
         silent: triplets on which the calibration loss has no gradient.
     """
 
@@ -205,11 +204,7 @@ class Replay:
         return len(self.triplets)
 
     def save(self, path: Path, identity: str) -> None:
-        """Write an `.npz`, whole or not at all, without pickle.
-
-        Args:
-            identity: what was replayed, see `replay_identity`.
-        """
+        """Write an `.npz`, whole or not at all, without pickle."""
         path.parent.mkdir(parents=True, exist_ok=True)
         values: dict[str, Any] = dataclasses.asdict(self)
         identified = {"identity": np.array(identity), "coordinates": np.array(COORDINATES)}
@@ -268,9 +263,6 @@ def replay_stage(run: TrainedRun, epochs: int, description: str = "replay") -> R
     stages from the initial parameters; the run's seed decides new logits, the order of the batches
     and the negative samples. Nothing is validated or tested.
 
-    Args:
-        run: a finished run of MARGO with weights.
-
     Raises:
         CheckpointError: if the run has no weights, or its checkpoint or data are not there.
         TrainingError: if the loss is not a finite number.
@@ -282,11 +274,7 @@ def replay_stage(run: TrainedRun, epochs: int, description: str = "replay") -> R
 
 
 def prepare_replay(run: TrainedRun, epochs: int, scratch: str) -> tuple[Any, Any]:
-    """Return a trainer whose `fit` is the second stage of a run, and the training loader.
-
-    Args:
-        scratch: a folder for what the trainer writes.
-    """
+    """Return a trainer whose `fit` is the second stage of a run, and the training loader."""
     values = {"epochs": epochs, "checkpoint_dir": scratch, "log_wandb": False}
     # Training the second stage from given parameters is what the trainer knows as w/o two-stage.
     values["two_stage"] = False

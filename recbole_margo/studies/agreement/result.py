@@ -59,7 +59,6 @@ class PooledBatches:
 
     Args:
         silent_triplets: triplets on which the calibration loss has no gradient.
-        coordinates: the agreement in each of `COORDINATES`.
     """
 
     batches: int

@@ -69,14 +69,12 @@ class RowAudit:
     """The rows of one modality.
 
     Attributes:
-        present: items that have it.
-        judged: of these, how many share users with others.
+        judged: of the rows that are there, how many belong to items that share users with others.
         unrelated: estimated number of rows that say nothing of their items' users.
         interactions: share of the training interactions whose items these rows are, as estimated.
         matching: how often a row fits its own item's users better than those of another item.
         matching_repaired: the same if the listed rows fitted as well as rows that fit do.
         matching_fitting: of rows that fit alone. Both are NaN where there is no sign that any does.
-        listed: the rows to look at first.
         equal: items with the same row; the one whose users it fits least comes first.
     """
 

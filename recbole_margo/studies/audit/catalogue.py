@@ -23,7 +23,6 @@ class Ranking:
     Args:
         ranked: which items have evidence and pairs enough to be ranked [N].
         average: mean reliability of the ranked items; NaN if there is none.
-        contradicted: mean share of contradictions of the ranked items.
         surely_below: ranked, with the interval of the reliability below the average [N].
         surely_above: ranked, with the interval of the reliability above the average [N].
         suspect: surely below, and surely contradicted more often than the average [N].
@@ -52,9 +51,6 @@ class CatalogueAudit:
     :math:`\sum_t [d_t^m < 0] / T`. Of several models, the triplets of all count.
 
     Args:
-        items: item tokens [N].
-        modalities: names of the modalities [M].
-        present: presence mask [N, M].
         weights: mean of the learned weights over the models [N, M].
         weight_deviations: their sample standard deviation over the models [N, M], NaN for one.
         pairs: training pairs, that is users [N].
@@ -62,10 +58,8 @@ class CatalogueAudit:
         confidence: mean of c [N].
         evidence: evidence [N, M]; NaN for an item with fewer than two modalities.
         evidence_low: lower end of its 95 % interval [N, M].
-        evidence_high: upper end [N, M].
         contradicted: share of the triplets that contradict [N, M].
         contradicted_low: lower end of its 95 % interval [N, M].
-        contradicted_high: upper end [N, M].
     """
 
     items: NDArray[np.str_]
@@ -96,10 +90,8 @@ class CatalogueAudit:
 
         Args:
             models: MARGOs of several seeds on the same interactions, or one.
-            dataset: RecBole's training `Dataset`, for the tokens.
             negatives: sampled negatives per training pair.
             resamples: of the bootstrap over users.
-            seed: of sampling and bootstrap.
         """
         found = PairEvidence.of_models(models, negatives, seed)
         mask = models[0].modality_mask.cpu().numpy()
@@ -159,7 +151,6 @@ class CatalogueAudit:
         """Rank the items of a modality.
 
         Args:
-            modality: its index.
             min_pairs: training pairs that an item needs to be ranked.
         """
         value, low, high = self.reliability(modality)

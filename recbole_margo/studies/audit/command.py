@@ -42,9 +42,6 @@ It is `recbole-margo audit --run`. docs/audit.md explains every number.
 def audit(arguments: Sequence[str] | None = None) -> int:
     """Run `recbole-margo audit` and return its exit status, which is 0.
 
-    Args:
-        arguments: the words after the verb.
-
     Raises:
         RecBoleMargoError: if the run or the dataset cannot be audited.
         DataError: if the dataset, or the images that were named, are not there.

@@ -28,7 +28,6 @@ class ModalityStatistics:
 
     Args:
         count: rows that have it and a choice.
-        std: standard deviation over the rows.
         share_decided: share of the rows whose weight is above `DECIDED`.
     """
 
@@ -46,7 +45,6 @@ class WeightStatistics:
     Args:
         rows: what a row is: `items` or `users`.
         count: rows with two modalities or more.
-        entropy_bits: mean entropy of a row.
         relative_entropy: the same as a share of log2 of the number of the row's modalities.
         share_decided: share of the rows with a weight above `DECIDED`.
     """
@@ -154,9 +152,7 @@ class WeightStability:
     """How far the seeds of one model agree on which items weigh a modality more.
 
     Args:
-        seeds: how many.
         mean: mean Spearman's rho over the pairs of seeds.
-        smallest: the smallest.
     """
 
     modality: str

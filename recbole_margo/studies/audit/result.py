@@ -30,11 +30,9 @@ class AuditSettings:
     """How an audit is made.
 
     Args:
-        items: items that each list shows.
         negatives: sampled negatives per training pair.
         resamples: of the bootstrap over an item's users.
         min_pairs: training pairs that an item needs to be ranked.
-        seed: of the sampling and of the bootstrap.
     """
 
     items: int = 20
@@ -77,7 +75,6 @@ class ModalityAudit:
     """The audit of one modality: how many items are what, and the lists.
 
     Args:
-        present: items that have it.
         average: mean reliability of the ranked items; NaN if there is none.
         contradicted: their mean share of contradictions.
         popularity_correlation: Spearman's rho of their reliability and their training pairs.

@@ -73,7 +73,6 @@ class RowEvidence:
             present: presence mask [I, M].
             items: tokens of all items but PAD [I - 1].
             modalities: names of the modalities [M].
-            seed: as in `item_evidence`.
         """
         targets = item_targets(interactions)
         columns, fitting, equal = [], [], []
@@ -126,7 +125,6 @@ class RowEvidence:
         """Return the items with users enough [n], the most suspicious row first.
 
         Args:
-            modality: its index.
             min_users: training users that an item needs to be listed.
         """
         listed = np.flatnonzero(self.known[:, modality] & (self.users >= min_users))
@@ -154,7 +152,6 @@ def unrelated_probabilities(p_values: FloatArray, fitting: float) -> FloatArray:
 
     Args:
         p_values: [n].
-        fitting: 1 - pi_0.
 
     Source: Strimmer, "A unified approach to false discovery rate estimation", BMC Bioinformatics 9,
     2008.

@@ -113,11 +113,7 @@ def catalogue_table(result: LearnedAudit) -> Table:
 
 
 def least_reliable_table(part: ModalityAudit, count: int) -> Table:
-    """Return the least reliable items of a modality, for a terminal.
-
-    Args:
-        count: items at most.
-    """
+    """Return the least reliable items of a modality, for a terminal."""
     columns: Columns[ListedItem] = {
         **short_names(part.least),
         "pairs": lambda row: row.pairs,

@@ -30,8 +30,7 @@ class ColdRow:
 
     Attributes:
         scored_by: what its scores of cold items come from.
-        warm: metrics of the usual test.
-        among_cold: of cold items, ranked alone.
+        among_cold: metrics of cold items, ranked alone.
         among_all: of cold items, ranked with all that the user does not know.
         is_baseline: whether it needs no training.
     """
@@ -49,7 +48,6 @@ class ColdComparison:
     """The cold items of a comparison.
 
     Attributes:
-        items: how many items were kept out of training.
         users: users who have trained and cold items.
         interactions: of these users with these items.
         rows: models, then baselines.

@@ -174,7 +174,6 @@ def compare(
 
     Args:
         models: names of models, ours or RecBole's; `all` stands for ours, BPR and LightGCN.
-        dataset: name of a dataset.
         config_files: YAML files.
         config_dict: values by key.
         output_dir: folder of the run; default `runs/<time>-<dataset>`.
@@ -293,7 +292,6 @@ def follow_resumed(path: str | Path, switches: Settings) -> bool:
 
     Args:
         path: the run's folder or a model's `checkpoint-last.pth`, which all machines must see.
-        switches: this machine's `group_offset` and the like.
 
     Returns:
         Whether no model failed.

@@ -21,11 +21,9 @@ class ComparedModel:
     Attributes:
         settings: values by key that only it has.
         status: `finished` if any seed did, or `failed`.
-        errors: by seed that failed.
         values: test values [S] by metric.
         valid: metric of selection on validation [S].
         mean: of the test values, by metric.
-        std: their sample standard deviation, by metric.
         seconds: of each run [S].
         best_epochs: which epoch of each stage is the result [S].
         peak_memory_mib: the largest of all runs.

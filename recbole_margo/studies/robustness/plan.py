@@ -33,9 +33,7 @@ class RobustnessPlan:
         kind: what is done to them, one of `recbole_margo.data.corruption.KINDS`.
         signal_to_noise: of the kind `noise`, in decibels.
         steps: factors on the shares, ascending from 0, which is clean.
-        models: names among `MODELS`.
         seeds: seeds; each corrupts other items.
-        settings: values by key for every model that knows them.
     """
 
     dataset: str

@@ -115,7 +115,6 @@ class RobustnessResult:
 
     Attributes:
         share: of the items whose rows are corrupted at step 1, by modality.
-        signal_to_noise: None unless the kind is `noise`.
         shares: share by modality at each of `steps`.
         reference: name of the model that the other detectors are compared with.
         why_no_detection: a sentence where `detection` is empty.

@@ -94,7 +94,6 @@ def require_part(config: Config, part: str, study: str) -> None:
     """Refuse a study on data whose split leaves a part empty that it cannot do without.
 
     Args:
-        part: `valid` or `test`.
         study: what it is called, with its article.
 
     Raises:

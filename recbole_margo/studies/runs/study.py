@@ -46,9 +46,7 @@ class StudyReport:
 
     Args:
         stem: name of the pages `<stem>.md` and `<stem>.html`.
-        texts: other files by name.
         shown: the sections for a terminal.
-        failed: whether a run failed.
         page: name of the HTML page if it is another one.
         after: a last line for a terminal, with `{}` for the folder.
     """
@@ -84,9 +82,7 @@ class Study(Generic[Plan, Result]):
     Args:
         what: what it is called, without an article.
         verb: the command that continues one; None for a part of another study, which speaks for it.
-        file: name of the plan in the folder.
         work: trains the runs that are missing and returns what came out.
-        report: what is written and shown of that.
         shares_folder: whether a new one may have a folder with other things in it.
     """
 
@@ -181,7 +177,6 @@ class Study(Generic[Plan, Result]):
 
         Args:
             options: as `add_run_options` adds them.
-            make: makes the plan of a new study from the settings.
             given: options that a continued study, which has its plan, refuses.
         """
         pool, settings = Pool(options.workers, options.cluster), parse_settings(rest)

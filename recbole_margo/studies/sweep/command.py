@@ -128,9 +128,6 @@ def sweep_entries(
 def published_values(model_class: type[Any], key: str, count: int = PUBLISHED_POINTS) -> list[Any]:
     """Return values of a hyper-parameter's published search range, rounded to two digits.
 
-    Args:
-        count: how many, where the range is no list.
-
     Raises:
         ConfigError: if the model publishes no range for it.
     """

@@ -24,7 +24,6 @@ class Point:
     """The runs with one value of a hyper-parameter.
 
     Attributes:
-        text: it, as tables show it.
         label: name of its runs.
         own: whether it is the value that the model has in the other curves.
         seeds: those that finished [S].
@@ -47,7 +46,6 @@ class Point:
 
         Args:
             on: `valid`, where only the metric of selection is known, or `test`.
-            metric: a metric as RecBole's results name it.
         """
         values = self.valid if on == "valid" else self.test.get(metric, ())
         return mean_and_deviation([value for value in values if value is not None])
@@ -58,7 +56,6 @@ class Curve:
     """The points of a hyper-parameter, in the order of their values.
 
     Attributes:
-        meaning: what the model says about it.
         scale: `log`, `linear`, or `ordinal` for what is no number.
     """
 
@@ -170,12 +167,7 @@ def value_text(value: Any) -> str:
 
 
 def axis_scale(values: Sequence[Any], known: Hyperparameter | None) -> str:
-    """Return how values are spaced: `log`, `linear`, or `ordinal` for what is no number.
-
-    Args:
-        values: the values, the own one among them.
-        known: what the model says about the hyper-parameter.
-    """
+    """Return how values are spaced: `log`, `linear`, or `ordinal` for what is no number."""
     numbers = [value for value in values if isinstance(value, int | float)]
     if len(numbers) < len(values) or any(isinstance(value, bool) for value in values):
         return "ordinal"

@@ -32,10 +32,7 @@ class Dimension:
     """The values of one hyper-parameter that a search may choose.
 
     Args:
-        low: smallest value of a range, inclusive.
-        high: largest value of a range, inclusive.
         scale: `log` or `linear` of a range; `choice` of a list.
-        integer: whether the values of a range are whole numbers.
     """
 
     key: str
@@ -48,10 +45,6 @@ class Dimension:
     @classmethod
     def of(cls, key: str, search: Any, integer: bool = False) -> Dimension:
         """Read `[low, high, log]`, `[low, high, linear]` or a list of values.
-
-        Args:
-            search: the range or the list.
-            integer: whether the hyper-parameter is a whole number.
 
         Raises:
             ConfigError: if it is neither, or the range is empty.
@@ -205,8 +198,6 @@ class TuningPlan:
     Args:
         settings: values by key that all trials share.
         seed: of the sampler and of the training of every trial.
-        seeds: seeds of the final training with the best values.
-        storage: where another storage than the folder's own is, without its password.
     """
 
     model: str
@@ -237,10 +228,7 @@ class TuningPlan:
 
         Args:
             settings: values by key; `seed` among them is the search's.
-            over: keys to search, see `search_space`.
-            own_space: ranges of the user's, see `search_space`.
             seeds: seeds of the final training; none: the search's.
-            storage: where another storage than the folder's own is, without its password.
 
         Raises:
             RecBoleMargoError: if there is no such model, dataset, setting or range.

@@ -31,7 +31,6 @@ class SearchedKey:
 
     Attributes:
         scale: `log` or `linear` of a range, `choice` of a list.
-        text: range or list in words.
         own: the value that the model has without a search.
     """
 
@@ -49,9 +48,7 @@ class TrialResult:
 
     Attributes:
         state: `complete`, `pruned` or `failed`.
-        value: best validation score of a complete one.
         last_score: validation score of its last epoch, in the stage that a pruned one was in.
-        validations: how often it was validated.
         own: whether it had the model's own values.
     """
 
@@ -88,13 +85,10 @@ class FinalResult:
     """The trainings with the best values; lists have one value for each seed that finished [S].
 
     Attributes:
-        split: hash of the split.
         absent_parts: of `valid` and `test`, what there was not.
         valid: metric of selection on validation [S].
-        valid_std: its sample standard deviation, None of one value.
         values: test values [S] by metric.
         mean: of the test values, by metric.
-        std: their sample standard deviation, by metric.
         errors: by seed that failed.
     """
 
@@ -140,13 +134,11 @@ class Tuning:
     """A search, see docs/tune.md.
 
     Attributes:
-        eval_protocol: `recbole` or `mmrec`.
         bigger_is_better: whether its largest value is the best.
         settings: values by key that all trials share.
         seed: of the sampler and of every trial.
         trials: those that count, in their order.
         importances: share of the variance of the score that each hyper-parameter explains.
-        importances_note: why there are none.
         final: the trainings with the best values, None before them.
     """
 

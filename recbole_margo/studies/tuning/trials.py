@@ -103,11 +103,7 @@ def open_study(plan: TuningPlan, url: str) -> Study:
 
 
 def prepare_study(plan: TuningPlan, study: Study) -> None:
-    """Give the first trial of a new study the model's own values, and close abandoned trials.
-
-    Args:
-        study: its study, on which no process works now.
-    """
+    """Give the first trial of a new study the model's own values, and close abandoned trials."""
     if not study.get_trials(deepcopy=False):
         own = plan.own_values()
         space = (dimension for dimension in plan.space if dimension.key in own)
