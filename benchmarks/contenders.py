@@ -247,7 +247,7 @@ def naive_model(
     config: Config, dataset: Any, graphs: NaiveGraphs | None = None
 ) -> NaiveRecommender:
     """Return the naive model of a config, on its device; with graphs they are not built."""
-    hyperparameters = config.model_class.parameters_class.from_config(config, config["model"])
+    hyperparameters = config.model_class.parameters_class.from_config(config, config.model_class)
     naive = NAIVE_MODELS[config["model"]](config, dataset, hyperparameters, graphs)
     return naive.to(config["device"])
 

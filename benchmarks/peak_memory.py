@@ -98,7 +98,7 @@ def main(who: str, steps: str, threads: str, workload: str) -> None:
             note = "with this project's graphs, because its dense ones do not fit"
             dataset = loaders[0]._dataset
             features = load_item_features(config, dataset)
-            parameters = config.model_class.parameters_class.from_config(config, config["model"])
+            parameters = config.model_class.parameters_class.from_config(config, config.model_class)
             graphs = graphs_as_lists(
                 dataset, features.matrices, features.mask, features.modalities, parameters
             )

@@ -184,14 +184,20 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class _Option:
-    """How a field is given on the command line."""
+    """How a field is given on the command line.
+
+    Args:
+        flag: the option; none: `--` and the field's name, or `--no_` before a field that is true.
+        parse: makes the value of the text; none: the type of the field does.
+        in_group: title of the group of the help in which it stands.
+    """
 
     meaning: str
-    flag: str | None
-    metavar: str | None
-    choices: Iterable[str] | None
-    parse: Callable[[str], Any] | None
-    in_group: str | None
+    flag: str | None = None
+    metavar: str | None = None
+    choices: Iterable[str] | None = None
+    parse: Callable[[str], Any] | None = None
+    in_group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -201,39 +207,24 @@ class _Group:
     other_flags: dict[str, str]
 
 
-def option(
-    meaning: str,
-    default: Any = MISSING,
-    *,
-    flag: str | None = None,
-    metavar: str | None = None,
-    choices: Iterable[str] | None = None,
-    parse: Callable[[str], Any] | None = None,
-    in_group: str | None = None,
-) -> Any:
+def option(meaning: str, default: Any = MISSING, **details: Any) -> Any:
     """Return a field of a dataclass that the command line can give.
 
     Args:
         meaning: the help; ` (default: ...)` is added for numbers and choices.
         default: of the field; without one the option is required. An empty dict makes an option of
             the form KEY=VALUE, once for each.
-        flag: the option; None: `--` and the field's name, or `--no_` before a field that is true.
-        parse: makes the value of the text; None: the type of the field does.
-        in_group: title of the group of the help in which it stands.
+        details: see `_Option`.
     """
-    metadata = {"option": _Option(meaning, flag, metavar, choices, parse, in_group)}
+    metadata = {"option": _Option(meaning, **details)}
     if isinstance(default, dict):
         return field(default_factory=dict, metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
-def columns_option(
-    meaning: str, metavar: str = "COLUMN,COLUMN", in_group: str | None = None
-) -> Any:
+def columns_option(meaning: str, metavar: str = "COLUMN,COLUMN", **details: Any) -> Any:
     """Return a field for names of columns, between commas; blanks belong to the names."""
-    return option(
-        meaning, None, metavar=metavar, parse=lambda text: text.split(","), in_group=in_group
-    )
+    return option(meaning, None, metavar=metavar, parse=lambda text: text.split(","), **details)
 
 
 def group(default: Any, title: str, **other_flags: str) -> Any:

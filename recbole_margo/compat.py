@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from recbole_margo.errors import CheckpointError, MissingRecBoleError
-from recbole_margo.recbole_closures import CLOSURES, KD_DAGFM, TRUST_VARIABLE
+from recbole_margo.recbole_closures import CLOSURES, KD_DAGFM, TRUST_VARIABLE, trusts_pickles
 from recbole_margo.recbole_mends import (
     ModuleWith,
     collector_of_plain_values,
@@ -209,9 +209,7 @@ def load_checkpoint(
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}")
-    if trust is None:
-        trust = os.environ.get(TRUST_VARIABLE) == "1"
-    if trust:
+    if trusts_pickles() if trust is None else trust:
         trusted: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=False)
         return trusted
     from recbole_margo.checkpoint_file.opcodes import ForeignNameError, RefusalError

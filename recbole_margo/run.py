@@ -15,7 +15,7 @@ from typing import Any
 
 from recbole.utils import init_seed
 
-from recbole_margo.config import Config
+from recbole_margo.config import Config, known_keys
 from recbole_margo.data.features import FEATURE_SETTINGS
 from recbole_margo.data.protocol import check_cutoffs, load_and_split, split_fingerprint
 from recbole_margo.evaluation.cold_items import evaluate_cold_items
@@ -132,7 +132,7 @@ def _run_group(
     if group.count == 1:
         return _run(config, folder, resume, Processes())
     device_of(config, 0, group.here)
-    distributed_trainer(find_trainer(config.model_class, config["model"]), config["model"])
+    distributed_trainer(config.model_class, config["model"])  # refused before any process starts
     arguments = (config.as_plain(), config.model_class, folder, resume)
     launch(_run_in_process, arguments, group)
     return RunFolder(folder).read_result() if group.is_first else None
@@ -224,7 +224,7 @@ def _tested(
         hyperparameters=_hyperparameters(config, model),
         config=config.as_plain(),
         feature_checksums=getattr(model, "feature_checksums", {}),
-        parameters=sum(p.numel() for p in _parameters(model) if p.requires_grad),
+        parameters=sum(p.numel() for p in getattr(model, "parameters", list)() if p.requires_grad),
         seconds=sum(stage.seconds for stage in stages),
         peak_memory_bytes=peak_memory(),
         versions=versions(),
@@ -248,10 +248,9 @@ def _cold(config: Config, loaders: tuple[Any, Any, Any], model: Any) -> dict[str
 
 
 def _trainer(config: Config, model: Any, processes: Processes) -> Any:
-    alone = find_trainer(config.model_class, config["model"])
     if processes.count == 1:
-        return alone(config, model)
-    return distributed_trainer(alone, config["model"])(config, model, processes)
+        return find_trainer(config.model_class, config["model"])(config, model)
+    return distributed_trainer(config.model_class, config["model"])(config, model, processes)
 
 
 def load_split(config: Config) -> tuple[Any, Any, Any]:
@@ -317,10 +316,6 @@ def _tell_end(config: Config, stage: StageResult) -> None:
         )
 
 
-def _parameters(model: Any) -> list[Any]:
-    return list(model.parameters()) if hasattr(model, "parameters") else []
-
-
 def _last_is_best(config: Config, stages: Sequence[StageResult]) -> bool | None:
     """Return whether no earlier stage is better than the last; none where nothing tells."""
     if len(stages) == 1:
@@ -364,15 +359,10 @@ def _hyperparameters(config: Config, model: Any) -> dict[str, Any]:
         names += list(model.parameters_class.descriptions())
         names += [*FEATURE_SETTINGS, "item_neighbor_search", "matmul_precision"]
     else:
-        names += [name for name in config.internal_config_dict if name in _model_keys(config)]
+        general = {key for keys in config.parameters.values() for key in keys}
+        own = known_keys(config.model_class, {}) - general
+        names += [name for name in config.internal_config_dict if name in own]
     return {name: config[name] for name in dict.fromkeys(names)}
-
-
-def _model_keys(config: Config) -> set[str]:
-    from recbole_margo.config import known_keys
-
-    general = {key for keys in config.parameters.values() for key in keys}
-    return known_keys(config.model_class, {}) - general
 
 
 def _describe(config: Config, loaders: tuple[Any, Any, Any], processes: Processes) -> str:

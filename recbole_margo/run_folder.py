@@ -176,51 +176,33 @@ def _known(kind: type[Any], plain: Mapping[str, Any]) -> dict[str, Any]:
     return {name.name: plain[name.name] for name in fields(kind) if name.name in plain}
 
 
+class _Inside:
+    """The path of a file or folder in a `RunFolder`."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, folder: RunFolder, owner: type[RunFolder]) -> Path:
+        return folder.path / self._name
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The files of one run of one model."""
 
     path: Path
-
-    @property
-    def result(self) -> Path:
-        """The result record."""
-        return self.path / RESULT
-
-    @property
-    def checkpoint(self) -> Path:
-        """The best epoch of the last stage."""
-        return self.path / "checkpoint.pth"
-
-    @property
-    def last_checkpoint(self) -> Path:
-        """The state after the last epoch, from which an interrupted run goes on."""
-        return self.path / "checkpoint-last.pth"
-
-    @property
-    def per_user(self) -> Path:
-        """The test metrics of every user."""
-        return self.path / "per_user.npz"
-
-    @property
-    def weights(self) -> Path:
-        """The modality weights of every item, of models that learn them."""
-        return self.path / "weights.npz"
-
-    @property
-    def weights_figure(self) -> Path:
-        """Their histograms."""
-        return self.path / "weights.png"
-
-    @property
-    def log(self) -> Path:
-        """The log of the training."""
-        return self.path / "train.log"
-
-    @property
-    def tensorboard(self) -> Path:
-        """The folder of what TensorBoard shows."""
-        return self.path / "tensorboard"
+    result = _Inside(RESULT)
+    # The best epoch of the last stage.
+    checkpoint = _Inside("checkpoint.pth")
+    # The state after the last epoch, from which an interrupted run goes on.
+    last_checkpoint = _Inside("checkpoint-last.pth")
+    # The test metrics of every user.
+    per_user = _Inside("per_user.npz")
+    # The modality weights of every item, of models that learn them, and their histograms.
+    weights = _Inside("weights.npz")
+    weights_figure = _Inside("weights.png")
+    log = _Inside("train.log")
+    tensorboard = _Inside("tensorboard")
 
     def stage_checkpoint(self, stage: str | None) -> Path:
         """Return the best epoch of a stage before the last one; none: of the last one."""

@@ -17,7 +17,6 @@ from recbole_margo.errors import CheckpointError
 # are written once and referred to often, as when a program walks through all of them.
 DEEPEST = 40
 REPEATED = 8
-INTEGER_BYTES = 9  # those of 64 bits without a sign
 
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 VALUES = frozenset(

@@ -8,10 +8,10 @@ import sys
 import zipfile
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable
+from contextlib import closing
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -210,7 +210,7 @@ def checkpoint_in(path: Path, map_location: Any = None) -> Any:
     Raises:
         RefusalError: if the file holds anything else than such a checkpoint.
     """
-    with _Archive(path) as archive:
+    with closing(_Archive(path)) as archive:
         tensors = Tensors(archive.storage, archive.length, map_location)
         found = values_of(archive.pickled(), tensors, archive.length)
     if isinstance(found, dict) and isinstance(found.get("config"), StoredConfig):
@@ -260,21 +260,15 @@ class _Archive:
         try:
             self.length = path.stat().st_size
             self._members = self._checked_members()
-            if self._content("byteorder", sys.byteorder.encode()).decode() != sys.byteorder:
+            order = self._members.get("byteorder")
+            if order is not None and self._read(order).decode() != sys.byteorder:
                 raise RefusalError("was written on a machine with another order of bytes")
         except BaseException:
             self._archive.close()
             raise
 
-    def __enter__(self) -> _Archive:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the file."""
         self._archive.close()
 
     def _checked_members(self) -> dict[str, zipfile.ZipInfo]:
@@ -295,9 +289,6 @@ class _Archive:
             if info.header_offset + LOCAL_HEADER + len(info.filename) + info.file_size > end:
                 raise RefusalError(f"says that {info.filename} is longer than its place in it")
         return dict(zip(names, infos, strict=True))
-
-    def _content(self, name: str, default: bytes) -> bytes:
-        return self._read(self._members[name]) if name in self._members else default
 
     def _read(self, info: zipfile.ZipInfo) -> bytes:
         try:

@@ -7,7 +7,6 @@ import importlib.metadata
 import io
 import logging
 import platform
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -205,7 +204,3 @@ def _silence() -> Iterator[None]:
             yield
     finally:
         logging.disable(logging.NOTSET)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

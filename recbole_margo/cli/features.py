@@ -12,7 +12,6 @@ from recbole_margo.command_line import (
     command_parser,
     from_options,
     listed_names,
-    run_command,
 )
 from recbole_margo.encode.encoding_request import EncodingRequest
 
@@ -54,12 +53,15 @@ no sign that they belong. `recbole-margo audit` goes on to single items.
 
 
 def encode(arguments: Sequence[str] | None = None) -> int:
-    """Encode one modality of one dataset, print the report and return the exit status."""
-    return run_command(lambda: _encode(arguments))
-
-
-def _encode(arguments: Sequence[str] | None) -> int:
-    options = _encode_parser().parse_args(arguments)
+    """Encode one modality of one dataset, print the report and return 0."""
+    parser = command_parser(
+        "encode",
+        "Turn the raw texts, images or sounds of a dataset's items into the feature matrix of one "
+        "modality.",
+        ENCODERS_AND_SOURCES,
+    )
+    add_options(parser, EncodingRequest)
+    options = parser.parse_args(arguments)
     # Imported here, because pandas takes a second that --help need not wait for.
     from recbole_margo.encode.encode_modality import encode_modality
 
@@ -84,28 +86,12 @@ def _encode(arguments: Sequence[str] | None) -> int:
     return 0
 
 
-def _encode_parser() -> argparse.ArgumentParser:
-    parser = command_parser(
-        "encode",
-        "Turn the raw texts, images or sounds of a dataset's items into the feature matrix of one "
-        "modality.",
-        ENCODERS_AND_SOURCES,
-    )
-    add_options(parser, EncodingRequest)
-    return parser
-
-
 def inspect(arguments: Sequence[str] | None = None) -> int:
     """Inspect a dataset; print, and write a page, JSON and a figure.
 
     Returns:
-        The status of `run_command`; 1 with `--strict` when there is no sign that a modality's rows
-        belong to their items.
+        0; 1 with `--strict` when there is no sign that a modality's rows belong to their items.
     """
-    return run_command(lambda: _inspect(arguments))
-
-
-def _inspect(arguments: Sequence[str] | None) -> int:
     options = _inspect_parser().parse_args(arguments)
     # Imported here, because torch and RecBole take seconds that --help need not wait for.
     from recbole_margo.config import Config

@@ -144,9 +144,7 @@ class Parameters:
         }
 
     @classmethod
-    def from_config(
-        cls: type[SelfParameters], config: Any, model: str | type[Any]
-    ) -> SelfParameters:
+    def from_config(cls: type[SelfParameters], config: Any, model: type[Any]) -> SelfParameters:
         """Read the fields from a RecBole config and fill the rest from the model's defaults.
 
         A value that was filled is written back to the config, so that logs, checkpoints and
@@ -154,26 +152,22 @@ class Parameters:
 
         Args:
             config: RecBole's `Config`, or any object with `in`, `[]` and `[] =`.
-            model: class of the model, see `model_defaults`; or the name of a shipped YAML file.
+            model: class of the model, see `model_defaults`.
 
         Raises:
             ConfigError: if a value is missing, has the wrong type or is out of bounds.
         """
-        if isinstance(model, str):
-            file = f"model/{model}.yaml"
-            name_of_model, defaults, file = model, shipped_values(file), f"properties/{file}"
-        else:
-            name_of_model, defaults = model.__name__, model_defaults(model)
-            file = str(_file_beside(model) or f"{name_of_model}.yaml beside its module")
-            file += " (an installed package has YAML files only where `package_data` names them)"
+        defaults = model_defaults(model)
         types_of_fields = typing.get_type_hints(cls)
         values: dict[str, Any] = {}
         for name, description in cls.descriptions().items():
             if name not in config:
                 if name not in defaults:
+                    file = _file_beside(model) or f"{model.__name__}.yaml beside its module"
                     raise ConfigError(
-                        f"`{name}` of {name_of_model} has no value: set it, declare it with "
-                        f"`hyperparameter(..., default=...)`, or add it to {file}"
+                        f"`{name}` of {model.__name__} has no value: set it, declare it with "
+                        f"`hyperparameter(..., default=...)`, or add it to {file} (an installed "
+                        "package has YAML files only where `package_data` names them)"
                     )
                 config[name] = defaults[name]
             value = _converted(name, config[name], types_of_fields[name])

@@ -163,7 +163,11 @@ def reporting_full_disk(path: Path, run_folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:
-        if not is_full(error):
+        if isinstance(error, OSError):
+            is_full = error.errno in FULL
+        else:
+            is_full = any(name in str(error) for name in ARCHIVE_WRITER)
+        if not is_full:
             raise
         above = run_folder.parent
         root = above.parent if above.name.startswith("seed-") else above
@@ -172,14 +176,3 @@ def reporting_full_disk(path: Path, run_folder: Path) -> Iterator[None]:
             f"{where} cannot be written: the disk is full, or a limit on files is reached. What "
             f"was saved before is whole: free some space, then continue with --resume={root}"
         ) from error
-
-
-def is_full(error: BaseException) -> bool:
-    """Return whether an error is that of writing to a full disk.
-
-    Args:
-        error: of the system, or of torch.
-    """
-    if isinstance(error, OSError):
-        return error.errno in FULL
-    return isinstance(error, RuntimeError) and any(name in str(error) for name in ARCHIVE_WRITER)

@@ -49,18 +49,16 @@ def shares_batches(model: Any) -> bool:
     return bool(getattr(model, "shares_batches", type(model).__name__ in MEANS_OVER_ROWS))
 
 
-def distributed_trainer(trainer: type[Any], model: str) -> type[DistributedTrainer]:
-    """Return the trainer that shares with other processes what a trainer does alone.
-
-    Args:
-        trainer: the class of a trainer, ours or RecBole's.
+def distributed_trainer(model_class: type[Any], name: str) -> type[DistributedTrainer]:
+    """Return the trainer that shares with other processes what `find_trainer`'s does alone.
 
     Raises:
-        ConfigError: if the trainer does more than this can share.
+        ConfigError: if that trainer does more than this can share.
     """
+    trainer = find_trainer(model_class, name)
     if trainer not in DISTRIBUTED:
         raise ConfigError(
-            f"{model} is trained by RecBole's {trainer.__name__}, which several processes cannot "
+            f"{name} is trained by RecBole's {trainer.__name__}, which several processes cannot "
             "share: run without --nproc and --world_size"
         )
     return DISTRIBUTED[trainer]

@@ -21,11 +21,15 @@ ANSI_COLORS = re.compile(r"\x1B\[[0-9;]*m")
 
 
 @contextmanager
-def tensorboard_in(folder: Path) -> Iterator[None]:
-    """Let RecBole's trainers write TensorBoard events there, not into the working folder."""
+def tensorboard_in(folder: Path | None) -> Iterator[None]:
+    """Let RecBole's trainers write TensorBoard events there, not into the working folder.
+
+    Args:
+        folder: none: no events are written.
+    """
     module = recbole.trainer.trainer
     original = module.get_tensorboard
-    module.get_tensorboard = lambda logger: SummaryWriter(str(folder))
+    module.get_tensorboard = lambda _: SummaryWriter(str(folder)) if folder else _NoEvents()
     try:
         yield
     finally:
@@ -35,15 +39,14 @@ def tensorboard_in(folder: Path) -> Iterator[None]:
 @contextmanager
 def silent() -> Iterator[None]:
     """Write neither a log nor TensorBoard events: another process does."""
-    root, module = logging.getLogger(), recbole.trainer.trainer
-    others, original = root.handlers[:], module.get_tensorboard
+    root = logging.getLogger()
+    others = root.handlers[:]
     root.handlers[:] = [logging.NullHandler()]
-    module.get_tensorboard = lambda logger: _NoEvents()
     try:
-        yield
+        with tensorboard_in(None):
+            yield
     finally:
         root.handlers[:] = others
-        module.get_tensorboard = original
 
 
 class _NoEvents:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from logging import DEBUG, INFO, Logger
+from logging import INFO, Logger
 from typing import Any
 
 import torch
@@ -144,11 +144,7 @@ class EpochLog:
         self.logger = logger
         self.tensorboard = tensorboard
         self.wandb = wandb
-        self.level = INFO
-
-    def set_verbose(self, verbose: bool) -> None:
-        """Log epochs as information, or else only for debugging."""
-        self.level = INFO if verbose else DEBUG
+        self.level = INFO  # of what is logged
 
     def trained(
         self,

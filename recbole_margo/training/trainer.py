@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
+from logging import DEBUG, INFO
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -131,7 +132,7 @@ class MultimodalTrainer(RankingTrainer):
         self.eval_collector.data_collect(train_data)
         if self.config["train_neg_sample_args"].get("dynamic", False):
             train_data.get_model(self.model)
-        self._epoch_log.set_verbose(verbose)
+        self._epoch_log.level = INFO if verbose else DEBUG
         self.model.trainer_announces_epochs = True
         if self.eval_step <= 0:  # RecBole's way to switch validation off
             valid_data = None
@@ -150,7 +151,9 @@ class MultimodalTrainer(RankingTrainer):
                 )
             raise
         final = self.progress[-1]
-        self._compare_stages()
+        warning = shortfall(self.progress, self.valid_metric_bigger)
+        if warning is not None:
+            self.logger.warning(warning)
         self._add_hparam_to_tensorboard(0.0 if final.best_score is None else final.best_score)
         self.tensorboard.flush()
         return (final.best_score, final.best_result) if valid_data else (-1, None)
@@ -311,11 +314,6 @@ class MultimodalTrainer(RankingTrainer):
             self._keep_best(fit)
         self.model.load_state_dict(self._best_state)
         self._epoch_log.stage_ended(self.progress[-1], self.valid_metric)
-
-    def _compare_stages(self) -> None:
-        warning = shortfall(self.progress, self.valid_metric_bigger)
-        if warning is not None:
-            self.logger.warning(warning)
 
     def _state(self) -> TrainerState:
         stage = self.progress[-1]

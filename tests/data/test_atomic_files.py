@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from recbole_margo.cli.features import inspect as main
+from recbole_margo.cli import main
 from recbole_margo.config import Config
 from recbole_margo.data.protocol import check_dataset
 from recbole_margo.errors import DatasetError
@@ -49,6 +49,6 @@ def test_inspect_ends_with_status_2_and_one_line(tmp_path, capsys, header):
     (tmp_path / "rows").mkdir()
     (tmp_path / "rows" / "rows.inter").write_text(f"{header}u1\ti1\t3\nu2\n")
     words = ["--dataset=rows", f"--data_path={tmp_path}", f"--output={tmp_path / 'out'}"]
-    assert main(words) == 2
+    assert main(["inspect", *words]) == 2
     shown = capsys.readouterr().err
     assert shown.startswith("error: ") and shown.count("\n") == 1 and "rows.inter" in shown

@@ -8,7 +8,7 @@ import pytest
 from encode_world import ITEMS, NAME, png, text_of, write_dataset, write_images
 from PIL import Image
 
-from recbole_margo.cli.features import encode as main
+from recbole_margo.cli import main
 from recbole_margo.encode.images import ColorTextureEncoder
 from recbole_margo.serving.new_items import read_new_features
 from recbole_margo.store.dataset_files import write_images as write_images_table
@@ -25,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
 
 def encode(folder: Path, modality: str, *options: object) -> int:
     arguments = ["--dataset", NAME, "--data_path", str(folder.parent), "--modality", modality]
-    return main([*arguments, *map(str, options)])
+    return main(["encode", *arguments, *map(str, options)])
 
 
 def matrix_of(folder: Path, modality: str) -> dict[str, np.ndarray]:
@@ -215,7 +215,9 @@ def test_addresses_of_images_are_to_be_fetched_first(
 
 def test_the_dataset_of_recbole_has_texts_of_its_own(tmp_path: Path) -> None:
     arguments = ["--dataset", "ml-100k", "--data_path", str(tmp_path), "--modality", "titles"]
-    assert main([*arguments, "--kind", "text", "--text_columns", "movie_title,class"]) == 0
+    assert (
+        main(["encode", *arguments, "--kind", "text", "--text_columns", "movie_title,class"]) == 0
+    )
     modalities = FeatureManifest.read(tmp_path / "ml-100k", "ml-100k").modalities
     assert list(modalities) == ["text", "credits", "titles"]
     assert modalities["titles"].rows > 1500
@@ -255,7 +257,9 @@ def test_errors_say_what_mends_them(
 
 
 def test_a_missing_dataset_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--dataset", "x", "--modality", "text", "--data_path", str(tmp_path)]) == 2
+    assert (
+        main(["encode", "--dataset", "x", "--modality", "text", "--data_path", str(tmp_path)]) == 2
+    )
     assert "x.train.inter" in capsys.readouterr().err
 
 

@@ -10,7 +10,7 @@ import torch
 from planted import ITEMS, NAME, USERS, add_modality, planted_features, write_planted
 from recbole.utils import init_seed
 
-from recbole_margo.cli.features import inspect as main
+from recbole_margo.cli import main
 from recbole_margo.config import Config
 from recbole_margo.data.protocol import load_dataset, prepare_loaders
 from recbole_margo.inspection.dataset_inspection import DatasetInspection
@@ -19,7 +19,7 @@ from recbole_margo.inspection.dataset_inspection import DatasetInspection
 def inspect(folder: Path, *options: str) -> tuple[int, dict]:
     output = folder.parent / "result"
     arguments = ["--dataset", NAME, "--data_path", str(folder.parent), "--output", str(output)]
-    status = main([*arguments, *options])
+    status = main(["inspect", *arguments, *options])
     path = output / "inspection.json"
     return status, json.loads(path.read_text()) if path.exists() else {}
 
@@ -98,7 +98,7 @@ def test_a_missing_dataset_is_an_error_and_leaves_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["--dataset", "nowhere", "--data_path", str(tmp_path)]) == 2
+    assert main(["inspect", "--dataset", "nowhere", "--data_path", str(tmp_path)]) == 2
     assert "nowhere" in capsys.readouterr().err
     assert not any(tmp_path.iterdir())
 

@@ -20,6 +20,14 @@ class ToyParameters(Parameters):
     shares: dict[str, float] = hyperparameter("how much of each")
 
 
+class Toy:
+    parameters_class = ToyParameters
+
+
+class Other:
+    parameters_class = ToyParameters
+
+
 VALUES = {
     "size": 4,
     "rate": 0.5,
@@ -37,12 +45,12 @@ def _shipped(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def read(**settings: Any) -> ToyParameters:
-    return ToyParameters.from_config(settings, "Toy")
+    return ToyParameters.from_config(settings, Toy)
 
 
 def test_missing_values_are_filled_and_written_back():
     config: dict[str, Any] = {"size": 7, "other": 1}
-    parameters = ToyParameters.from_config(config, "Toy")
+    parameters = ToyParameters.from_config(config, Toy)
     assert (parameters.size, parameters.rate, parameters.kind) == (7, 0.5, "a")
     assert config == {**VALUES, "size": 7, "other": 1}
 
@@ -87,8 +95,10 @@ def test_other_values_are_refused(settings, message):
 
 
 def test_a_value_that_nothing_gives_is_named():
-    with pytest.raises(ConfigError, match=r"`size` of Other has no value: .*model/Other\.yaml"):
-        ToyParameters.from_config({}, "Other")
+    with pytest.raises(
+        ConfigError, match=r"`size` of Other has no value: .*tests/model/Other\.yaml"
+    ):
+        ToyParameters.from_config({}, Other)
 
 
 def test_parameters_do_not_change():

@@ -83,7 +83,7 @@ def trainer_of(experiment: Any, processes: Processes) -> Any:
     alone = experiment.trainer()
     if processes.count == 1:
         return alone
-    shared = distributed_trainer(type(alone), experiment.config["model"])
+    shared = distributed_trainer(type(experiment.model), experiment.config["model"])
     return shared(experiment.config, experiment.model, processes)
 
 
@@ -363,7 +363,7 @@ def scores(several):
     init_seed(config["seed"], config["reproducibility"])
     model = config.model_class(config, loaders[0]._dataset).to(config["device"])
     if several:
-        trainer = distributed_trainer(MultimodalTrainer, "MARGO")(config, model, processes)
+        trainer = distributed_trainer(config.model_class, "MARGO")(config, model, processes)
     else:
         trainer = MultimodalTrainer(config, model)
     trainer.fit(*loaders[:2], verbose=False, saved=False)

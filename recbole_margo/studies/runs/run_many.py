@@ -207,7 +207,7 @@ def _first_stage(job: Job) -> Job | None:
 
 def _stages(config: Config) -> tuple[str, ...]:
     model_class = config.model_class
-    parameters = model_class.parameters_class.from_config(config, config["model"])
+    parameters = model_class.parameters_class.from_config(config, model_class)
     stages: tuple[str, ...] = model_class.stages_of(parameters)
     return stages
 
