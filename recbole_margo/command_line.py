@@ -61,11 +61,7 @@ class CommandParser(argparse.ArgumentParser):
 
 
 def command_parser(verb: str, description: str, epilog: str | None = None) -> CommandParser:
-    """Return a parser that prints its texts as they are and takes no abbreviations.
-
-    Args:
-        verb: what follows `recbole-margo`.
-    """
+    """Return the parser of a verb, which prints its texts as they are; no abbreviations."""
     return CommandParser(
         f"recbole-margo {verb}",
         description=description,

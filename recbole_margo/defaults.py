@@ -199,14 +199,7 @@ def _shipped(relative_path: str) -> dict[str, Any]:
 
 
 def shipped_values(relative_path: str) -> dict[str, Any]:
-    """Return the values of one shipped YAML file.
-
-    Args:
-        relative_path: for example `model/MARGO.yaml`.
-
-    Returns:
-        A new mapping; empty if nothing is shipped under that name.
-    """
+    """Return the values of a shipped file such as `model/MARGO.yaml`; empty if there is none."""
     return dict(_shipped(relative_path))
 
 

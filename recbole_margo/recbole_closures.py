@@ -251,11 +251,7 @@ def pickle_of_this_run(_pickle: ModuleType) -> ModuleType:
 
 
 def refuse_stored_pickles(settings: Any) -> None:
-    """Refuse settings that name a pickle to be read instead of the dataset.
-
-    Raises:
-        ConfigError: one is named, and the user has not said that pickles are trusted.
-    """
+    """Raise a `ConfigError` if an untrusted pickle is named to be read instead of the dataset."""
     for key in STORED_PICKLES:
         value = settings.get(key)
         if value and not trusts_pickles():

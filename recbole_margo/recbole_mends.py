@@ -41,11 +41,7 @@ def knows_all(sampler: Any) -> NDArray[np.bool_]:
 
 
 def refuse_users_who_know_all(sampler: Any, users: Any) -> None:
-    """Raise a `DataError` if a user of some is to get an item that the user does not know.
-
-    Args:
-        users: ids of the users [*].
-    """
+    """Raise a `DataError` if one of users [*] is to get an item that the user does not know."""
     # Phases are shallow copies of one sampler, each with known items of its own.
     if getattr(sampler, "_full_of", None) is not sampler.used_ids:
         sampler._full_of, sampler._full = sampler.used_ids, knows_all(sampler)
@@ -152,9 +148,6 @@ def pandas_that_reads_fast(pandas: ModuleType) -> ModuleType:
 
     RecBole asks for the one in Python, which takes some ten times as long. Both read the same from
     a plain table; any other file is left to the one that RecBole asks for.
-
-    Args:
-        pandas: pandas as RecBole's module of data sets knows it.
     """
 
     def read_csv(path: Any, **options: Any) -> Any:
@@ -207,9 +200,6 @@ def full_sort_scores_of_everyone(full_sort_scores: Callable[..., Any]) -> Callab
 
     RecBole takes their history for none and fails, or leaves them out, so that the rows after
     theirs are other users'. Loaders of a sampled evaluation do as well as those of a full one.
-
-    Args:
-        full_sort_scores: RecBole's function, which `full_sort_topk` calls.
     """
 
     def full_sort_scores_or_error(

@@ -153,10 +153,7 @@ def expand_names(names: Sequence[str]) -> list[str]:
 
 
 def find_model(name: str) -> type[Any]:
-    """Return the class of a model.
-
-    Returns:
-        The class, a RecBole `AbstractRecommender`.
+    """Return the class of a model, a RecBole `AbstractRecommender`.
 
     Raises:
         ConfigError: if no model has that name; names the nearest.

@@ -254,11 +254,7 @@ def _trainer(config: Config, model: Any, processes: Processes) -> Any:
 
 
 def load_split(config: Config) -> tuple[Any, Any, Any]:
-    """Return the loaders of training, validation and test, split as `split_seed` says.
-
-    Args:
-        config: the config; without a `split_seed` its `seed` decides.
-    """
+    """Return the loaders of training, validation and test, as `load_and_split` makes them."""
     return load_and_split(config)[1]
 
 

@@ -53,11 +53,7 @@ def load_into(model: Any, stored: Any, others: Any, path: str | Path) -> None:
 
 
 def check_parameters(model: Any, stored: Any, path: str | Path, field: str = "state_dict") -> None:
-    """Refuse parameters of another model, and such as are not finite.
-
-    Raises:
-        CheckpointError: names the tensor.
-    """
+    """Raise a `CheckpointError` that names a tensor of another model, or one that is not finite."""
     where = f"{path}, `{field}`"
     if not isinstance(stored, dict) or not all(isinstance(t, Tensor) for t in stored.values()):
         raise CheckpointError(f"{where}: expected tensors by name")

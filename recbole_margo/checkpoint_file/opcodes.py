@@ -41,11 +41,7 @@ class ForeignNameError(RefusalError):
 
 
 def expect(condition: bool, what: str) -> None:
-    """Refuse a file.
-
-    Raises:
-        RefusalError: if it does not hold.
-    """
+    """Raise a `RefusalError` with what a file holds if a condition does not hold."""
     if not condition:
         raise RefusalError(f"holds {what}")
 
@@ -56,11 +52,7 @@ def is_count(value: Any, most: int) -> bool:
 
 
 def checked_shape(value: Any, most: int) -> tuple[int, ...]:
-    """Return a shape or strides.
-
-    Raises:
-        RefusalError: if it is no tuple of such numbers.
-    """
+    """Return a shape or strides; refuse what is no tuple of such numbers."""
     sizes = isinstance(value, tuple) and all(is_count(part, most) for part in value)
     expect(sizes and len(value) <= 16, "a shape of impossible sizes")
     return tuple(value)
@@ -123,8 +115,7 @@ class Outside:
 def records_of(pickled: bytes) -> Any:
     """Return what a pickle holds, as plain values and the records of this module.
 
-    Raises:
-        RefusalError: if it is damaged, or does what no checkpoint does.
+    What is damaged, or does what no checkpoint does, is refused.
     """
     found = _Machine(pickled).run()
     _require_moderate(found, REPEATED * len(pickled))

@@ -301,11 +301,7 @@ class _Archive:
         return self._read(self._members["data.pkl"])
 
     def storage(self, key: str) -> Tensor:
-        """Return the bytes of a tensor's storage [bytes], uint8.
-
-        Raises:
-            RefusalError: if there is no such storage, or it is damaged.
-        """
+        """Return the bytes of a tensor's storage, uint8; refuse a damaged or missing one."""
         info = self._members.get(f"data/{key}")
         if info is None:
             raise RefusalError(f"names a storage {key!r:.40} that it does not hold")

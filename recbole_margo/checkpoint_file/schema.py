@@ -113,11 +113,7 @@ def _is_group(value: Any) -> bool:
 
 @dataclass(frozen=True)
 class RandomStates:
-    """The states of every source of randomness that training draws from.
-
-    Args:
-        loader: of the generator of the training loader.
-    """
+    """The states of what training draws from, that of the loader's own generator among them."""
 
     python: tuple[Any, ...]
     numpy: tuple[Any, ...]
@@ -245,11 +241,8 @@ class TrainerState:
     def from_plain(cls, state: Mapping[str, Any], path: Path) -> TrainerState:
         """Return the state that a checkpoint holds.
 
-        Args:
-            path: the file, for errors.
-
         Raises:
-            CheckpointError: names the first field that is missing or wrong.
+            CheckpointError: names the file and the first field that is missing or wrong.
         """
         check_format(state, path)
         values = {}
@@ -276,11 +269,7 @@ class TrainerState:
 
 
 def check_format(state: Mapping[str, Any], path: Path) -> None:
-    """Refuse a checkpoint of another format than ours, or of a newer one.
-
-    Raises:
-        CheckpointError: says which format it has.
-    """
+    """Raise a `CheckpointError` at a checkpoint of another format than ours, or of a newer one."""
     if "format" not in state:
         raise CheckpointError(f"{path} is not a checkpoint of recbole-margo: it names no format")
     if type(state["format"]) is not int or state["format"] < 1:

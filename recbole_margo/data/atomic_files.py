@@ -48,11 +48,7 @@ def _columns_of_file(path: Path, separator: str, encoding: str | None) -> list[s
 
 
 def check_id_columns(config: Any) -> None:
-    """Look whether the interactions have the columns that name users and items.
-
-    Raises:
-        ConfigError: says which columns there are and what to set.
-    """
+    """Raise a `ConfigError` if the interactions have no columns of users and items."""
     columns = columns_of(config, "inter")
     keys = ("USER_ID_FIELD", "ITEM_ID_FIELD")
     if columns is None or all(config[key] is None or config[key] in columns for key in keys):

@@ -109,13 +109,9 @@ class _Best(NamedTuple):
 
 
 def largest_columns(values: Tensor, k: int) -> Tensor:
-    """Return the columns of the k largest values of each row; among equals the lower column.
+    """Return the columns of the k largest of each row of values [n, C], ascending [n, min(k, C)].
 
-    Args:
-        values: [n, C].
-
-    Returns:
-        Columns [n, min(k, C)], ascending in each row.
+    Among equals the lower column is taken.
     """
     n, width = values.shape
     if k >= width:

@@ -77,8 +77,6 @@ def cooccurrences_in_dense_blocks(
     """Return `strongest_cooccurrences` by way of dense blocks of counts, as a GPU likes it.
 
     Args:
-        interactions: binary R [U, I].
-        k: number of neighbours a user keeps at most.
         cells: counts that are held at a time.
     """
     user_count, item_count = interactions.shape
@@ -251,13 +249,7 @@ def _strongest(
 
 
 def softmax_rows(graph: sp.csr_matrix) -> sp.csr_matrix:
-    """Return the graph with the softmax of each row's stored values; empty rows stay empty.
-
-    Args:
-        graph: non-negative counts [U, U].
-
-    Returns:
-        The graph [U, U], float32; every non-empty row sums to 1.
+    """Return the graph [U, U], float32, with the softmax of each row's counts; empty rows stay.
 
     Source: DualGNN (Wang et al., TMM 2021) and DRAGON (Zhou et al., ECAI 2023), user graph.
     """

@@ -133,8 +133,7 @@ class LGMRec(MultimodalRecommender):
     def embeddings(self, noise: bool) -> tuple[Tensor, list[Tensor]]:
         """Return all nodes E and each modality's hypergraph embeddings [y ; x], all [U + I, d].
 
-        Args:
-            noise: whether the assignments are drawn with Gumbel noise.
+        With noise the assignments are drawn with Gumbel noise.
         """
         parameters = self.hyperparameters
         ids = torch.cat([self.user_embedding, self.item_embedding])

@@ -198,11 +198,9 @@ class MARGO(LateFusionRecommender):
         nn.Module.train(self, training)
 
     def evidence_unit(self, users: Tensor, items: Tensor) -> Tensor:
-        """Return what divides the differences of Eq. 5, sigma [M]; 1 for `evidence_scale: raw`.
+        """Return the divisor of the differences of Eq. 5, sigma [M]; 1 for `evidence_scale: raw`.
 
-        Args:
-            users: embeddings of all users [U, M, d].
-            items: embeddings of all items [I, M, d].
+        Users are [U, M, d] and items [I, M, d], all of them.
         """
         if self.hyperparameters.evidence_scale == "raw":
             return torch.ones_like(self.difference_spread)

@@ -125,12 +125,7 @@ class LatentItemGraphs(nn.Module):
         self._kept = None
 
     def separate(self, projected: Sequence[Tensor], mask: Tensor) -> list[MixedItemGraph]:
-        """Return one graph per modality.
-
-        Args:
-            projected: projected features [I, d] per modality.
-            mask: presence mask [I, M], bool.
-        """
+        """Return one graph per modality, of projected features [I, d] and presence mask [I, M]."""
         one = projected[0].new_ones(())
         return [
             MixedItemGraph([self._learned(projected, mask, m)], [(one, fixed)], self.fixed_share)
@@ -142,10 +137,7 @@ class LatentItemGraphs(nn.Module):
     ) -> list[MixedItemGraph]:
         """Return one graph in which the modalities are weighed, in a list.
 
-        Args:
-            projected: projected features [I, d] per modality.
-            mask: presence mask [I, M], bool.
-            weights: weights of the modalities [M], summing to 1.
+        Arguments as in `separate`; the weights [M] sum to 1.
         """
         learned = []
         for m in range(len(projected)):
@@ -164,12 +156,7 @@ class LatentItemGraphs(nn.Module):
         return graphs
 
     def content_tables(self, projected: Sequence[Tensor], mask: Tensor) -> dict[str, Any]:
-        """Return what `ContentPath` needs of the projections and of the fixed graphs.
-
-        Args:
-            projected: projected features [I, d] per modality.
-            mask: presence mask [I, M], bool.
-        """
+        """Return the tables of projections and fixed graphs for `ContentPath`, as in `separate`."""
         tables: dict[str, Any] = direction_tables(projected, mask, "projected")
         for m, (layer, graph) in enumerate(zip(self.projections, self._fixed(), strict=True)):
             tables |= layer_tables("projection", layer, m)

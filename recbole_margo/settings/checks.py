@@ -40,11 +40,7 @@ def load_needed_columns(config: Any) -> None:
 
 
 def check_columns(config: Any) -> None:
-    """Look whether the files have the columns that the settings name.
-
-    Raises:
-        ConfigError: names the columns that there are.
-    """
+    """Raise a `ConfigError` if the files lack columns that settings name; it names theirs."""
     available = columns_of(config, "inter")
     if available is None:
         return  # it is said later that the dataset is missing
@@ -147,11 +143,7 @@ def _check_source(config: Any, key: str, source: str) -> None:
 
 
 def check_values(values: Mapping[str, Any]) -> None:
-    """Look at every value for itself, and at those of the evaluation together.
-
-    Raises:
-        ConfigError: names the key, what it may be and what it is.
-    """
+    """Raise a `ConfigError` if a value is wrong by itself, or beside others of the evaluation."""
     for key, value in values.items():
         if key in RULES:
             RULES[key](key, value)
@@ -159,10 +151,9 @@ def check_values(values: Mapping[str, Any]) -> None:
 
 
 def check_effects(config: Any) -> None:
-    """Look whether what the user gave has an effect on this dataset with this model.
+    """Raise a `ConfigError` if something that the user gave has no effect on this dataset or model.
 
-    Raises:
-        ConfigError: says why a setting has no effect, and what to do instead.
+    It says why, and what to do instead.
     """
     _refuse_what_files_fix(config)
     given = config.external_config_dict

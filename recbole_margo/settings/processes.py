@@ -74,8 +74,7 @@ class ProcessGroup:
     def variables(self, port: int) -> dict[int, dict[str, str]]:
         """Return what torchrun would tell each process of this machine, by its number here.
 
-        Args:
-            port: of the store where all meet.
+        The port is that of the store where all meet.
         """
         shared = {
             "WORLD_SIZE": self.count,

@@ -132,11 +132,7 @@ def _names_of_results(names: list[str], cutoffs: list[int]) -> list[str]:
 
 
 def check_evaluation(values: Mapping[str, Any]) -> None:
-    """Look whether metrics, cut-offs, selection and way of evaluation fit together.
-
-    Raises:
-        ConfigError: says which two keys do not fit and what would.
-    """
+    """Raise a `ConfigError` if metrics, cut-offs, selection and mode do not fit together."""
     names = values["metrics"]
     names = [names] if isinstance(names, str) else list(names)
     cutoffs = values["topk"]

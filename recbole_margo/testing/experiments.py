@@ -182,8 +182,7 @@ def make_config(root: Path, model: str | type[Any], **settings: Any) -> Config:
 def prepare(root: Path, model: str | type[Any], **settings: Any) -> Experiment:
     """Load a written world and build a small model on it, all seeded as a real run is.
 
-    Args:
-        settings: keys that differ from `SETTINGS` and `SMALL`.
+    The settings are those of `make_config`.
     """
     config = make_config(root, model, **settings)
     init_seed(config["seed"], config["reproducibility"])

@@ -21,11 +21,7 @@ EPOCHS = 3
 def build_run(
     root: Path, folder: Path, model: str | type[Any], **settings: Any
 ) -> tuple[Experiment, Any]:
-    """Return an experiment and its trainer, which writes into a folder.
-
-    Args:
-        settings: keys that differ from those of `prepare`.
-    """
+    """Return an experiment of `prepare` and its trainer, which writes into a folder."""
     settings = {"epochs": EPOCHS, "stopping_step": 1, **settings}
     experiment = prepare(root, model, checkpoint_dir=str(folder), **settings)
     trainer = experiment.trainer()

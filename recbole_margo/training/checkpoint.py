@@ -59,11 +59,7 @@ def read_checkpoint(path: Path, device: Any = "cpu") -> dict[str, Any]:
 
 
 def read_trained(path: Path, device: Any = "cpu") -> TrainerState:
-    """Read one of our checkpoints and check that it holds what our trainer writes.
-
-    Raises:
-        CheckpointError: if it cannot be read, or a field is missing or wrong.
-    """
+    """Read one of our checkpoints; a `CheckpointError` names a field that is missing or wrong."""
     return TrainerState.from_plain(read_checkpoint(path, device), path)
 
 
@@ -99,13 +95,7 @@ def id_maps(dataset: Any) -> dict[str, list[str]]:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The data that a model is trained on, as checkpoints describe them.
-
-    Args:
-        split: fingerprint of the training interactions.
-        user_tokens: by internal id, PAD first.
-        item_tokens: likewise.
-    """
+    """The data that a model is trained on, as checkpoints describe them; tokens by internal id."""
 
     split: str
     modalities: list[str]
@@ -121,11 +111,7 @@ class TrainingData:
         return cls(split_fingerprint(loader), modalities, checksums, **maps)
 
     def require_same(self, stored: TrainerState) -> None:
-        """Refuse to go on with other data than an interrupted run had.
-
-        Raises:
-            CheckpointError: says what differs.
-        """
+        """Raise a `CheckpointError` if the data of an interrupted run differ; it says how."""
         for name in ("user_tokens", "item_tokens"):
             before, now = getattr(stored, name), getattr(self, name)
             if before != now:

@@ -88,11 +88,7 @@ class CapturedSteps:
             self._eager_steps = max(self._eager_steps, 1)
 
     def take(self, step: Step, batch: Any) -> Tensor:
-        """Take one step.
-
-        Returns:
-            The loss terms [T]; overwritten by the next step.
-        """
+        """Take one step and return the loss terms [T], which the next step overwrites."""
         form = _form(batch)
         self._form = self._form or form
         if self._eager_steps > 0:

@@ -43,8 +43,7 @@ def find_trainer(model_class: type[Any], name: str) -> type[Any]:
 def shares_batches(model: Any) -> bool:
     """Tell whether the loss of a batch is the weighted mean of the losses of its parts.
 
-    Args:
-        model: a model, ours or of another package with an attribute `shares_batches`, or RecBole's.
+    Ours and models of other packages say so themselves.
     """
     return bool(getattr(model, "shares_batches", type(model).__name__ in MEANS_OVER_ROWS))
 

@@ -100,14 +100,7 @@ class EpochLosses:
         self._totals = [0.0] * len(self.names)
 
     def add(self, terms: Sequence[Tensor]) -> bool:
-        """Add the terms of one batch.
-
-        Args:
-            terms: scalars, one per name.
-
-        Returns:
-            Whether it is time to call `first_failure`.
-        """
+        """Add the terms of one batch, a scalar per name; return whether `first_failure` is due."""
         self._pending.append(torch.stack([term.detach().float().reshape(()) for term in terms]))
         return len(self._pending) >= CHECK_EVERY
 
@@ -235,11 +228,9 @@ def moments_by_name(
 def with_moments(
     model: MultimodalRecommender, optimizer: Optimizer, moments: Mapping[str, dict[str, Any]]
 ) -> dict[str, Any]:
-    """Return the state of a new optimiser as if it had kept some parameters' moments.
+    """Return the state of a new optimiser with what `moments_by_name` kept of parameters.
 
-    Args:
-        optimizer: the new optimiser; it stays as it is.
-        moments: what `moments_by_name` returned; a parameter that is not there starts anew.
+    A parameter of which nothing was kept starts anew.
     """
     names = _names(model)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -256,11 +247,9 @@ def with_moments(
 
 
 def rate_schedule(model: MultimodalRecommender, optimizer: Optimizer, epochs_done: int) -> LambdaLR:
-    """Return what sets the learning rates of each epoch, 0 for a group that is frozen in it.
+    """Return what sets the learning rates of each epoch, as the model lets them fall.
 
-    Args:
-        model: says by which factor the rates fall.
-        epochs_done: how many epochs of the stage are trained.
+    A group that is frozen in an epoch has the rate 0.
     """
 
     def factor(frozen_epochs: int, epoch: int) -> float:

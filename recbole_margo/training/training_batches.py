@@ -30,10 +30,7 @@ def training_batches(loader: Any, device: torch.device) -> Any:
 
     The loader stays where it does more than `TrainingBatches` can: negatives by popularity or
     chosen by the model, negatives of other samplers, labelled pairs, transformations, columns of
-    users and items, several processes.
-
-    Raises:
-        DataError: if the loader stays and a user of it knows all items.
+    users and items, several processes. It is refused if a user of it knows all items.
     """
     if _is_plain(loader):
         return TrainingBatches(loader, device)
@@ -168,12 +165,7 @@ class _UnknownItems:
         self._counts = move(self.counts)
 
     def draw(self, users: Tensor, generator: torch.Generator) -> Tensor:
-        """Return an unknown item for every user, of the same shape.
-
-        Args:
-            users: user ids [*].
-            generator: what is drawn from, in the host's memory.
-        """
+        """Return an unknown item for every user [*]; the generator is in the host's memory."""
         # The range is so much larger than a number of items that the remainder is uniform.
         draws = self._move(torch.randint(2**62, users.shape, generator=generator))
         ranks = draws % self._counts[users]
