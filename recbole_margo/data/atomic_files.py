@@ -48,7 +48,11 @@ def _columns_of_file(path: Path, separator: str, encoding: str | None) -> list[s
 
 
 def check_id_columns(config: Any) -> None:
-    """Raise a `ConfigError` if the interactions have no columns of users and items."""
+    """Look whether the interactions have the columns that name users and items.
+
+    Raises:
+        ConfigError: says which columns there are and what to set.
+    """
     columns = columns_of(config, "inter")
     keys = ("USER_ID_FIELD", "ITEM_ID_FIELD")
     if columns is None or all(config[key] is None or config[key] in columns for key in keys):

@@ -79,7 +79,11 @@ def ensure_bundled_features(folder: Path) -> None:
 
 
 def text_documents(source: Path) -> Documents:
-    """Return item token -> words of the title, genres, year and decade in RecBole's files."""
+    """Return item token -> words of the title, genres, year and decade.
+
+    Args:
+        source: folder with RecBole's `ml-100k.item`.
+    """
     documents: Documents = {}
     for item, title, year, genres in _rows(source / f"{BUNDLED_DATASET}.item"):
         tokens = re.findall(r"\w+", title.lower())
@@ -91,9 +95,10 @@ def text_documents(source: Path) -> Documents:
 
 
 def credit_documents(source: Path) -> Documents:
-    """Return item token -> (relation, entity) tokens of the entity that RecBole's files link to it.
+    """Return item token -> (relation, entity) tokens of its linked entity; no link, no entry.
 
-    An item without a link is left out.
+    Args:
+        source: folder with RecBole's `ml-100k.link` and `ml-100k.kg`.
     """
     credits_of: dict[str, set[str]] = defaultdict(set)
     for head, relation, tail in _rows(source / f"{BUNDLED_DATASET}.kg"):
@@ -110,10 +115,17 @@ def credit_documents(source: Path) -> Documents:
 
 
 def embed(documents: Sequence[Sequence[str]], dimensions: int) -> NDArray[np.float32]:
-    """Embed documents: TF-IDF X of tokens that two documents share, X = U S V^T, to U S [rows, D].
+    """Embed documents: TF-IDF X of tokens that two documents share, X = U S V^T, result U S.
 
     The sign of each column, which an SVD leaves open, is such that the entry of largest size in
     its column of V is positive. A document that shares no token with the others is a row of zeros.
+
+    Args:
+        documents: [rows] lists of tokens.
+        dimensions: number of columns D.
+
+    Returns:
+        [rows, D].
     """
     # scikit-learn takes a second to import, and is needed once for each dataset folder.
     from sklearn.decomposition import TruncatedSVD

@@ -46,7 +46,14 @@ class ItemsByUser:
         return self._items[start : start + count]
 
     def concatenated(self, users: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the item ids [E] of users [N], one after the other, and their numbers [N]."""
+        """Return the item ids of some users one after the other.
+
+        Args:
+            users: user ids [N].
+
+        Returns:
+            Item ids [E] and how many of them are each user's [N].
+        """
         counts = self._counts[users]
         shift = self._starts[users] - (counts.cumsum(0) - counts)
         places = torch.arange(int(counts.sum())) + shift.repeat_interleave(counts)
@@ -76,7 +83,11 @@ def without_tensors_by_user() -> Iterator[None]:
 
 
 def use_compact_lists(loader: Any) -> None:
-    """Let a loader of full rankings keep `ItemsByUser` in place of its lists; others stay."""
+    """Let a loader of full rankings keep `ItemsByUser` in place of its lists; others stay.
+
+    Args:
+        loader: RecBole's loader of validation or test data.
+    """
     if isinstance(loader, FullSortEvalDataLoader) and not loader.is_sequential:
         loader.uid2positive_item = ItemsByUser(loader.uid2positive_item)
         loader.uid2history_item = ItemsByUser(loader.uid2history_item)

@@ -90,7 +90,11 @@ FEATURE_TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def feature_type(setting: Any) -> torch.dtype:
-    """Return the type that a value of `feature_precision` names; a `ConfigError` for any other."""
+    """Return the type that a value of `feature_precision` names.
+
+    Raises:
+        ConfigError: for any other value.
+    """
     if setting is None:
         return torch.float32
     choice(*FEATURE_TYPES)("feature_precision", setting)

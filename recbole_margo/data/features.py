@@ -141,7 +141,11 @@ def feature_statistics(config: Any, dataset: Any) -> tuple[FeatureStatistics, ..
 
 
 def read_manifest(folder: Path, dataset_name: str) -> FeatureManifest:
-    """Read the manifest of a dataset's features; a `FeatureError` if it is missing or damaged."""
+    """Read the manifest of a dataset's features.
+
+    Raises:
+        FeatureError: it is missing or damaged.
+    """
     try:
         return FeatureManifest.read(folder, dataset_name)
     except DataError as error:

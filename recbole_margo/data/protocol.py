@@ -218,6 +218,9 @@ def load_and_split(config: Any) -> tuple[Any, tuple[Any, Any, Any]]:
 
     Items that `cold_items` keeps out of training leave the dataset before the split.
 
+    Args:
+        config: the config, which names the model in `model_class`.
+
     Returns:
         RecBole's `Dataset`, and the loaders of training, validation and test.
     """

@@ -26,7 +26,11 @@ class RowNorms(NamedTuple):
 
     @classmethod
     def of(cls, rows: Tensor) -> RowNorms:
-        """Measure rows [I, D] of any float type, in float32 without a copy; taken as constant."""
+        """Measure rows, in float32 and without a copy of them.
+
+        Args:
+            rows: [I, D] of any float type, finite; taken as a constant.
+        """
         norm = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float32)
         power = torch.ones_like(norm)
         low, high = SAFE_LENGTHS

@@ -15,9 +15,13 @@ from recbole_margo.graph.sparse import Parts, SparseMatrix, horner, sparse_produ
 
 
 def interaction_matrix(dataset: Any) -> sp.csr_matrix:
-    """Return the binary interactions R [U, I], float32, of a RecBole training dataset.
+    """Return the binary training interactions R [U, I] of a RecBole dataset.
 
-    Repeated interactions count once; row 0 and column 0 (PAD) are empty.
+    Args:
+        dataset: RecBole's training `Dataset`; repeated interactions count once.
+
+    Returns:
+        R [U, I], float32; row 0 and column 0 (PAD) are empty.
     """
     matrix = dataset.inter_matrix(form="csr").astype(np.float32)
     matrix.sum_duplicates()
@@ -26,11 +30,15 @@ def interaction_matrix(dataset: Any) -> sp.csr_matrix:
 
 
 def random_walk_adjacency(interactions: sp.csr_matrix) -> sp.csr_matrix:
-    r"""Return the row-normalised adjacency [U + I, U + I] with self loops; it is not symmetric.
+    r"""Return the row-normalised bipartite adjacency with self loops; it is not symmetric.
 
     .. math:: D^{-1} (A + I), \qquad D = \mathrm{diag}((A + I) 1)
 
-    of interactions R [U, I], float32, users first; every row sums to 1.
+    Args:
+        interactions: R [U, I].
+
+    Returns:
+        The matrix [U + I, U + I], float32, users first; every row sums to 1.
 
     Source: LATTICE (Zhang et al., MM 2021) and MICRO (Zhang et al., TKDE 2022), interaction graph.
     """
@@ -49,12 +57,18 @@ def row_mean(matrix: sp.spmatrix) -> sp.csr_matrix:
 
 
 def normalized_adjacency(interactions: sp.csr_matrix) -> sp.csr_matrix:
-    r"""Return the symmetrically normalised adjacency [U + I, U + I] without self loops, float32.
+    r"""Return the symmetrically normalised bipartite adjacency without self loops.
 
     .. math:: \hat A = D^{-1/2} A D^{-1/2}, \qquad A = \begin{pmatrix} 0 & R \\ R^\top & 0
         \end{pmatrix}
 
-    of interactions R [U, I], users first. Nodes without an edge keep an empty row.
+    Nodes without an edge keep an empty row.
+
+    Args:
+        interactions: R [U, I].
+
+    Returns:
+        The matrix [U + I, U + I], float32, users first.
 
     Source: LightGCN (He et al., SIGIR 2020), Eq. 7-8.
     """
@@ -63,9 +77,15 @@ def normalized_adjacency(interactions: sp.csr_matrix) -> sp.csr_matrix:
 
 
 def normalized_interactions(interactions: sp.csr_matrix) -> sp.csr_matrix:
-    r"""Return the users' part [U, I] of `normalized_adjacency`, from which the items' part follows.
+    r"""Return the users' part of `normalized_adjacency`, from which the items' part follows.
 
     .. math:: \hat R_{ui} = R_{ui} / \sqrt{\sum_j R_{uj} \sum_v R_{vi}}
+
+    Args:
+        interactions: R [U, I].
+
+    Returns:
+        The matrix [U, I], float32.
 
     Source: LightGCN (He et al., SIGIR 2020), Eq. 7-8.
     """

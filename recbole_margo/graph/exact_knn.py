@@ -109,9 +109,13 @@ class _Best(NamedTuple):
 
 
 def largest_columns(values: Tensor, k: int) -> Tensor:
-    """Return the columns of the k largest of each row of values [n, C], ascending [n, min(k, C)].
+    """Return the columns of the k largest values of each row; among equals the lower column.
 
-    Among equals the lower column is taken.
+    Args:
+        values: [n, C].
+
+    Returns:
+        Columns [n, min(k, C)], ascending in each row.
     """
     n, width = values.shape
     if k >= width:

@@ -123,14 +123,22 @@ def untrained_index(search: NeighborSearch, width: int, count: int) -> Any:
 def train_index(
     index: Any, count: int, vectors: Callable[[NDArray[np.intp]], NDArray[np.float32]]
 ) -> None:
-    """Train the lists of an index, if it has any, on vectors of some rows, which are sorted."""
+    """Train the lists of an index, if it has any, on a sample of the vectors.
+
+    Args:
+        vectors: returns those of some rows, which are sorted.
+    """
     if not index.is_trained:
         rows = np.random.default_rng(0).permutation(count)[: TRAINING_ROWS * index.nlist]
         index.train(vectors(np.sort(rows)))
 
 
 def import_faiss() -> Any:
-    """Import faiss; a `ConfigError` says what to do if it is not installed."""
+    """Import faiss.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
     # It says which instruction sets its build has not been made for.
     logging.getLogger("faiss.loader").setLevel(logging.WARNING)
     try:

@@ -111,7 +111,13 @@ class SparseMatrix(nn.Module):
         return sp.csr_matrix((values, columns, starts), self.shape)
 
     def forward(self, dense: Tensor) -> Tensor:
-        """Return A X [R, d], float32, of a dense matrix X [C, d] of any float type.
+        """Multiply A with a dense matrix.
+
+        Args:
+            dense: X [C, d]; half precision is computed in float32.
+
+        Returns:
+            A X [R, d] in float32.
 
         Raises:
             ValueError: if the number of rows of X is not the number of columns of A.
@@ -120,7 +126,13 @@ class SparseMatrix(nn.Module):
         return _product(dense, *self.both())
 
     def sum_of_powers(self, dense: Tensor, layers: int) -> Tensor:
-        r"""Return :math:`\sum_{l=0}^{L} A^l X` [N, d], float32, of a square A and X [N, d].
+        r"""Return :math:`\sum_{l=0}^{L} A^l X` of a square A, by Horner's rule.
+
+        Args:
+            dense: X [N, d]; half precision is computed in float32.
+
+        Returns:
+            [N, d] in float32.
 
         Raises:
             ValueError: if the number of rows of X is not the number of columns of A.
@@ -184,7 +196,11 @@ def _transposed(matrix: Parts, columns: int) -> Parts:
 
 
 def transposed_by_counting(matrix: Parts, columns: int) -> Parts:
-    """Return the parts of the transpose; on the CPU, where sorting takes far longer."""
+    """Return the parts of the transpose; on the CPU, where sorting takes far longer.
+
+    Args:
+        matrix: the parts of a matrix [R, C].
+    """
     row_pointer, column, value = (part.numpy() for part in matrix)
     shape = (len(row_pointer) - 1, columns)
     transposed = sp.csr_matrix((value, column, row_pointer), shape=shape).tocsc()
@@ -194,7 +210,7 @@ def transposed_by_counting(matrix: Parts, columns: int) -> Parts:
 
 
 def transposed_by_sorting(matrix: Parts, columns: int) -> Parts:
-    """Return the parts of the transpose without leaving the device."""
+    """Return the parts of the transpose without leaving the device; arguments as above."""
     row_pointer, column, value = matrix
     ordered, order = torch.sort(column, stable=True)
     row = torch.searchsorted(row_pointer, order.to(row_pointer.dtype), right=True) - 1
@@ -234,7 +250,8 @@ def _product_or_sum(matrix: Parts, dense: Tensor, layers: int) -> Tensor:
 def horner(next_sum: Callable[[Sum], Sum], start: Sum, layers: int) -> Sum:
     r"""Return :math:`\sum_{l=0}^{L} A^l X` by Horner's rule, :math:`I + A + A^2 = I + A (I + A)`.
 
-    The next sum is T -> A T + X.
+    Args:
+        next_sum: T -> A T + X.
     """
     for _ in range(layers):
         start = next_sum(start)

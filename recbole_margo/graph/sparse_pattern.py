@@ -56,9 +56,14 @@ class SparsePattern(nn.Module):
         return cls(rows, columns, (int(matrix.shape[0]), int(matrix.shape[1])))
 
     def multiply(self, values: Tensor, dense: Tensor) -> Tensor:
-        r"""Return :math:`Y_r = \sum_{e: row(e) = r} v_e X_{column(e)}` [R, d] in float32.
+        r"""Return :math:`Y_r = \sum_{e: row(e) = r} v_e X_{column(e)}`.
 
-        There are gradients for the values v [E] and for X [C, d].
+        Args:
+            values: v [E].
+            dense: X [C, d].
+
+        Returns:
+            Y [R, d] in float32, with gradients for the values and for X.
         """
         with torch.autocast(device_type=dense.device.type, enabled=False):
             product: Tensor = _ValuedProduct.apply(  # type: ignore[no-untyped-call]
@@ -67,9 +72,14 @@ class SparsePattern(nn.Module):
         return product
 
     def inner_products(self, left: Tensor, right: Tensor) -> Tensor:
-        r"""Return :math:`\langle L_{row(e)}, R_{column(e)} \rangle` of every edge [E] in float32.
+        r"""Return :math:`\langle L_{row(e)}, R_{column(e)} \rangle` of every edge.
 
-        There are gradients for L [R, d] and R [C, d].
+        Args:
+            left: L [R, d].
+            right: R [C, d].
+
+        Returns:
+            Values [E] in float32, with gradients for both.
         """
         with torch.autocast(device_type=left.device.type, enabled=False):
             values: Tensor = _InnerProducts.apply(  # type: ignore[no-untyped-call]

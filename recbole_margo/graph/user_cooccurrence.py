@@ -77,6 +77,8 @@ def cooccurrences_in_dense_blocks(
     """Return `strongest_cooccurrences` by way of dense blocks of counts, as a GPU likes it.
 
     Args:
+        interactions: binary R [U, I].
+        k: number of neighbours a user keeps at most.
         cells: counts that are held at a time.
     """
     user_count, item_count = interactions.shape
@@ -249,7 +251,13 @@ def _strongest(
 
 
 def softmax_rows(graph: sp.csr_matrix) -> sp.csr_matrix:
-    """Return the graph [U, U], float32, with the softmax of each row's counts; empty rows stay.
+    """Return the graph with the softmax of each row's stored values; empty rows stay empty.
+
+    Args:
+        graph: non-negative counts [U, U].
+
+    Returns:
+        The graph [U, U], float32; every non-empty row sums to 1.
 
     Source: DualGNN (Wang et al., TMM 2021) and DRAGON (Zhou et al., ECAI 2023), user graph.
     """

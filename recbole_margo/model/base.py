@@ -261,19 +261,37 @@ class MultimodalRecommender(GeneralRecommender):  # type: ignore[misc]
         return {}
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
-        """Return the groups of the current stage as `torch.optim` takes them.
+        """Return the optimiser's parameter groups for the current stage.
 
-        The learning rate is the global one; `FROZEN_EPOCHS` in a group keeps it still at first.
+        Args:
+            learning_rate: the global learning rate.
+
+        Returns:
+            Groups as `torch.optim` takes them; `FROZEN_EPOCHS` in one keeps it still at first.
         """
         return [{"params": list(self.parameters()), "lr": learning_rate}]
 
     def predict(self, interaction: Any) -> Tensor:
-        """Score pairs of user and item [B]."""
+        """Score pairs of user and item.
+
+        Args:
+            interaction: with user ids [B] and item ids [B].
+
+        Returns:
+            Scores [B].
+        """
         users, items = self._current_tables()
         return (users[interaction[self.USER_ID]] * items[interaction[self.ITEM_ID]]).sum(dim=-1)
 
     def full_sort_predict(self, interaction: Any) -> Tensor:
-        """Score every item for each user [B] by one matrix product, [B * I] as RecBole expects."""
+        """Score every item for each user, as one matrix product.
+
+        Args:
+            interaction: with user ids [B].
+
+        Returns:
+            Scores [B * I], as RecBole expects them.
+        """
         users, items = self._current_tables()
         return (users[interaction[self.USER_ID]] @ items.T).view(-1)
 

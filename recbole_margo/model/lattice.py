@@ -127,7 +127,11 @@ class LATTICE(MultimodalRecommender):
         return self.item_graphs.combined(projected, self.modality_mask, weights)
 
     def embeddings(self, neighbors: Tensor) -> tuple[Tensor, Tensor]:
-        """Return users [U, d] and items [I, d] with what they hear from their neighbours."""
+        """Return users [U, d] and items [I, d].
+
+        Args:
+            neighbors: what items hear over the item graphs [I, d].
+        """
         nodes = torch.cat([self.user_embedding, self.item_embedding])
         layers = self.hyperparameters.interaction_layers
         users, items = self.users_and_items(mean_of_layers(self.interaction_graph, nodes, layers))

@@ -133,7 +133,8 @@ class LGMRec(MultimodalRecommender):
     def embeddings(self, noise: bool) -> tuple[Tensor, list[Tensor]]:
         """Return all nodes E and each modality's hypergraph embeddings [y ; x], all [U + I, d].
 
-        With noise the assignments are drawn with Gumbel noise.
+        Args:
+            noise: whether the assignments are drawn with Gumbel noise.
         """
         parameters = self.hyperparameters
         ids = torch.cat([self.user_embedding, self.item_embedding])

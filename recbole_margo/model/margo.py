@@ -198,9 +198,11 @@ class MARGO(LateFusionRecommender):
         nn.Module.train(self, training)
 
     def evidence_unit(self, users: Tensor, items: Tensor) -> Tensor:
-        """Return the divisor of the differences of Eq. 5, sigma [M]; 1 for `evidence_scale: raw`.
+        """Return what divides the differences of Eq. 5, sigma [M]; 1 for `evidence_scale: raw`.
 
-        Users are [U, M, d] and items [I, M, d], all of them.
+        Args:
+            users: embeddings of all users [U, M, d].
+            items: embeddings of all items [I, M, d].
         """
         if self.hyperparameters.evidence_scale == "raw":
             return torch.ones_like(self.difference_spread)

@@ -17,7 +17,11 @@ class ReliabilityStatistics:
         self._triplets: Tensor | None = None
 
     def add(self, trust: Tensor) -> None:
-        """Count a batch with confidence c [B]."""
+        """Count a batch.
+
+        Args:
+            trust: confidence c [B].
+        """
         trust = trust.detach()
         if self._sums is None or self._triplets is None or self._sums.device != trust.device:
             self._sums = trust.new_zeros(2)

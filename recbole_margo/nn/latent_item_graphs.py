@@ -125,7 +125,12 @@ class LatentItemGraphs(nn.Module):
         self._kept = None
 
     def separate(self, projected: Sequence[Tensor], mask: Tensor) -> list[MixedItemGraph]:
-        """Return one graph per modality, of projected features [I, d] and presence mask [I, M]."""
+        """Return one graph per modality.
+
+        Args:
+            projected: projected features [I, d] per modality.
+            mask: presence mask [I, M], bool.
+        """
         one = projected[0].new_ones(())
         return [
             MixedItemGraph([self._learned(projected, mask, m)], [(one, fixed)], self.fixed_share)
@@ -137,7 +142,10 @@ class LatentItemGraphs(nn.Module):
     ) -> list[MixedItemGraph]:
         """Return one graph in which the modalities are weighed, in a list.
 
-        Arguments as in `separate`; the weights [M] sum to 1.
+        Args:
+            projected: projected features [I, d] per modality.
+            mask: presence mask [I, M], bool.
+            weights: weights of the modalities [M], summing to 1.
         """
         learned = []
         for m in range(len(projected)):
@@ -156,7 +164,12 @@ class LatentItemGraphs(nn.Module):
         return graphs
 
     def content_tables(self, projected: Sequence[Tensor], mask: Tensor) -> dict[str, Any]:
-        """Return the tables of projections and fixed graphs for `ContentPath`, as in `separate`."""
+        """Return what `ContentPath` needs of the projections and of the fixed graphs.
+
+        Args:
+            projected: projected features [I, d] per modality.
+            mask: presence mask [I, M], bool.
+        """
         tables: dict[str, Any] = direction_tables(projected, mask, "projected")
         for m, (layer, graph) in enumerate(zip(self.projections, self._fixed(), strict=True)):
             tables |= layer_tables("projection", layer, m)

@@ -91,11 +91,17 @@ def linear_projection(
     initialize: Callable[[Tensor], Tensor] | None = None,
     bias: bool = True,
 ) -> nn.Linear:
-    """Return one linear layer [I, D] -> [I, d].
+    """Return one linear layer.
 
     Args:
+        feature_size: number of columns D of the features.
+        embedding_size: width d of the result.
         initialize: draws the weight in place, for example `nn.init.xavier_normal_`; none: as
             `nn.Linear` does.
+        bias: whether to add a trained vector [d].
+
+    Returns:
+        A module [I, D] -> [I, d].
     """
     layer = FeatureLinear(feature_size, embedding_size, bias=bias)
     if initialize is not None:
@@ -108,12 +114,23 @@ def xavier_table(
     embedding_size: int,
     initialize: Callable[[Tensor], Tensor] = nn.init.xavier_uniform_,
 ) -> nn.Parameter:
-    """Return an embedding table [rows, d], PAD included, from the Xavier uniform distribution."""
+    """Return an embedding table [rows, d], drawn from the Xavier uniform distribution.
+
+    Args:
+        rows: number of users or items, PAD included.
+    """
     return nn.Parameter(initialize(torch.empty(rows, embedding_size)))
 
 
 def mlp_projection(feature_size: int, hidden_size: int, embedding_size: int) -> nn.Module:
-    """Return two linear layers with a LeakyReLU between them, [I, D] -> [I, d].
+    """Return two linear layers with a LeakyReLU between them.
+
+    Args:
+        feature_size: number of columns D of the features.
+        embedding_size: width d of the result.
+
+    Returns:
+        A module [I, D] -> [I, d].
 
     Source: DRAGON (Zhou et al., ECAI 2023), section 3.2; MMGCN (Wei et al., MM 2019).
     """
@@ -125,9 +142,14 @@ def mlp_projection(feature_size: int, hidden_size: int, embedding_size: int) -> 
 
 
 def modality_scores(users: Tensor, items: Tensor) -> Tensor:
-    r"""Return the scores [B, M], :math:`r_{ui}^m = \langle e_u^m, e_i^m \rangle`, in float32.
+    r"""Return the score of each modality, :math:`r_{ui}^m = \langle e_u^m, e_i^m \rangle`.
 
-    Users and items are [B, M, d].
+    Args:
+        users: user embeddings [B, M, d].
+        items: item embeddings [B, M, d].
+
+    Returns:
+        Scores [B, M] in float32.
 
     Source: MARGO (arXiv 2504.16524), Eq. 2.
     """

@@ -55,7 +55,14 @@ class Processes:
                 dist.all_reduce(tensor)
 
     def all_rows(self, own: Tensor, count: int) -> Tensor:
-        """Return all rows [N, *], the same in all processes, from the share [n, *] of each."""
+        """Return all rows of a matrix of which each process has its share.
+
+        Args:
+            own: the rows `share_of(count)` [n, *].
+
+        Returns:
+            [N, *], the same in all processes.
+        """
         if self.count == 1:
             return own
         everything = own.new_zeros(count, *own.shape[1:])
@@ -83,7 +90,11 @@ class Processes:
         self.gathered(None)
 
     def require_same(self, facts: dict[str, Any]) -> None:
-        """Raise a `TrainingError` if data or settings differ; it names them and the processes."""
+        """Check that all processes have the same data and settings.
+
+        Raises:
+            TrainingError: if a value differs; names it and the processes.
+        """
         by_rank = self.gathered(facts)
         for name, value in by_rank[0].items():
             others = [rank for rank, other in enumerate(by_rank) if other.get(name) != value]
@@ -125,7 +136,11 @@ def torchrun_rank() -> int:
 
 
 def own_device(config: Any) -> torch.device:
-    """Return the device of this process, one of those that train together; see `device_of`."""
+    """Return the device of this process, one of those that train together.
+
+    Raises:
+        ConfigError: if there are fewer GPUs than processes.
+    """
     here = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"]))
     return device_of(config, int(os.environ.get("LOCAL_RANK", torchrun_rank() % here)), here)
 

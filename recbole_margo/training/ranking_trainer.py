@@ -114,9 +114,10 @@ class FullRanking:
         return found
 
     def collect(self, top: Tensor, collected: DataStruct) -> DataStruct:
-        """Return what RecBole's collector would hand to the metrics, of item ids [N, k].
+        """Return what RecBole's collector would hand to the metrics.
 
         Args:
+            top: item ids [N, k].
             collected: what the collector has of the training data.
         """
         _, hits = self._positives_at(top)
@@ -130,9 +131,13 @@ class FullRanking:
         return struct
 
     def positive_ranks(self, top: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return of each positive row [P], item id [P], and rank [P] in the lists of items [N, k].
+        """Return the rank of each positive.
 
-        Ranks are from 1, and 0 where the item is not in the row's list.
+        Args:
+            top: item ids [N, k].
+
+        Returns:
+            Row [P], item id [P], and rank from 1, or 0 if the item is not in the row's list [P].
         """
         places, hits = self._positives_at(top.to(self._positives.device))
         ranks = torch.zeros_like(self._positives)
@@ -152,7 +157,12 @@ class VectorizedNDCG(NDCG):  # type: ignore[misc]
     """RecBole's NDCG, the same to the last bit, without a turn of a Python loop for every user."""
 
     def metric_info(self, pos_index: Any, pos_len: Any) -> Any:
-        """Return the NDCG at every rank [N, K] of hits [N, K] and counts of positives [N]."""
+        """Return the NDCG at every rank [N, K].
+
+        Args:
+            pos_index: whether the item at each rank is a positive [N, K].
+            pos_len: number of positives of each user [N].
+        """
         length = pos_index.shape[1]
         gains = 1.0 / np.log2(np.arange(1, length + 1) + 1.0)
         # From the last rank on that can be a hit, the ideal stays what it is there.
@@ -209,7 +219,8 @@ def averaging_hits_alone(metrics: Iterable[Any], collected: DataStruct) -> Itera
 class RankingTrainer(Trainer):  # type: ignore[misc]
     """Evaluates with RecBole's metrics, from rankings of its own where they need nothing else.
 
-    The model scores all items with its `full_sort_predict`.
+    Args:
+        model: the model, on its device; it scores all items with its `full_sort_predict`.
     """
 
     # Those that train the model together; see `recbole_margo.training.distributed`.
