@@ -225,12 +225,9 @@ class Config(recbole.config.Config):  # type: ignore[misc]
         super()._init_device()
 
     def as_plain(self) -> dict[str, Any]:
-        """Return the values as plain data, fit for JSON or a safe checkpoint.
+        """Return the values as plain data, from which `from_plain` rebuilds an equal config.
 
         `Config.as_plain(config)` takes a config of RecBole as well.
-
-        Returns:
-            Values by key, from which `from_plain` rebuilds an equal config.
         """
         values = {**self.internal_config_dict, **self.external_config_dict}
         for key, value in self.final_config_dict.items():

@@ -206,9 +206,6 @@ def shipped_values(relative_path: str) -> dict[str, Any]:
 def parse_settings(words: Sequence[str]) -> dict[str, Any]:
     """Read `--key=value` and `--key value` words; values are YAML, never evaluated as code.
 
-    Args:
-        words: the words that argparse did not know.
-
     Raises:
         ConfigError: if a word has another form, or a key comes twice with different values.
     """

@@ -16,11 +16,7 @@ RUNS = Path("runs")
 
 
 def make_output_folder(folder: Path, option: str = "--output_dir") -> Path:
-    """Return a folder, made if it is not there, in which files can be written.
-
-    Raises:
-        ConfigError: it cannot be made or written, or something else has its name.
-    """
+    """Return a folder, made if need be, in which files can be written; else a `ConfigError`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -30,11 +26,7 @@ def make_output_folder(folder: Path, option: str = "--output_dir") -> Path:
 
 
 def new_run_folder(dataset: str) -> Path:
-    """Return `runs/<time>-<dataset>`, made just now and nobody else's.
-
-    Raises:
-        ConfigError: it cannot be made.
-    """
+    """Return `runs/<time>-<dataset>`, made just now and nobody else's; else a `ConfigError`."""
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     name, number = f"{stamp}-{dataset}", 1
     while True:
@@ -54,14 +46,9 @@ def new_run_folder(dataset: str) -> Path:
 
 @contextmanager
 def output_folder(given: str | Path | None, dataset: str) -> Iterator[Path]:
-    """Yield the folder of a command: the one that was named, or a new one.
+    """Yield the folder of a command: the one that was named, or a new one, called after a dataset.
 
-    Args:
-        dataset: name of the dataset, after which a new one is called; it is removed again when the
-            block raises before anything is in it.
-
-    Raises:
-        ConfigError: it cannot be made.
+    A new one is removed again when the block raises before anything is in it.
     """
     folder = Path(given) if given else new_run_folder(dataset)
     try:
@@ -81,10 +68,7 @@ def is_unused(folder: Path) -> bool:
 
 @contextmanager
 def locked_folder(folder: Path) -> Iterator[None]:
-    """Make a folder and keep every other process out of it, as long as this one lives.
-
-    Args:
-        folder: of one model's run, or of a study of many runs.
+    """Make the folder of a run or a study, and keep every other process out while this one lives.
 
     Raises:
         ConfigError: another process works in it, it cannot be written, or there is a link in it.

@@ -51,11 +51,8 @@ def trusts_pickles() -> bool:
 def read_literal(text: str) -> Any:
     """Return the value of a Python literal, of arithmetic on numbers, or of RecBole's enumerations.
 
-    Args:
-        text: for example `[64, 32]`, `1e-3`, `2**-4` or `InputType.PAIRWISE`.
-
-    Raises:
-        ValueError: the text is anything else.
+    Such texts are `[64, 32]`, `1e-3`, `2**-4` and `InputType.PAIRWISE`; any other is a
+    `ValueError`.
     """
     if len(text) > MAX_CHARACTERS:
         raise ValueError(f"a text of {len(text):,} characters")

@@ -285,10 +285,7 @@ def check_format(state: Mapping[str, Any], path: Path) -> None:
 
 
 def checked_config(state: Mapping[str, Any], path: Path) -> Any:
-    """Return the config of a checkpoint of RecBole or ours that has the fields to be loaded.
-
-    Returns:
-        RecBole's `Config`, or of our checkpoints the settings.
+    """Return RecBole's `Config` of a checkpoint, or the settings of one of ours, fit to be loaded.
 
     Raises:
         CheckpointError: names the field that is missing or wrong.

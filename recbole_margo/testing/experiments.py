@@ -166,8 +166,7 @@ def small_settings(model: str | type[Any]) -> dict[str, Any]:
 def make_config(root: Path, model: str | type[Any], **settings: Any) -> Config:
     """Return the config of a small model on the world that `World.write` put under `root`.
 
-    Args:
-        settings: keys that differ from `SETTINGS` and `SMALL`.
+    The settings are those that differ from `SETTINGS` and `SMALL`.
     """
     values = {
         **SETTINGS,

@@ -45,11 +45,7 @@ class World:
         return {item for split in splits for who, item in self.splits[split] if who == user}
 
     def without(self, missing: Mapping[str, Sequence[str]]) -> World:
-        """Return the world in which some items miss a modality.
-
-        Args:
-            missing: modality -> tokens of the items that miss it; one of `MISSING`, for example.
-        """
+        """Return the world in which some items miss a modality, such as one of `MISSING` says."""
         features = {
             modality: {
                 item: row for item, row in rows.items() if item not in missing.get(modality, ())
@@ -91,11 +87,7 @@ class World:
         return World(splits, features)
 
     def write(self, root: Path, name: str = NAME) -> Path:
-        """Write the data set as this project has it on disk.
-
-        Args:
-            root: the folder of data sets, `data_path`; made if it is absent.
-        """
+        """Write the data set as this project has it on disk, under a `data_path`; return that."""
         folder = root / name
         folder.mkdir(parents=True, exist_ok=True)
         tables = {

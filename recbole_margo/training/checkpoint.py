@@ -24,11 +24,8 @@ SPLIT_FINGERPRINT = "split_fingerprint"
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write a checkpoint so that the file is either the old or the new one, never half of it.
 
-    Args:
-        path: the file; its folder is made if need be.
-
     Raises:
-        TrainingError: the disk is full; the file is the old one then.
+        TrainingError: the disk is full.
     """
     with reporting_full_disk(path, path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,10 +61,7 @@ def read_trained(path: Path, device: Any = "cpu") -> TrainerState:
 
 
 def read_resumable(path: Path, model: str, device: Any) -> TrainerState:
-    """Read the last state of an interrupted run.
-
-    Args:
-        path: a `...-last.pth` file.
+    """Read the last state of an interrupted run, a `...-last.pth` file.
 
     Raises:
         CheckpointError: if the file does not hold such a state or is of another model.

@@ -166,12 +166,7 @@ def _beside_the_default_stream(step: Step, batch: Any) -> Tensor:
 
 @contextmanager
 def products_in(precision: str, device: torch.device) -> Iterator[None]:
-    """Let a GPU multiply float32 matrices in a precision while the context lasts.
-
-    Args:
-        precision: `highest`, or `high` for TF32.
-        device: where the products are; a processor keeps its own.
-    """
+    """Let a GPU multiply float32 matrices in a precision, `highest` or, for TF32, `high`."""
     before = torch.get_float32_matmul_precision()
     if device.type == "cuda":
         torch.set_float32_matmul_precision(precision)

@@ -53,14 +53,11 @@ class StageProgress:
     def record(
         self, score: float, result: dict[str, float], bigger_is_better: bool, patience: int
     ) -> bool:
-        """Take in the validation of the epoch trained last.
+        """Take in the validation of the epoch trained last; return whether it is the best so far.
 
         Args:
             score: unrounded value of the validation metric.
             patience: validations without improvement that are borne; one more ends the stage.
-
-        Returns:
-            Whether the score is the best so far.
         """
         better = self.improves(score, bigger_is_better)
         if better:
@@ -147,13 +144,10 @@ class EpochLog:
         epoch: int,
         batches: int,
     ) -> None:
-        """Write the losses and the model's figures of the epoch trained last.
+        """Write the mean losses and the model's figures of the epoch trained last.
 
-        Curves of RecBole's trainers hold sums over the batches, by the number of the term.
-
-        Args:
-            losses: mean of each loss term.
-            epoch: number of the epoch over all stages, from 0.
+        Curves of RecBole's trainers hold sums over the batches, by the number of the term. Epochs
+        are counted over all stages, from 0.
         """
         figures = {f"loss/{name}": value for name, value in losses.items()} | stage.figures
         total = sum(losses.values()) * batches
@@ -179,12 +173,9 @@ class EpochLog:
         epoch: int,
         validation: int,
     ) -> None:
-        """Write the validation metrics of the epoch trained last.
+        """Write the validation metrics of the epoch trained last, and the score that decides.
 
-        Args:
-            score: that one of them which decides.
-            epoch: number of the epoch over all stages, from 0.
-            validation: number of the validation over all stages, from 0.
+        Epochs and validations are counted over all stages, from 0.
         """
         self.tensorboard.add_scalar(VALIDATION_SCORE, score, epoch)
         for name, value in result.items():

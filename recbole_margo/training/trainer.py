@@ -344,11 +344,8 @@ class MultimodalTrainer(RankingTrainer):
     def resume_checkpoint(self, resume_file: str | Path) -> None:
         """Go on from the last state of an interrupted run; `fit` continues with equal numbers.
 
-        Args:
-            resume_file: a `...-last.pth` file of the same model and data.
-
         Raises:
-            CheckpointError: if the file does not hold such a state.
+            CheckpointError: if the file is not a `...-last.pth` of the same model.
         """
         path = Path(resume_file)
         state = read_resumable(path, self.config["model"], self.device)
