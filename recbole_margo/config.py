@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import inspect
 import re
 import sys
@@ -23,6 +22,7 @@ from recbole_margo.model.base import MultimodalRecommender
 from recbole_margo.model.parameters import model_defaults
 from recbole_margo.recbole_closures import refuse_stored_pickles
 from recbole_margo.registry import find_model, find_stored_model
+from recbole_margo.rules import close_names
 from recbole_margo.settings.checks import (
     check_effects,
     check_values,
@@ -193,7 +193,7 @@ class Config(recbole.config.Config):  # type: ignore[misc]
         for key in self.external_config_dict:
             if key in known:
                 continue
-            nearest = difflib.get_close_matches(str(key), known, n=3, cutoff=0.6)
+            nearest = close_names(key, sorted(known))
             hint = f"did you mean {' or '.join(nearest)}?" if nearest else "no key is similar"
             raise ConfigError(f"unknown key `{key}` for model {self.model}: {hint}")
 

@@ -5,7 +5,6 @@ A file may come from a stranger: what is read are plain values, and not many.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -16,6 +15,7 @@ import yaml
 from yaml.composer import ComposerError
 
 from recbole_margo.errors import ConfigError, DataError
+from recbole_margo.rules import close_names
 from recbole_margo.store.reading import read_small
 
 # Far above every configuration, far below what a machine notices.
@@ -283,7 +283,7 @@ def read_dataset_yaml(path: Path) -> dict[str, Any]:
     values = read_yaml(path)
     for key in values:
         if key not in DATASET_KEYS:
-            nearest = difflib.get_close_matches(str(key), sorted(DATASET_KEYS), n=1, cutoff=0.8)
+            nearest = close_names(key, sorted(DATASET_KEYS), 0.8)
             hint = f"did you mean {nearest[0]}? If not, take" if nearest else "Take"
             raise ConfigError(
                 f"{path}: the YAML of a dataset may only describe data (fields, files, filters, "

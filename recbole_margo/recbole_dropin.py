@@ -5,7 +5,6 @@ Importing this module imports neither torch nor RecBole.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,7 @@ from typing import Any
 from recbole_margo.compat import QUICK_START, Mend
 from recbole_margo.defaults import read_dataset_yaml
 from recbole_margo.errors import UnknownModelError
-
-SIMILAR = 0.5
+from recbole_margo.rules import close_names
 
 
 def get_model_with_advice(get_model: Callable[[str], type[Any]]) -> Callable[[str], type[Any]]:
@@ -46,11 +44,9 @@ def _advice(model_name: str) -> str | None:
     register = "call recbole_margo.register() first"
     if model_name in ours:
         return f"{register}, which makes the models of {ours[model_name].source} known to it"
-    names = {name.lower(): name for name in (*theirs, *ours)}
-    nearest = difflib.get_close_matches(str(model_name).lower(), list(names), 3, SIMILAR)
-    if not nearest:
+    found = close_names(model_name, (*theirs, *ours), 0.5)
+    if not found:
         return "no name is similar; `recbole-margo models` lists them all"
-    found = [names[name] for name in nearest]
     advice = f"did you mean {' or '.join(found)}?"
     return f"{advice} For {found[0]}, {register}" if found[0] in ours else advice
 

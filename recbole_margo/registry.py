@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -20,6 +19,7 @@ from recbole.model.abstract_recommender import AbstractRecommender
 
 from recbole_margo.errors import ConfigError
 from recbole_margo.model.base import MultimodalRecommender
+from recbole_margo.rules import close_names
 
 ENTRY_POINT_GROUP = "recbole_margo.models"
 OURS = "recbole-margo"
@@ -161,8 +161,7 @@ def find_model(name: str) -> type[Any]:
     known = {entry.name: entry for entry in list_models()}
     if name in known:
         return known[name].load()
-    nearest = difflib.get_close_matches(name.lower(), [key.lower() for key in known], 3, 0.5)
-    names = [key for key in known if key.lower() in nearest]
+    names = close_names(name, known, 0.5)
     hint = f"did you mean {' or '.join(names)}? " if names else ""
     raise ConfigError(f"there is no model {name!r}: {hint}`recbole-margo models` lists them all")
 

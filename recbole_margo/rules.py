@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from difflib import get_close_matches
 from typing import Any
 
 from recbole_margo.errors import ConfigError
@@ -21,13 +21,17 @@ def refuse(key: str, expected: str, value: Any) -> None:
     raise ConfigError(f"`{key}` must be {expected}, found {value!r}")
 
 
+def close_names(name: Any, known: Iterable[Any], cutoff: float = 0.6) -> list[str]:
+    """Return up to three known names that are near to a name in any case, the nearest first."""
+    words = {str(word).lower(): str(word) for word in known}
+    return [words[word] for word in get_close_matches(str(name).lower(), words, 3, cutoff)]
+
+
 def nearest(name: Any, known: Collection[Any]) -> str:
     """Return "did you mean `order`?" where a name is near to known ones, else all known ones."""
-    words = [str(word) for word in known]
-    close = difflib.get_close_matches(str(name).lower(), [word.lower() for word in words], 3, 0.6)
-    found = [f"`{word}`" for word in words if word.lower() in close]
-    there_are = f"there are {', '.join(words) or 'none'}"
-    return f"did you mean {' or '.join(found)}?" if found else there_are
+    if found := close_names(name, known):
+        return f"did you mean {' or '.join(f'`{word}`' for word in found)}?"
+    return f"there are {', '.join(map(str, known)) or 'none'}"
 
 
 def optional(rule: Rule) -> Rule:

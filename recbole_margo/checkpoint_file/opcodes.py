@@ -1,7 +1,4 @@
-"""A pickle read into inert records: no class or function that it names is looked up or called.
-
-What a record may not be is refused, with the reason.
-"""
+"""A pickle read into inert records: no class or function that it names is looked up or called."""
 
 from __future__ import annotations
 
@@ -107,7 +104,7 @@ def is_call(record: Any, *names: str) -> bool:
 
 @dataclass(eq=False)
 class Outside:
-    """What stands outside of the pickle: a storage of a tensor."""
+    """A storage of a tensor, which lies outside of the pickle."""
 
     identity: Any
 

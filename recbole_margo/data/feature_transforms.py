@@ -7,7 +7,6 @@ import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,13 @@ from torch import Tensor
 
 from recbole_margo.data.row_norms import SAFE_LENGTHS, RowNorms
 from recbole_margo.errors import ConfigError, DataError
-from recbole_margo.rules import choice, optional, whole
+from recbole_margo.rules import choice, close_names, optional, whole
 from recbole_margo.store.numpy_archive import read_archive, write_archive
 
 
 def nearest_hint(name: Any, available: Sequence[str]) -> str:
     """Return " Did you mean 'text'?" where a name is near to one that there is, else nothing."""
-    close = get_close_matches(str(name), available, n=1)
+    close = close_names(name, available)
     return f" Did you mean {close[0]!r}?" if close else ""
 
 

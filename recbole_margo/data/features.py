@@ -108,7 +108,7 @@ def load_item_features(config: Any, dataset: Any) -> ItemFeatures:
 
 @dataclass(frozen=True)
 class FeatureStatistics:
-    """What a row of one modality goes through before a model takes it.
+    """The transforms of the rows of one modality, on their way from the file to a model.
 
     Attributes:
         normalization: one of `NORMALIZATIONS`.

@@ -25,7 +25,7 @@ SelfParameters = TypeVar("SelfParameters", bound="Parameters")
 
 @dataclass(frozen=True)
 class Hyperparameter:
-    """What is known of one hyper-parameter beside its value.
+    """The meaning, bounds and search range of one hyper-parameter.
 
     Args:
         meaning: one sentence, with the unit where there is one.
@@ -102,16 +102,11 @@ def yaml_values(model_class: type[Any]) -> dict[str, Any]:
     """Return the values of a model's own YAML file, without those of its base classes."""
     values = shipped_values(f"model/{model_class.__name__}.yaml")
     if model_class.__module__.partition(".")[0] not in ("recbole_margo", "recbole"):
-        values.update(_values_beside(model_class))
+        file = _file_beside(model_class)
+        if file is not None and file.is_file():
+            with importlib.resources.as_file(file) as path:
+                values.update(read_yaml(path))
     return values
-
-
-def _values_beside(model_class: type[Any]) -> dict[str, Any]:
-    file = _file_beside(model_class)
-    if file is None or not file.is_file():
-        return {}
-    with importlib.resources.as_file(file) as path:
-        return read_yaml(path)
 
 
 def _file_beside(model_class: type[Any]) -> Traversable | None:
@@ -192,7 +187,8 @@ class MultimodalParameters(Parameters):
 
 
 def _converted(key: str, value: Any, wanted: Any) -> Any:
-    options = typing.get_args(wanted) if _is_union(wanted) else (wanted,)
+    is_union = typing.get_origin(wanted) in (typing.Union, types.UnionType)
+    options = typing.get_args(wanted) if is_union else (wanted,)
     for option in options:
         if option is type(None) and value is None:
             return None
@@ -205,12 +201,5 @@ def _converted(key: str, value: Any, wanted: Any) -> Any:
             return value
         if kind in (int, float, bool, str) and type(value) is kind:
             return value
-    raise ConfigError(f"`{key}` must be {_type_name(wanted)}, found {value!r}")
-
-
-def _is_union(kind: Any) -> bool:
-    return typing.get_origin(kind) in (typing.Union, types.UnionType)
-
-
-def _type_name(kind: Any) -> str:
-    return kind.__name__ if isinstance(kind, type) else str(kind)
+    name = wanted.__name__ if isinstance(wanted, type) else wanted
+    raise ConfigError(f"`{key}` must be {name}, found {value!r}")

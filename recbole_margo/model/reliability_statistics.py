@@ -1,4 +1,4 @@
-"""What MARGO's second stage reports of an epoch."""
+"""The figures of an epoch that MARGO's second stage reports."""
 
 from __future__ import annotations
 

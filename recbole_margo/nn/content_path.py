@@ -8,8 +8,10 @@ stay as they were.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -226,9 +228,11 @@ def _combined(path: ContentPath, features: Features, present: NDArray[np.bool_])
     ]
     shares = np.stack([graph.own > 0 for graph in graphs], axis=1) * path.table("shares")
     total = _inverse(shares.sum(axis=1))
-    parts = [graph.scaled(shares[:, m] * total) for m, graph in enumerate(graphs)]
-    found: GraphRows = sum(parts[1:], start=parts[0])
-    return found
+    return _sum(graph.scaled(shares[:, m] * total) for m, graph in enumerate(graphs))
+
+
+def _sum(graphs: Iterable[GraphRows]) -> GraphRows:
+    return reduce(operator.add, graphs)
 
 
 def _fixed(path: ContentPath, rows: Rows, has: NDArray[np.bool_], m: int) -> GraphRows:
@@ -332,12 +336,14 @@ def _lattice(path: ContentPath, features: Features, present: NDArray[np.bool_]) 
     weights, share = path.table("modality_weights"), path.numbers["fixed_graph_share"]
     ones = np.ones(len(present))
     learned, fixed = (
-        [graph(path, rows, present[:, m], m).scaled(weights[m] * ones) for m, rows in pairs]
-        for graph, pairs in ((_learned, [*enumerate(features)]), (_fixed, [*enumerate(features)]))
+        _sum(
+            graph(path, rows, present[:, m], m).scaled(weights[m] * ones)
+            for m, rows in enumerate(features)
+        )
+        for graph in (_learned, _fixed)
     )
-    summed = sum(learned[1:], start=learned[0])
-    graph = _normalized(summed, path.table("learned_degrees"))
-    graph = graph.scaled((1 - share) * ones) + sum(fixed[1:], start=fixed[0]).scaled(share * ones)
+    graph = _normalized(learned, path.table("learned_degrees"))
+    graph = graph.scaled((1 - share) * ones) + fixed.scaled(share * ones)
     own = np.zeros((len(present), path.table("items_layer0").shape[1]), np.float32)
     return unit_rows(graph.spread(path, own))
 

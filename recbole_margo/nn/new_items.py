@@ -1,4 +1,4 @@
-"""What a trained model makes of an item that it was not trained with, without torch."""
+"""Rows of a trained model's item table for items that it was not trained with; no torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from recbole_margo.store.manifest import EncoderRecord
 
 @dataclass(frozen=True)
 class Content:
-    """What a new item needs.
+    """The way from the stored features of a new item to its row of the item table.
 
     Attributes:
         path: from the features as the model takes them to a row of the item table.

@@ -1,1 +1,1 @@
-"""What the values of RecBole's keys may be, looked at before anything is loaded."""
+"""The checks of RecBole's keys and their values, before anything is loaded."""

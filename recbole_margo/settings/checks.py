@@ -1,7 +1,7 @@
-"""What is looked at in a config before anything is loaded, and settings that have no effect.
+"""The checks of a whole config before anything is loaded, and of settings that have no effect.
 
-What has no effect on this dataset or model is refused, or said where models of one comparison share
-their settings, so that what one of them reads may be given to all.
+A setting without effect on this dataset or model is refused; where models of one comparison share
+their settings, so that one of them may read it, a warning says so.
 """
 
 from __future__ import annotations

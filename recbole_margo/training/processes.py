@@ -7,7 +7,7 @@ A process knows its place from the variables that torchrun gives to every proces
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -123,11 +123,10 @@ def _shortened(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def under_torchrun(environment: Mapping[str, str] | None = None) -> bool:
+def under_torchrun() -> bool:
     """Tell whether this process was started as one of several that train together."""
-    variables = os.environ if environment is None else environment
-    named = all(variables.get(name) for name in TORCHRUN_VARIABLES)
-    return named and variables["WORLD_SIZE"] != "1"
+    named = all(os.environ.get(name) for name in TORCHRUN_VARIABLES)
+    return named and os.environ["WORLD_SIZE"] != "1"
 
 
 def torchrun_rank() -> int:

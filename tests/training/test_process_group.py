@@ -103,8 +103,9 @@ def test_on_the_cpu_every_process_has_the_same_device():
     ],
     ids=["nothing", "all", "one process", "a scheduler's size alone"],
 )
-def test_torchrun_is_known_by_its_variables(variables, expected):
-    assert under_torchrun(variables) is expected
+def test_torchrun_is_known_by_its_variables(variables, expected, monkeypatch):
+    monkeypatch.setattr("os.environ", variables)
+    assert under_torchrun() is expected
 
 
 def test_one_process_meets_nobody():
