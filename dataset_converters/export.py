@@ -220,8 +220,7 @@ def _mean(matrix: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[Any]:
     total = np.zeros(matrix.shape[1])
     for block in row_blocks(len(rows), matrix.shape[1]):
         total += matrix[rows[block]].sum(axis=0, dtype=np.float64)
-    mean: NDArray[Any] = (total / max(1, len(rows))).astype(matrix.dtype)
-    return mean
+    return (total / max(1, len(rows))).astype(matrix.dtype)
 
 
 def _write_table(path: Path, columns: Mapping[str, Any]) -> None:

@@ -239,8 +239,7 @@ def to_labels(values: pd.Series, table: TableFile) -> pd.Series:
     words = values.astype(str).str.lower().str.replace(NO_WORD, "", regex=True)
     labels = words.map(LABELS)
     table.refuse(labels.isna().to_numpy(), values, "train, valid or test, or 0, 1 or 2")
-    numbers: pd.Series = labels.astype(np.int8)
-    return numbers
+    return labels.astype(np.int8)
 
 
 def to_numbers(values: pd.Series, table: TableFile) -> pd.Series:

@@ -268,8 +268,7 @@ class MovieLensConverter(InteractionConverter):
 def _genres(cells: pd.DataFrame) -> pd.Series:
     """Join genres, from one cell `Comedy|Drama` or from a column of flags a genre."""
     if cells.shape[1] == 1:
-        names: pd.Series = cells.iloc[:, 0].replace(NO_GENRES, "").str.replace("|", " ")
-        return names
+        return cells.iloc[:, 0].replace(NO_GENRES, "").str.replace("|", " ")
     names_of_flags = GENRES.split("|")
     flags = (cells == "1").to_numpy()
     joined = [" ".join(compress(names_of_flags, row)) for row in flags]

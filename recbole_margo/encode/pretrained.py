@@ -123,8 +123,7 @@ def enough_memory(batch_size: int) -> Iterator[None]:
 def projected(output: Any) -> Tensor:
     """Return the vectors [B, D] of a projection of transformers."""
     # A tensor until transformers 4, an output with pooling since 5.
-    vectors: Tensor = output if isinstance(output, Tensor) else output.pooler_output
-    return vectors
+    return output if isinstance(output, Tensor) else output.pooler_output
 
 
 class SentenceEncoder(Encoder):
@@ -231,8 +230,7 @@ class VisionEncoder(Encoder):
         """Return the image vectors [B, D]."""
         with enough_memory(len(batch)):
             vectors = self._embed(torch.stack(list(batch)).to(self._device))
-        result: NDArray[np.float32] = vectors.float().cpu().numpy()
-        return result
+        return vectors.float().cpu().numpy()
 
     def _embed(self, pixels: Tensor) -> Tensor:
         if self._pooling == "projection":
@@ -310,8 +308,7 @@ class SoundEncoder(Encoder):
         """Return the vectors [B, D]; sounds differ in length, so they are encoded one by one."""
         with enough_memory(len(batch)):
             vectors = [self._embed(inputs) for inputs in batch]
-        result: NDArray[np.float32] = torch.cat(vectors).float().cpu().numpy()
-        return result
+        return torch.cat(vectors).float().cpu().numpy()
 
     def _embed(self, inputs: Mapping[str, Tensor]) -> Tensor:
         moved = {name: value.to(self._device) for name, value in inputs.items()}

@@ -99,8 +99,7 @@ class _Directions:
 
     def columns(self, block: slice) -> NDArray[np.float64]:
         columns = self.features[:, block][self.items] - self.mean[block]
-        result: NDArray[np.float64] = columns / self.norms[:, np.newaxis]
-        return result
+        return columns / self.norms[:, np.newaxis]
 
     def moments_of_cosines(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return mean and variance of the cosines of each item with all others [n]."""

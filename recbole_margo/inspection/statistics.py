@@ -222,8 +222,7 @@ class ModalityStatistics:
 def row_norms(rows: Tensor) -> NDArray[np.float64]:
     """Return the lengths [n] of rows [n, D]."""
     norms = RowNorms.of(rows)
-    lengths: NDArray[np.float64] = (norms.power.double() * norms.norm.double()).numpy()
-    return lengths
+    return (norms.power.double() * norms.norm.double()).numpy()
 
 
 def ranks(rows: Tensor) -> tuple[int, int]:

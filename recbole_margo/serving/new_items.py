@@ -54,10 +54,7 @@ def fold_in_map(
     means = (history @ items)[known].astype(np.float64) / counts[known, None]
     gram, cross = means.T @ means, means.T @ users[known]
     penalty = ridge * (np.trace(gram) / width or 1.0)
-    found: NDArray[np.float32] = np.linalg.solve(gram + penalty * np.eye(width), cross).astype(
-        np.float32
-    )
-    return found
+    return np.linalg.solve(gram + penalty * np.eye(width), cross).astype(np.float32)
 
 
 def fold_in_users(bundle: Bundle, histories: Sequence[NDArray[np.integer]]) -> NDArray[np.float32]:
@@ -67,8 +64,7 @@ def fold_in_users(bundle: Bundle, histories: Sequence[NDArray[np.integer]]) -> N
         histories: rows of items by user [B].
     """
     means = np.stack([bundle.items[history].mean(axis=0) for history in histories])
-    folded: NDArray[np.float32] = means @ bundle.fold_in
-    return folded
+    return means @ bundle.fold_in
 
 
 def read_new_features(

@@ -80,10 +80,7 @@ class TextSpace:
         """Return vectors [n, D]; a row of zeros where the space has no word of the text."""
         vectorizer = _vectorizer(vocabulary={term: at for at, term in enumerate(self.terms)})
         vectorizer.idf_ = self.idf
-        found: NDArray[np.float32] = np.asarray(
-            vectorizer.transform(texts) @ self.components.T, np.float32
-        )
-        return found
+        return np.asarray(vectorizer.transform(texts) @ self.components.T, np.float32)
 
     @property
     def fingerprint(self) -> str:
