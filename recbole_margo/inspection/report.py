@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import figure as matplotlib_figure
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import FuncFormatter
 
 from recbole_margo.inspection.alignment import Verdict
@@ -28,7 +27,8 @@ from recbole_margo.report import (
     json_text,
     write_document,
 )
-from recbole_margo.report.figures import COLORS, HATCHES
+from recbole_margo.report.document import shorten
+from recbole_margo.report.figures import COLORS, HATCHES, panel_grid
 
 # Told apart by line style and marker too, for print without colours.
 LINES: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -57,22 +57,14 @@ CAPTION = (
 )
 
 
-def dataset_figure(found: DatasetInspection) -> matplotlib_figure.Figure:
+def dataset_figure(found: DatasetInspection) -> Drawing:
     """Draw a dataset."""
+    heights = [3.2, max(3.2, 1.4 + 0.45 * len(found.modalities))]
     rows = 2 if found.modalities else 1
-    heights = [3.4, max(3.4, 1.4 + 0.45 * len(found.modalities))][:rows]
-    figure = matplotlib_figure.Figure(figsize=(9.6, sum(heights)), layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(rows, 2, squeeze=False, height_ratios=heights)
-    _draw_degrees(panels[0, 0], found)
-    _draw_concentration(panels[0, 1], found)
-    if found.modalities:
-        _draw_alignment(panels[1, 0], found)
-        _draw_norms(panels[1, 1], found)
-    for panel in panels.flat:
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.title.set_fontsize(10)
-    figure.suptitle(f"Dataset {found.dataset}", fontsize=12)
+    figure, panels = panel_grid(2 * rows, 2, heights[:rows], 0.3)
+    for panel, draw in zip(panels, DRAWN, strict=False):
+        draw(panel, found)
+    figure.suptitle(f"Dataset {found.dataset}")
     return figure
 
 
@@ -91,8 +83,8 @@ def _draw_degrees(panel: Axes, found: DatasetInspection) -> None:
     )
     panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
-    panel.legend(frameon=False)
-    panel.grid(alpha=0.3)
+    panel.legend()
+    panel.grid()
 
 
 def _draw_concentration(panel: Axes, found: DatasetInspection) -> None:
@@ -105,7 +97,7 @@ def _draw_concentration(panel: Axes, found: DatasetInspection) -> None:
         xlabel="% of users / items, those with most first",
         ylabel="% of interactions",
     )
-    panel.grid(alpha=0.3)
+    panel.grid()
 
 
 def _draw_alignment(panel: Axes, found: DatasetInspection) -> None:
@@ -124,14 +116,17 @@ def _draw_alignment(panel: Axes, found: DatasetInspection) -> None:
         )
     panel.plot([], [], "D", label="rows as they are", **REAL)
     panel.plot([], [], "o", label="rows shuffled", **SHUFFLED)
-    names = [f"{_cut(name)}\n{one.coverage:.0%} of items" for name, one in found.modalities.items()]
+    names = [
+        f"{shorten(name, LONGEST_NAME)}\n{one.coverage:.0%} of items"
+        for name, one in found.modalities.items()
+    ]
     panel.set_yticks(places, names)
     panel.set_ylim(len(places) - 0.4, -0.6)
     panel.set_xlim(0.0, 1.12 * panel.get_xlim()[1])
     panel.set(title="Do rows belong to items?", xlabel="Recall@20 of content kNN")
     # Below the panel, where it never covers a point.
-    panel.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2)
-    panel.grid(axis="x", alpha=0.3)
+    panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2)
+    panel.grid(axis="x")
 
 
 def _draw_norms(panel: Axes, found: DatasetInspection) -> None:
@@ -154,7 +149,7 @@ def _draw_norms(panel: Axes, found: DatasetInspection) -> None:
         )
         panel.plot([1.0, 1.0], [place - 0.25, place + 0.25], "k-", linewidth=2)
     names = [
-        f"{_cut(name)}\nmedian {_short(float(np.median(norms)))}"
+        f"{shorten(name, LONGEST_NAME)}\nmedian {_short(float(np.median(norms)))}"
         for name, norms in found.norms.items()
     ]
     panel.set_yticks(places, names)
@@ -163,15 +158,14 @@ def _draw_norms(panel: Axes, found: DatasetInspection) -> None:
         title="How long the feature vectors are",
         xlabel="length / median length\n(box: quartiles, whiskers: 1 % and 99 %)",
     )
-    panel.grid(axis="x", alpha=0.3)
-
-
-def _cut(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+    panel.grid(axis="x")
 
 
 def _short(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+DRAWN = (_draw_degrees, _draw_concentration, _draw_alignment, _draw_norms)
 
 
 def write_inspection(folder: Path, found: DatasetInspection) -> list[Path]:

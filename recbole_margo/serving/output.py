@@ -16,6 +16,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from recbole_margo.errors import ConfigError, import_optional
+from recbole_margo.report.document import shorten
 from recbole_margo.report.figures import COLORS, STYLE, new_figure, wrapped
 from recbole_margo.report.rendering import harmless_cell
 from recbole_margo.serving.bundle_files import open_bundle
@@ -221,4 +222,4 @@ def _bars(one: Explanation) -> list[tuple[str, float, str]]:
 
 
 def _shortened(reason: Reason) -> Reason:
-    return replace(reason, title=wrapped(reason.title, 28, 1), item=wrapped(reason.item, 16, 1))
+    return replace(reason, title=shorten(reason.title, 28), item=shorten(reason.item, 16))
