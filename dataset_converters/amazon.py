@@ -324,12 +324,11 @@ class AmazonConverter(InteractionConverter):
             return None, ["no metadata (meta_*) in the source, so no texts"]
         return read_metadata(self.metadata, items), []
 
-    def write_own_features(self, folder: Path, items: Sequence[str], notes: list[str]) -> list[str]:
+    def write_own_features(self, folder: Path, items: Sequence[str]) -> list[str]:
         """Write the binary image features, if there are any, as the modality `image`."""
-        if self.image_features is None or "image" in self.inputs.features:
-            return []
-        rows = folder / "image_rows"
-        matrix, found = extract_image_features(self.image_features, items, rows)
-        write_features(folder, self.name, "image", matrix, found, self.image_features.name)
-        rows.unlink()
-        return ["image"]
+        if self.image_features is not None and "image" not in self.inputs.features:
+            rows = folder / "image_rows"
+            matrix, found = extract_image_features(self.image_features, items, rows)
+            write_features(folder, self.name, "image", matrix, found, self.image_features.name)
+            rows.unlink()
+        return []

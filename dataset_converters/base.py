@@ -200,10 +200,15 @@ class Converter(ABC):
         ):
             return self.build(Path(folder))
 
-    def write_config(self, folder: Path, values: dict[str, object]) -> None:
-        """Write `<name>.yaml`, which makes `--dataset=<name>` enough to train."""
+    def write_config(self, folder: Path, **more: int) -> list[str]:
+        """Write `<name>.yaml`, so that `--dataset=<name>` trains; return the modalities in it."""
+        found: list[str] = []
+        if FeatureManifest.path(folder, self.name).exists():
+            found += FeatureManifest.read(folder, self.name).modalities
+        values = dataset_config(found, **more)
         text = yaml.safe_dump(values, sort_keys=False, default_flow_style=None)
         (folder / f"{self.name}.yaml").write_text(text, encoding="utf-8")
+        return found
 
     def _put_in_place(self, target: Path, building: Path, overwrite: bool) -> bool:
         if not target.exists():

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from dataset_converters.base import ConversionReport, Converter, dataset_config
+from dataset_converters.base import ConversionReport, Converter
 from dataset_converters.interactions import RawInteractions, value_notes
 from dataset_converters.item_inputs import ItemInputs, NamesByItem, find_images, read_keyed_matrix
 from dataset_converters.preparation import Preparation
@@ -58,8 +58,8 @@ class InteractionConverter(Converter):
         """Return what `<name>.item` holds, by default the texts of items."""
         return texts
 
-    def write_own_features(self, folder: Path, items: Sequence[str], notes: list[str]) -> list[str]:
-        """Write the matrices that the source itself has; most have none."""
+    def write_own_features(self, folder: Path, items: Sequence[str]) -> list[str]:
+        """Write the matrices that the source itself has, most have none; return notes."""
         return []
 
     def ids_of_rows(self, rows: int) -> list[str] | None:
@@ -82,12 +82,11 @@ class InteractionConverter(Converter):
 
         texts, more_notes = self.read_texts(items)
         notes += more_notes + self._write_images(folder, items)
-        modalities = self.write_own_features(folder, items, notes)
-        modalities += self._write_ready_features(folder, items, notes)
+        notes += self.write_own_features(folder, items)
+        notes += self._write_ready_features(folder, items)
         if texts is not None:
-            modalities += self._write_texts(folder, items, texts, notes)
-        self.write_config(folder, dataset_config(modalities))
-        if not modalities:
+            notes += self._write_texts(folder, items, texts)
+        if not self.write_config(folder):
             notes.append("no features yet: give --features, or encode texts or images")
         return ConversionReport.of(folder, self.name, rows_read, notes, dropped)
 
@@ -100,10 +99,8 @@ class InteractionConverter(Converter):
         notes.append(f"thumbnails: recbole-margo bundle ... --images {images_dir}")
         return [f"{len(images):,} of {len(items):,} items have an image", *notes]
 
-    def _write_ready_features(
-        self, folder: Path, items: Sequence[str], notes: list[str]
-    ) -> list[str]:
-        wanted = set(items)
+    def _write_ready_features(self, folder: Path, items: Sequence[str]) -> list[str]:
+        wanted, notes = set(items), []
         for modality, path in self.inputs.features.items():
             matrix, ids = read_keyed_matrix(
                 path, self.inputs.feature_ids.get(modality), self.ids_of_rows
@@ -114,24 +111,22 @@ class InteractionConverter(Converter):
                 notes.append(f"{len(ids) - len(rows):,} rows of {path.name} belong to other items")
                 matrix, ids = matrix[rows], [ids[row] for row in rows]
             write_features(folder, self.name, modality, matrix, ids, path.name)
-        return list(self.inputs.features)
+        return notes
 
-    def _write_texts(
-        self, folder: Path, items: Sequence[str], texts: pd.DataFrame, notes: list[str]
-    ) -> list[str]:
+    def _write_texts(self, folder: Path, items: Sequence[str], texts: pd.DataFrame) -> list[str]:
         write_item_table(folder, self.name, self.item_table(texts))
         joined = joined_texts(texts)
         write_texts(folder, self.name, joined)
-        notes.append(f"{len(joined):,} of {len(items):,} items have a text")
+        notes = [f"{len(joined):,} of {len(items):,} items have a text"]
         if not self.inputs.text_features or "text" in self.inputs.features:
-            return []
+            return notes
         where = str(self.source)
         space, matrix = TextSpace.fit(list(joined.values()), self.inputs.text_dimension, where)
         space.write(TextSpace.path(folder, self.name, "text"))
         source = f"TF-IDF and SVD of {', '.join(texts.columns)}"
         encoder = EncoderRecord("text", TFIDF, space.fingerprint)
         write_features(folder, self.name, "text", matrix, list(joined), source, encoder)
-        return ["text"]
+        return notes
 
 
 def only_file(files: Sequence[Path], what: str, flag: str, source: Path) -> Path | None:

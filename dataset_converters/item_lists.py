@@ -115,22 +115,22 @@ class ItemListsConverter(InteractionConverter):
         """Return the items 0, 1, ... if there are as many rows."""
         return [str(row) for row in range(rows)] if rows == self._item_count else None
 
-    def write_own_features(self, folder: Path, items: Sequence[str], notes: list[str]) -> list[str]:
+    def write_own_features(self, folder: Path, items: Sequence[str]) -> list[str]:
         """Write the matrices beside the lists, and the original ids."""
-        notes += self.tables.write(self._folder, folder, self.name, self._users, list(items))
-        paths = {path.name.removesuffix(FEATURES): path for path in self._feature_files()}
-        own = {m: path for m, path in paths.items() if m not in self.inputs.features}
-        for modality, path in own.items():
-            notes += write_numbered_features(
-                folder,
-                self.name,
-                modality,
-                path,
-                self._item_count,
-                f"the {self.suffix} files",
-                self.repeated_rows,
-            )
-        return list(own)
+        notes = self.tables.write(self._folder, folder, self.name, self._users, list(items))
+        for path in self._feature_files():
+            modality = path.name.removesuffix(FEATURES)
+            if modality not in self.inputs.features:
+                notes += write_numbered_features(
+                    folder,
+                    self.name,
+                    modality,
+                    path,
+                    self._item_count,
+                    f"the {self.suffix} files",
+                    self.repeated_rows,
+                )
+        return notes
 
     def _feature_files(self) -> list[Path]:
         return sorted(self._folder.glob(f"?*{FEATURES}"))

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dataset_converters.base import ConversionReport, Converter, dataset_config
+from dataset_converters.base import ConversionReport, Converter
 from dataset_converters.downloads import URLS, mmrec_files
 from dataset_converters.interaction_converter import FILES
 from dataset_converters.interactions import to_numbers, value_notes
@@ -107,7 +107,7 @@ class MMRecConverter(Converter):
                 self._interactions_file.name,
                 self.repeated_rows,
             )
-        self.write_config(folder, dataset_config(list(self._features), **TRAINING))
+        self.write_config(folder, **TRAINING)
         notes += value_notes(interactions)
         users, items = (interactions[c].unique().astype(str).tolist() for c in columns[:2])
         notes += self.tables.write(self.source, folder, self.name, users, items)
