@@ -138,19 +138,6 @@ class Thumbnails:
         found = self.content[self.starts[row] : self.starts[row + 1]].tobytes()
         return found if found.startswith(JPEG) else b""
 
-    def fit(self, items: int) -> bool:
-        """Tell whether these can be of so many items."""
-        starts = self.starts
-        return (
-            self.content.dtype == np.uint8
-            and starts.dtype == np.int64
-            and self.content.ndim == starts.ndim == 1
-            and 1 <= len(starts) <= items + 1
-            and starts[0] == 0
-            and starts[-1] == len(self.content)
-            and bool((np.diff(starts) >= 0).all())
-        )
-
 
 @dataclass(frozen=True)
 class Bundle:

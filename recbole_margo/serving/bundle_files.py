@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -288,9 +288,11 @@ def _check_shapes(root: Path, bundle: Bundle) -> None:
             "history_items": ((edges,), np.int32),
             "history_weights": ((edges, parts), np.float32),
         }
-    if bundle.thumbnails is not None and not bundle.thumbnails.fit(items):
-        raise BundleError(f"{root}: its thumbnails do not fit its items: {REBUILD}")
-    for name, array in replace(bundle, thumbnails=None).arrays().items():
+    pictures = bundle.thumbnails
+    if pictures is not None:
+        expected["thumbnails"] = ((len(pictures.content),), np.uint8)
+        expected["thumbnail_starts"] = ((len(pictures.starts),), np.int64)
+    for name, array in bundle.arrays().items():
         shape, kind = expected[name]
         if array.shape != shape or array.dtype != kind:
             raise BundleError(
@@ -303,6 +305,9 @@ def _check_shapes(root: Path, bundle: Bundle) -> None:
         whole &= _points_inside(parts.starts, parts.items, len(parts.sources))
         whole &= parts.weights.shape[1] in (1, len(bundle.facts.blocks))
         whole &= len(parts.sources) <= items
+    if pictures is not None:
+        whole &= _in_order(pictures.starts, len(pictures.content))
+        whole &= len(pictures.starts) <= items + 1
     ends = [0, *(block.stop for block in bundle.facts.blocks)]
     begins = [*(block.start for block in bundle.facts.blocks), width]
     if not whole or ends != begins:
@@ -313,7 +318,10 @@ def _check_shapes(root: Path, bundle: Bundle) -> None:
 
 def _points_inside(starts: NDArray[Any], rows: NDArray[Any], count: int) -> bool:
     """Return whether lists of rows, one after the other, are in order and inside a table."""
-    starts = np.asarray(starts)
-    ordered = len(starts) > 0 and starts[0] == 0 and bool((np.diff(starts) >= 0).all())
     inside = len(rows) == 0 or (int(rows.min()) >= 0 and int(rows.max()) < count)
-    return bool(ordered and starts[-1] == len(rows) and inside)
+    return inside and _in_order(starts, len(rows))
+
+
+def _in_order(starts: NDArray[Any], stop: int) -> bool:
+    ends = np.diff(np.asarray(starts), prepend=0, append=stop)
+    return len(starts) > 0 and not ends[0] and not ends[-1] and bool((ends >= 0).all())

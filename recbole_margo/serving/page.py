@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
@@ -99,7 +98,8 @@ def _view(catalogue: Catalogue, user: str, n: int) -> UserView:
     try:
         seen = recommender.seen(recommender.user_row(user))
     except UnknownIdError:
-        return UserView(user, n, found=tuple(islice(_users_like(bundle, user), FOUND_USERS)))
+        like = (known for known in bundle.user_ids if user.casefold() in known.casefold())
+        return UserView(user, n, found=tuple(islice(like, FOUND_USERS)))
     ranked = recommender.recommend([user], min(n, len(bundle.item_ids)))[0].items
     return UserView(
         user,
@@ -135,12 +135,6 @@ def _card(catalogue: Catalogue, row: int, explanation: Explanation | None = None
     bundle = catalogue.bundle
     name = shown_text(bundle.titles[row]) or shown_text(bundle.item_ids[row])
     return Card(bundle.item_ids[row], name, bool(catalogue.thumbnail(row)), explanation)
-
-
-def _users_like(bundle: Bundle, text: str) -> Iterator[str]:
-    """Yield the raw ids in which a text stands, whatever the case of its letters."""
-    wanted = text.casefold()
-    return (user for user in bundle.user_ids if wanted in user.casefold())
 
 
 @cache

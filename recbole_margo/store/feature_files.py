@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from recbole_margo.errors import DataError
 from recbole_margo.store.manifest import REWRITE, EncoderRecord, FeatureEntry, FeatureManifest
+from recbole_margo.store.reading import require_regular_file
 from recbole_margo.store.writing import disk_errors, locked, replacing, write_npy
 
 MODALITY_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
@@ -286,34 +287,10 @@ def read_stored_features(folder: Path, entry: FeatureEntry) -> tuple[NDArray[Any
     Returns:
         The memory-mapped matrix [rows, D], float16 or float32, and the [rows] item tokens.
     """
-    matrix = _open_float_matrix(_existing(folder / entry.file))
-    tokens_path = _existing(folder / entry.tokens)
-    tokens = _read_tokens(tokens_path)
-    if len(tokens) != len(matrix):
-        raise DataError(
-            f"{folder / entry.file}: expected one row for each of the {len(tokens)} tokens of "
-            f"{entry.tokens}, found {len(matrix)} rows. {REWRITE}"
-        )
-    _check_sha256(folder / entry.file, entry.sha256)
-    _check_sha256(tokens_path, entry.tokens_sha256)
-    return matrix, tokens
-
-
-def _existing(path: Path) -> Path:
+    path, tokens_path = folder / entry.file, folder / entry.tokens
     try:
-        found = path.is_file()
-    except OSError:  # a name that is too long for the file system
-        found = False
-    if not found:
-        raise DataError(
-            f"{path}: expected the file that the manifest names, found that it does not exist. "
-            f"{REWRITE}"
-        )
-    return path
-
-
-def _open_float_matrix(path: Path) -> NDArray[Any]:
-    try:
+        for one in (path, tokens_path):
+            require_regular_file(one, "the file that the manifest names")
         matrix = open_matrix(path)
     except DataError as error:
         raise DataError(f"{error} {REWRITE}") from error
@@ -322,7 +299,15 @@ def _open_float_matrix(path: Path) -> NDArray[Any]:
             f"{path}: expected float16 or float32, found {matrix.dtype}. Write it with "
             "recbole_margo.store.feature_files.write_features, which casts float64 (docs/data.md)."
         )
-    return matrix
+    tokens = _read_tokens(tokens_path)
+    if len(tokens) != len(matrix):
+        raise DataError(
+            f"{path}: expected one row for each of the {len(tokens)} tokens of {entry.tokens}, "
+            f"found {len(matrix)} rows. {REWRITE}"
+        )
+    _check_sha256(path, entry.sha256)
+    _check_sha256(tokens_path, entry.tokens_sha256)
+    return matrix, tokens
 
 
 def _read_tokens(path: Path) -> list[str]:

@@ -170,25 +170,21 @@ def disk_errors(path: Path, needed: int | None = None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise disk_error(error, path, needed) from error
-
-
-def disk_error(error: OSError, path: Path, needed: int | None = None) -> DataError:
-    """Return an error of the operating system in our words."""
-    if error.errno not in FULL:
-        return DataError(
-            f"{error.filename or path}: expected a place to read from or write to, found: "
-            f"{error.strerror or error}. Check the path and who may use it, or choose another one "
-            "(datasets go to --output_dir)."
-        )
-    wanted = f"{needed:,} bytes of space" if needed else "enough space"
-    limit = ""
-    if error.errno != errno.ENOSPC:
-        limit = f" and the limit on this user or process ({error.strerror})"
-    return DataError(
-        f"{path}: expected {wanted} on its disk, found {_free(path):,} bytes free{limit}. Free "
-        "some, or choose a folder on another disk with --output_dir (--dry_run writes to TMPDIR)."
-    )
+        if error.errno not in FULL:
+            raise DataError(
+                f"{error.filename or path}: expected a place to read from or write to, found: "
+                f"{error.strerror or error}. Check the path and who may use it, or choose another "
+                "one (datasets go to --output_dir)."
+            ) from error
+        wanted = f"{needed:,} bytes of space" if needed else "enough space"
+        limit = ""
+        if error.errno != errno.ENOSPC:
+            limit = f" and the limit on this user or process ({error.strerror})"
+        raise DataError(
+            f"{path}: expected {wanted} on its disk, found {_free(path):,} bytes free{limit}. Free "
+            "some, or choose a folder on another disk with --output_dir (--dry_run writes to "
+            "TMPDIR)."
+        ) from error
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -184,16 +184,13 @@ class DelimitedTable(TableFile):
                 texts = piece.fillna("")
                 short = lacking & (texts != "").any(axis=1)
                 comment = short & texts[0].str.startswith("#")
-                self._count(short & ~comment, int(comment.sum()))
+                self._comments += int(comment.sum())
+                rows = short.index[short & ~comment]
+                if len(rows):
+                    self._first_short = self._first_short or self.location(rows[0])
+                    self._short += len(rows)
                 kept = texts[(texts != "").any(axis=1) & ~comment]
                 yield kept[positions].set_axis(list(columns), axis=1)
-
-    def _count(self, short: pd.Series, comments: int) -> None:
-        self._comments += comments
-        rows = short.index[short.to_numpy()].tolist()
-        if rows:
-            self._first_short = self._first_short or self.location(rows[0])
-            self._short += len(rows)
 
     def notes(self) -> list[str]:
         """Return notes on the encoding, on comments between rows, on rows that lack fields."""

@@ -161,8 +161,8 @@ class JsonLinesTable(TableFile):
                 parsed = array_records(stream, self.path)
             else:
                 parsed = (
-                    (number, parse_json(text_of(text, self.path, number), self.path, number))
-                    for number, text in lines(stream, self.path)
+                    (number, parse_record(line, self.path, number))
+                    for number, line in lines(stream, self.path)
                 )
             for number, value in parsed:
                 if not isinstance(value, dict):
