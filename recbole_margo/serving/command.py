@@ -38,7 +38,7 @@ from recbole_margo.serving.output import (
     writing,
 )
 from recbole_margo.serving.recommender import Recommendations, Recommender
-from recbole_margo.store.reading import require_regular_file
+from recbole_margo.store.reading import lines, reading, text_of
 from recbole_margo.store.writing import check_new_folder
 
 PRINTED_USERS, EXPLAINED = 20, 5
@@ -304,11 +304,8 @@ def _check_run(run: Path) -> None:
 
 
 def _ids_of_file(path: Path) -> list[str]:
-    require_regular_file(path, "a file with a raw id a line")
-    try:
-        found = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: expected UTF-8 text, found {error}") from error
+    with reading(path) as stream:
+        found = [text_of(line, path, n).rstrip("\r\n") for n, line in lines(stream, path)]
     if not found:
         raise DataError(f"{path}: expected a raw id a line, found none")
     return found

@@ -126,7 +126,7 @@ class Recommender:
             seen = [rows if exclude_seen else rows[:0]]
             top, scores = self._top(tables, seen, candidates, n)
             return [Recommendations(None, self._ranked(top[0], scores[0]))]
-        return list(self._of_users(_texts(users), n, exclude_seen, candidates, on_unknown))
+        return self._of_users(_texts(users), n, exclude_seen, candidates, on_unknown)
 
     def _of_users(
         self,
@@ -135,21 +135,20 @@ class Recommender:
         exclude_seen: bool,
         candidates: NDArray[np.bool_],
         on_unknown: str,
-    ) -> Iterator[Recommendations]:
+    ) -> list[Recommendations]:
         if on_unknown not in ("error", "popular"):
             raise ConfigError(f"on_unknown must be `error` or `popular`, found {on_unknown!r}")
         if on_unknown == "error":
             _refuse_unknown("user", users, self._user_rows)
         known = np.array([self._user_rows[u] for u in users if u in self._user_rows], dtype=int)
         ranked = self.rank(known, n, exclude_seen, candidates)
-        popular: tuple[RankedItem, ...] | None = None
-        for user in users:
-            if user in self._user_rows:
-                items, scores = next(ranked)
-                yield Recommendations(user, self._ranked(items, scores))
-            else:
-                popular = popular or self._popular(candidates, n)
-                yield Recommendations(user, popular, popular=True)
+        popular = self._popular(candidates, n) if len(known) < len(users) else ()
+        return [
+            Recommendations(user, self._ranked(*next(ranked)))
+            if user in self._user_rows
+            else Recommendations(user, popular, popular=True)
+            for user in users
+        ]
 
     def rank(
         self,

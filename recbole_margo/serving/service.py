@@ -204,14 +204,10 @@ def _error(status: int, message: str) -> JSONResponse:
 
 
 def _add_errors(app: FastAPI) -> None:
-    @app.exception_handler(UnknownIdError)
-    async def unknown(request: Request, error: UnknownIdError) -> Response:
-        return _error(404, str(error))
-
     @app.exception_handler(ConfigError)
     @app.exception_handler(DataError)
     async def wrong(request: Request, error: Exception) -> Response:
-        return _error(422, str(error))
+        return _error(404 if isinstance(error, UnknownIdError) else 422, str(error))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:

@@ -111,10 +111,8 @@ def choose_item_columns(
     guesses: list[str] = []
     listed = f"{', '.join(map(repr, table.columns))} ({table.description})"
     if id_column is None:
-        if preferred in table.columns:
-            id_column = preferred
-        else:
-            id_column = guess_column(table.columns, f"{ITEM_NAMES} id")
+        guess = guess_column(table.columns, f"{ITEM_NAMES} id")
+        id_column = preferred if preferred in table.columns else guess
         if id_column is None:
             raise DataError(
                 f"{table.path}: expected a column of item ids, found {listed}. Name it with "
