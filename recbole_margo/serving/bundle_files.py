@@ -42,6 +42,11 @@ class StoredFile:
     bytes: int
     sha256: str
 
+    def __post_init__(self) -> None:
+        """Refuse what a stranger may have written."""
+        if type(self.bytes) is not int or type(self.sha256) is not str:
+            raise ValueError(f"`files` holds {self!r:.80}")
+
 
 @dataclass(frozen=True)
 class StoredContent:
@@ -70,7 +75,8 @@ class StoredContent:
         sizes = {len(self.modalities), len(self.widths), len(self.normalizations)}
         if self.kind not in KINDS or len(sizes) > 1:
             raise ValueError("`content` is of no known kind, or its parts do not fit each other")
-        path = ContentPath(self.kind, self.modalities, self.numbers, tables)
+        numbers = {name: float(value) for name, value in self.numbers.items()}
+        path = ContentPath(self.kind, self.modalities, numbers, tables)
         return Content(path, self.widths, self.normalizations, self.encoders)
 
 

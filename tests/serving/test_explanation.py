@@ -13,6 +13,8 @@ from recbole_margo import Recommender
 from recbole_margo.graph.bipartite import normalized_interactions
 from recbole_margo.run import run_recbole_margo
 from recbole_margo.serving.bundling import bundle_of_run
+from recbole_margo.serving.explanation import HISTORY, Explanation, Reason
+from recbole_margo.serving.output import _bars
 from recbole_margo.studies.runs.trained_run import find_runs
 from recbole_margo.testing import MISSING, NAME, SETTINGS, random_world, small_settings
 
@@ -119,3 +121,9 @@ def test_a_model_that_is_not_linear_in_a_history_has_no_reasons(root: Path) -> N
     recommender = Recommender(bundle_of_run(trained(root, "MGCN"), evidence=False))
     assert recommender.bundle.history is None
     assert recommender.explain("u1", "i3").reasons == ()
+
+
+def test_a_long_id_is_cut_in_a_chart() -> None:
+    reason = Reason("image", HISTORY, 1.0, 1.0, "0123456789abcdef01234567", "")
+    shown = _bars(Explanation("u", "i", "", 1.0, False, (), (reason,)))
+    assert shown[0][0] == "because of 0123456789abcde…, image"

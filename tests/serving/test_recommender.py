@@ -243,6 +243,8 @@ def test_a_damaged_or_foreign_bundle_is_refused(root: Path, tmp_path: Path) -> N
         ({"blocks": 3}, "damaged"),
         ({"blocks": manifest["blocks"][:1]}, "do not fit"),
         ({"files": {}}, "tokens.json"),
+        ({"files": {"items.npy": {"bytes": "x", "sha256": 3}}}, "damaged"),
+        ({"content": {**manifest["content"], "numbers": {"x": "y"}}}, "damaged"),
         ({"files": {**manifest["files"], "../x.npy": {"bytes": 1, "sha256": ""}}}, "x.npy"),
     ):
         (folder / MANIFEST).write_text(json.dumps({**manifest, **changed}))
