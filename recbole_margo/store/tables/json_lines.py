@@ -34,7 +34,9 @@ def parse_record(line: bytes, path: Path, number: int) -> dict[str, Any]:
     """Parse a line; no part of it is ever executed."""
     record = parse_json(text_of(line, path, number).strip(), path, number)
     if not isinstance(record, dict):
-        raise DataError(f"{path}, line {number}: expected an object, found {str(record)[:80]!r}.")
+        raise DataError(
+            f"{path}, line {number}: expected a JSON object, found {str(record)[:80]!r}."
+        )
     return record
 
 
