@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from recbole_margo.command_line import comma_separated, command_parser
 from recbole_margo.errors import CheckpointError, ConfigError
 from recbole_margo.output_folder import locked_folder
-from recbole_margo.report.document import table_text
 from recbole_margo.studies.agreement.replay import (
     Replay,
+    cannot_replay,
     check_has_weights,
     replay_identity,
     replay_stage,
 )
-from recbole_margo.studies.agreement.report import agreement_table, write_agreement_report
+from recbole_margo.studies.agreement.report import agreement_report
 from recbole_margo.studies.agreement.result import AgreementResult
 from recbole_margo.studies.comparison.plan import FULL_MODEL, labelled_runs
 from recbole_margo.studies.runs.entry import Entry
@@ -53,7 +52,11 @@ def agreement(arguments: Sequence[str]) -> int:
     if len(options.run) > 1 and options.output_dir is None:
         raise ConfigError("with several folders in --run, say with --output_dir=DIR where to write")
     folder = Path(options.output_dir or Path(options.run[0]) / FOLDER)
-    labels = _names(options.labels)
+    labels = None if options.labels is None else comma_separated(options.labels)
+    if labels == []:
+        raise ConfigError(
+            "--labels names no run: give labels, separated by commas, or leave it out"
+        )
     found = {
         run.folder.resolve(): (label, run)
         for path in options.run
@@ -61,13 +64,9 @@ def agreement(arguments: Sequence[str]) -> int:
     }
     chosen = choose_runs(list(found.values()), labels)
     with locked_folder(folder):
-        result = measure_agreement(chosen, folder, options.epochs)
-        write_agreement_report(folder, result)
-    table = agreement_table(result)
-    sys.stdout.write(f"{table_text(table)}\n\n")
-    sys.stdout.write("".join(f"{note}\n" for note in table.notes))
-    sys.stdout.write(f"\nReport: {folder / 'agreement.html'}\n")
-    return 0
+        report = agreement_report(measure_agreement(chosen, folder, options.epochs))
+        report.write(folder)
+    return report.show(folder)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -90,17 +89,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--output_dir", metavar="DIR", help=f"folder of the result (DIR/{FOLDER})")
     return parser
-
-
-def _names(labels: str | None) -> list[str] | None:
-    if labels is None:
-        return None
-    names = comma_separated(labels)
-    if not names:
-        raise ConfigError(
-            "--labels names no run: give labels, separated by commas, or leave it out"
-        )
-    return names
 
 
 def choose_runs(
@@ -141,15 +129,10 @@ def _default_labels(named: Sequence[tuple[str, TrainedRun]]) -> list[str]:
     usual = [label for label in DEFAULT_LABELS if label in found]
     if usual:
         return usual
-    usable, reason = [], ""
-    for label, run in named:
-        try:
-            check_has_weights(run)
-            usable.append(label)
-        except CheckpointError as error:
-            reason = str(error)
+    reasons = [cannot_replay(run) for _, run in named]
+    usable = [label for (label, _), reason in zip(named, reasons, strict=True) if not reason]
     if not usable:
-        raise CheckpointError(reason)
+        raise CheckpointError(reasons[-1])
     return usable
 
 
@@ -170,7 +153,9 @@ def measure_agreement(
         replay = Replay.load(file, identity)
         what = f"{label}, seed {run.seed}"
         place = f"Replay {number} of {len(chosen)}: {what}"
-        if replay is None:
+        if replay is not None:
+            log.warning("%s is in %s", place, file)
+        else:
             log.warning("%s, %d epoch%s", place, count, "" if count == 1 else "s")
             try:
                 replay = replay_stage(run, count, what)
@@ -178,7 +163,5 @@ def measure_agreement(
                 log.warning("Interrupted. The same command goes on with %s.", what)
                 raise
             replay.save(file, identity)
-        else:
-            log.warning("%s is in %s", place, file)
         measured.append((label, run, replay))
     return AgreementResult.of(measured)

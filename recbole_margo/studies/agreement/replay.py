@@ -232,11 +232,16 @@ def replay_identity(run: TrainedRun, epochs: int) -> str:
 
 
 def check_has_weights(run: TrainedRun) -> None:
-    """Refuse a run that learned no weights or that cannot be replayed.
+    """Raise a `CheckpointError` if a run cannot be replayed."""
+    reason = cannot_replay(run)
+    if reason:
+        raise CheckpointError(reason)
 
-    Raises:
-        CheckpointError: if it is not a MARGO's, its weights cannot move, or its second stage cannot
-            be repeated.
+
+def cannot_replay(run: TrainedRun) -> str:
+    """Return why a run cannot be replayed, empty if it can.
+
+    It is not a MARGO's, its weights cannot move, or its second stage cannot be repeated.
     """
     settings = run.result.hyperparameters
     if run.model_name != MARGO.__name__:
@@ -249,8 +254,8 @@ def check_has_weights(run: TrainedRun) -> None:
         reason = "began stage 2 in a way that a replay does not repeat (`keep_optimizer`, "
         reason += "`weight_warmup_epochs`)"
     else:
-        return
-    raise CheckpointError(
+        return ""
+    return (
         f"{run.folder} {reason}; give a run of MARGO with weights, two or more modalities and a "
         "new optimiser"
     )

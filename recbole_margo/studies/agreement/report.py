@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from recbole_margo.report import (
     NOTHING,
-    Cell,
+    Columns,
     Document,
     Figure,
     Paragraphs,
@@ -25,7 +25,6 @@ from recbole_margo.report import (
     csv_text,
     json_text,
     shorten,
-    write_document,
 )
 from recbole_margo.report.figures import legend_below, look, new_figure
 from recbole_margo.studies.agreement.replay import COORDINATES
@@ -34,35 +33,20 @@ from recbole_margo.studies.agreement.result import (
     LabelAgreement,
     PooledBatches,
     Quartiles,
+    RunAgreement,
     Share,
 )
+from recbole_margo.studies.runs.study import StudyReport
 
-COORDINATE_NAMES = {
-    "weights": "weights",
-    "simplex": "weights that sum to 1",
-    "logits": "logits",
-}
+COORDINATE_NAMES = {"weights": "weights", "simplex": "weights that sum to 1", "logits": "logits"}
 # More markers than this hide the line that they lie on.
 MARKERS_A_LINE = 8
 LABEL_LENGTH = 30
 CSV_COLUMNS = (
-    "label",
-    "seed",
-    "epoch",
-    "coordinates",
-    "batches",
-    "batches_agreeing",
-    "share_agreeing",
-    "share_agreeing_low",
-    "share_agreeing_high",
-    "cosine_mean",
-    "cosine_quartile_1",
-    "cosine_median",
-    "cosine_quartile_3",
-    "triplets",
-    "triplets_silent",
-    "triplets_in_conflict",
-    "share_in_conflict",
+    *("label", "seed", "epoch", "coordinates", "batches", "batches_agreeing"),
+    *("share_agreeing", "share_agreeing_low", "share_agreeing_high"),
+    *("cosine_mean", "cosine_quartile_1", "cosine_median", "cosine_quartile_3"),
+    *("triplets", "triplets_silent", "triplets_in_conflict", "share_in_conflict"),
 )
 COORDINATE_NOTES = (
     "weights: each weight is a variable of its own, as in the paper's section III-D; there no "
@@ -79,8 +63,6 @@ COUNTING_NOTES = (
     "The intervals are Wilson's, 95 %, as if batches were independent; batches of one training "
     "are not, so read them as a lower bound of the uncertainty.",
 )
-
-
 INTRODUCTION = (
     "MARGO's second stage trains the modality weights of the items with two losses: the ranking "
     "loss L_rec and the calibration loss L_cal. The paper argues in section III-D that their "
@@ -145,15 +127,9 @@ def _draw_label(column: NDArray[Any], entry: LabelAgreement, name: str, index: i
     epochs = [one.epoch for one in entry.epochs]
     found = [one.pooled.coordinates[name] for one in entry.epochs]
     quartiles = np.array([one.cosine_quartiles for one in found], dtype=np.float64)
-    for panel, values in zip(
-        column,
-        (
-            _ends([one.share_agreeing for one in found]),
-            quartiles.T,
-            _ends([one.share_in_conflict for one in found]),
-        ),
-        strict=True,
-    ):
+    agreeing = _ends([one.share_agreeing for one in found])
+    in_conflict = _ends([one.share_in_conflict for one in found])
+    for panel, values in zip(column, (agreeing, quartiles.T, in_conflict), strict=True):
         _line(panel, epochs, values, style)
 
 
@@ -172,99 +148,78 @@ def _line(
     panel.fill_between(epochs, values[0], values[2], color=style["color"], alpha=0.2, linewidth=0)
 
 
-def write_agreement_report(folder: Path, result: AgreementResult) -> list[Path]:
-    """Write everything that is shown of the replays; what is there already is replaced.
+def agreement_report(result: AgreementResult) -> StudyReport:
+    """Return everything that is shown of the replays.
 
-    Returns:
-        The files: `agreement.json`, `.csv`, `.md`, `.html`, `.png` and `.svg`.
+    Its files are `agreement.json`, `.csv`, `.md`, `.html`, `.png` and `.svg`.
     """
-    texts = {
-        "agreement.json": json_text(result.as_plain()),
-        "agreement.csv": agreement_csv(result),
-    }
-    return write_document(folder, "agreement", agreement_document(result), texts)
-
-
-def agreement_document(result: AgreementResult) -> Document:
-    """Return the report as a document."""
     figure = Figure("agreement", ALTERNATIVE, partial(agreement_figure, result))
+    table = Section(None, (agreement_table(result),))
     sections = (
         Section(None, (Paragraphs(INTRODUCTION),)),
-        Section(None, (agreement_table(result),)),
+        table,
         Section("Over training", (Paragraphs(FIGURE_NOTES), figure)),
         Section(None, (runs_table(result),)),
     )
-    return Document(f"Agreement of MARGO's losses on {clean(result.dataset)}", (), sections)
+    return StudyReport(
+        "agreement",
+        Document(f"Agreement of MARGO's losses on {clean(result.dataset)}", (), sections),
+        {"agreement.json": json_text(result.as_plain()), "agreement.csv": agreement_csv(result)},
+        (table,),
+    )
 
 
 def agreement_table(result: AgreementResult) -> Table:
     """Return one row per label and coordinates, over all epochs and seeds."""
-    rows = tuple(_row(entry, name) for entry in result.labels for name in COORDINATES)
-    headers = (
-        "run",
-        "gradients on",
-        "seeds",
-        "batches",
-        "agree [95 %]",
-        "median cosine (quartiles)",
-        "triplets in conflict",
-        "silent triplets",
-    )
+
+    def agreeing(entry: LabelAgreement, name: str) -> str:
+        found, batches = entry.whole.coordinates[name], entry.whole.batches
+        low, high = (100 * end for end in (found.share_agreeing.low, found.share_agreeing.high))
+        return f"{exact_percent(found.agreeing_batches, batches)} [{low:.1f}, {high:.1f}]"
+
+    def conflict(entry: LabelAgreement, name: str) -> str:
+        found = entry.whole.coordinates[name].triplets_in_conflict
+        return exact_percent(found, entry.whole.triplets)
+
+    def silent(whole: PooledBatches) -> str:
+        return f"{100 * (whole.silent_triplets / whole.triplets):.1f} %"
+
+    def cosine(entry: LabelAgreement, name: str) -> str:
+        return quartiles_text(entry.whole.coordinates[name].cosine_quartiles)
+
+    columns: Columns[tuple[LabelAgreement, str]] = {
+        "run": lambda of: clean(of[0].label),
+        "gradients on": lambda of: COORDINATE_NAMES[of[1]],
+        "seeds": lambda of: len(of[0].seeds),
+        "batches": lambda of: f"{of[0].whole.batches:,}",
+        "agree [95 %]": lambda of: agreeing(*of),
+        "median cosine (quartiles)": lambda of: cosine(*of),
+        "triplets in conflict": lambda of: conflict(*of),
+        "silent triplets": lambda of: silent(of[0].whole),
+    }
     notes = (*COORDINATE_NOTES, *COUNTING_NOTES)
-    return Table("Batches that agree, over all epochs", headers, rows, notes)
-
-
-def _row(entry: LabelAgreement, name: str) -> tuple[Cell, ...]:
-    whole = entry.whole
-    found = whole.coordinates[name]
-    interval = f"[{percent(found.share_agreeing.low)}, {percent(found.share_agreeing.high)}]"
-    texts = (
-        clean(entry.label),
-        COORDINATE_NAMES[name],
-        str(len(entry.seeds)),
-        f"{whole.batches:,}",
-        f"{exact_percent(found.agreeing_batches, whole.batches)} {interval}",
-        quartiles_text(found.cosine_quartiles),
-        exact_percent(found.triplets_in_conflict, whole.triplets),
-        f"{percent(whole.silent_triplets / whole.triplets)} %",
-    )
-    return tuple(Cell(text) for text in texts)
+    rows = itertools.product(result.labels, COORDINATES)
+    return Table.of("Batches that agree, over all epochs", rows, columns, notes)
 
 
 def runs_table(result: AgreementResult) -> Table:
     """Return one row per replay: what was trained, and what measuring cost."""
-    rows = []
-    for run in result.runs:
-        settings, epochs = run.settings, len(run.epochs)
-        texts = (
-            f"{clean(run.label)}, seed {run.seed}",
-            f"{settings.alpha:g}",
-            f"{settings.tau:g}",
-            "yes" if settings.stop_gradient else "no",
-            "stage 1" if settings.two_stage else "initial values",
-            str(epochs),
-            str(run.batches_per_epoch),
-            f"{(run.seconds - run.measuring_seconds) / epochs:.2f}",
-            f"{run.measuring_seconds / epochs:.2f}",
-        )
-        rows.append(tuple(Cell(text) for text in texts))
-    headers = (
-        "replay",
-        "alpha",
-        "tau",
-        "stop-gradient",
-        "starts from",
-        "epochs",
-        "batches / epoch",
-        "s / epoch, training",
-        "s / epoch, measuring",
-    )
-    return Table("Replays", headers, tuple(rows))
 
+    def per_epoch(run: RunAgreement, seconds: float) -> str:
+        return f"{seconds / len(run.epochs):.2f}"
 
-def percent(value: float) -> str:
-    """Return a share in percent with one decimal, without the sign."""
-    return f"{100 * value:.1f}"
+    columns: Columns[RunAgreement] = {
+        "replay": lambda run: f"{clean(run.label)}, seed {run.seed}",
+        "alpha": lambda run: f"{run.settings.alpha:g}",
+        "tau": lambda run: f"{run.settings.tau:g}",
+        "stop-gradient": lambda run: "yes" if run.settings.stop_gradient else "no",
+        "starts from": lambda run: "stage 1" if run.settings.two_stage else "initial values",
+        "epochs": lambda run: len(run.epochs),
+        "batches / epoch": lambda run: run.batches_per_epoch,
+        "s / epoch, training": lambda run: per_epoch(run, run.seconds - run.measuring_seconds),
+        "s / epoch, measuring": lambda run: per_epoch(run, run.measuring_seconds),
+    }
+    return Table.of("Replays", result.runs, columns)
 
 
 def exact_percent(count: int, total: int) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy.stats import binomtest
 
+from recbole_margo.store.plain import as_plain, from_plain
 from recbole_margo.studies.agreement.replay import COORDINATES, Replay
 from recbole_margo.studies.runs.trained_run import TrainedRun
 
@@ -79,12 +80,15 @@ class PooledBatches:
                 for column in ("cosine", "agrees", "conflicts")
             )
             known = cosine[~np.isnan(cosine)]
-            low, median, high = np.quantile(known, (0.25, 0.5, 0.75)) if len(known) else [None] * 3
+            quartiles: Quartiles = (None, None, None)
+            if len(known):
+                low, median, high = np.quantile(known, (0.25, 0.5, 0.75)).tolist()
+                quartiles = (low, median, high)
             found[name] = CoordinateAgreement(
                 int(agrees.sum()),
                 Share.of(int(agrees.sum()), len(agrees)),
                 float(known.mean()) if len(known) else None,
-                (_number(low), _number(median), _number(high)),
+                quartiles,
                 int(conflicts.sum()),
                 Share.of(int(conflicts.sum()), triplets),
             )
@@ -94,7 +98,7 @@ class PooledBatches:
     def as_plain(self) -> dict[str, Any]:
         """Return it as it stands in `agreement.json`."""
         counts = {name: getattr(self, name) for name in ("batches", "triplets", "silent_triplets")}
-        return {**counts, **{name: asdict(one) for name, one in self.coordinates.items()}}
+        return {**counts, **as_plain(self.coordinates)}
 
 
 @dataclass(frozen=True)
@@ -114,18 +118,6 @@ class LabelAgreement:
     seeds: tuple[int, ...]
     whole: PooledBatches
     epochs: tuple[EpochAgreement, ...]
-
-    def as_plain(self) -> dict[str, Any]:
-        """Return it as it stands in `agreement.json`."""
-        return {
-            "label": self.label,
-            "seeds": list(self.seeds),
-            "whole": self.whole.as_plain(),
-            "epochs": [
-                {"epoch": one.epoch, "seeds": one.seeds, **one.pooled.as_plain()}
-                for one in self.epochs
-            ],
-        }
 
 
 @dataclass(frozen=True)
@@ -159,30 +151,19 @@ class RunAgreement:
     @classmethod
     def of(cls, label: str, run: TrainedRun, replay: Replay) -> RunAgreement:
         """Summarise the replay of a run."""
-        settings = run.result.hyperparameters
         return cls(
             label,
             run.seed,
             str(run.folder),
             run.result.dataset,
             tuple(run.result.modalities or ()),
-            StageSettings(**{name: settings[name] for name in StageSettings.__dataclass_fields__}),
+            from_plain(StageSettings, run.result.hyperparameters),
             int(replay.triplets.shape[1]),
             replay.seconds,
             replay.measuring_seconds,
             PooledBatches.of([replay], slice(None)),
             _by_epoch([replay]),
         )
-
-    def as_plain(self) -> dict[str, Any]:
-        """Return it as it stands in `agreement.json`."""
-        return {
-            **vars(self),
-            "modalities": list(self.modalities),
-            "settings": asdict(self.settings),
-            "whole": self.whole.as_plain(),
-            "epochs": [{"epoch": one.epoch, **one.pooled.as_plain()} for one in self.epochs],
-        }
 
 
 @dataclass(frozen=True)
@@ -208,12 +189,25 @@ class AgreementResult:
 
     def as_plain(self) -> dict[str, Any]:
         """Return it as it stands in `agreement.json`."""
+
+        def plain(one: LabelAgreement | RunAgreement) -> dict[str, Any]:
+            of_label = isinstance(one, LabelAgreement)
+            epochs = [
+                {
+                    "epoch": each.epoch,
+                    **({"seeds": each.seeds} if of_label else {}),
+                    **each.pooled.as_plain(),
+                }
+                for each in one.epochs
+            ]
+            return {**as_plain(one), "whole": one.whole.as_plain(), "epochs": epochs}
+
         return {
             "format": SUMMARY_FORMAT,
             "dataset": self.dataset,
             "coordinates": list(COORDINATES),
-            "labels": [one.as_plain() for one in self.labels],
-            "runs": [one.as_plain() for one in self.runs],
+            "labels": [plain(one) for one in self.labels],
+            "runs": [plain(one) for one in self.runs],
         }
 
 
@@ -224,7 +218,3 @@ def _by_epoch(replays: Sequence[Replay]) -> tuple[EpochAgreement, ...]:
         pooled = PooledBatches.of(those, slice(epoch, epoch + 1))
         found.append(EpochAgreement(epoch + 1, len(those), pooled))
     return tuple(found)
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
