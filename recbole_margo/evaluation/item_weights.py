@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from recbole_margo.errors import CheckpointError
-from recbole_margo.report.figures import COLORS, HATCHES
+from recbole_margo.report import clean
+from recbole_margo.report.figures import COLORS, HATCHES, STYLE, panel_grid, write_figure
 from recbole_margo.store.numpy_archive import read_archive, write_archive
 
 BINS = 40
@@ -77,12 +77,8 @@ class ItemWeights:
 
     def summary(self) -> str:
         """Return mean and standard deviation by modality, over the items that have a choice."""
-        choice = self.present.sum(axis=1) > 1
-        parts = []
-        for index, modality in enumerate(self.modalities):
-            values = self.weights[choice & self.present[:, index], index]
-            if len(values):
-                parts.append(f"{modality} {values.mean():.3f} ± {values.std():.3f}")
+        found = [(name, self._with_choice(index)) for index, name in enumerate(self.modalities)]
+        parts = [f"{name} {of.mean():.3f} ± {of.std():.3f}" for name, of in found if len(of)]
         return ", ".join(parts) or "no item has a choice"
 
     def draw(self, path: Path, title: str) -> None:
@@ -91,30 +87,26 @@ class ItemWeights:
         Args:
             path: the file; its ending chooses PNG, SVG or PDF.
         """
-        count = len(self.modalities)
-        figure = Figure(figsize=(1.0 + 3.2 * count, 3.4))
-        FigureCanvasAgg(figure)
-        # The tick labels 1.0 and 0.0 of neighbouring panels must not run into each other.
-        figure.set_layout_engine("constrained", wspace=0.08)
-        panels = figure.subplots(1, count, sharey=True, squeeze=False)[0]
-        bins = np.linspace(0.0, 1.0, BINS + 1)
-        # With a single modality an item's weight is 1; so it is where the others are missing.
+        with matplotlib.rc_context(STYLE):
+            count, bins = len(self.modalities), np.linspace(0.0, 1.0, BINS + 1).tolist()
+            figure, panels = panel_grid(count, count, 3.4, 0.0, sharey=True)
+            figure.set_figwidth(1.0 + 3.2 * count)
+            for index, (panel, modality) in enumerate(zip(panels, self.modalities, strict=True)):
+                values = self._with_choice(index)
+                color, hatch = COLORS[index % len(COLORS)], HATCHES[index % len(HATCHES)]
+                panel.hist(values, bins, color=color, edgecolor="white", hatch=hatch)
+                about = "no item has a choice"
+                if len(values):
+                    about = f"mean {values.mean():.2f}, n = {len(values)}"
+                    panel.axvline(values.mean(), color="black", linestyle="--", linewidth=1.2)
+                panel.set(title=f"{clean(modality)} ({about})", xlabel="weight (share of 1)")
+                panel.set_xlim(0.0, 1.0)
+            panels[0].set_ylabel("items with two or more modalities")
+            figure.suptitle(title)
+            write_figure(path, figure, path.suffix[1:])
+
+    def _with_choice(self, index: int) -> NDArray[np.float32]:
+        """Return the weights of a modality where there are others; alone it weighs 1."""
         choice = self.present.sum(axis=1) > 1
-        for index, (panel, modality) in enumerate(zip(panels, self.modalities, strict=True)):
-            values = self.weights[choice & self.present[:, index], index]
-            color = COLORS[index % len(COLORS)]
-            panel.hist(
-                values, bins, color=color, edgecolor="white", hatch=HATCHES[index % len(HATCHES)]
-            )
-            if len(values):
-                mean = float(values.mean())
-                panel.axvline(mean, color="black", linestyle="--", linewidth=1.2)
-                panel.set_title(f"{modality} (mean {mean:.2f}, n = {len(values)})", fontsize=10)
-            else:
-                panel.set_title(f"{modality} (no item has a choice)", fontsize=10)
-            panel.set_xlim(0.0, 1.0)
-            panel.set_xlabel("weight (share of 1)")
-            panel.spines[["top", "right"]].set_visible(False)
-        panels[0].set_ylabel("items with two or more modalities")
-        figure.suptitle(title, fontsize=11)
-        figure.savefig(path, dpi=150)
+        values: NDArray[np.float32] = self.weights[choice & self.present[:, index], index]
+        return values

@@ -12,8 +12,10 @@ from typing import Any
 import matplotlib
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from recbole_margo.report.document import clean
 from recbole_margo.store.writing import replacing
@@ -67,6 +69,21 @@ def panel_grid(
     for panel in grid.flat[count:]:
         panel.set_visible(False)
     return figure, list(grid.flat[:count])
+
+
+def name_rows(panel: Axes, labels: Sequence[str], **options: Any) -> None:
+    """Name the rows of a panel, from the top; row n is at height n.
+
+    Args:
+        options: of the texts, such as `fontsize`.
+    """
+    panel.set_yticks(range(len(labels)), labels, **options)
+    panel.set_ylim(len(labels) - 0.5, -0.5)
+
+
+def few_ticks(axis: Axis) -> None:
+    """Keep the numbers of an axis apart."""
+    axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
 
 
 def legend_below(figure: Figure, columns: int, handles: Mapping[str, Artist] | None = None) -> None:
@@ -130,9 +147,20 @@ def draw(path: Path, drawing: Callable[[], Figure | None]) -> bool:
                 file.unlink(missing_ok=True)
                 continue
             file.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(file) as temporary:
-                figure.savefig(temporary, dpi=150, format=ending, metadata=metadata)
+            write_figure(file, figure, ending, metadata)
     return figure is not None
+
+
+def write_figure(
+    file: Path, figure: Figure, ending: str, metadata: Mapping[str, Any] | None = None
+) -> None:
+    """Write a figure, whole or not at all.
+
+    Args:
+        ending: what is written, such as `png`.
+    """
+    with replacing(file) as temporary:
+        figure.savefig(temporary, dpi=150, format=ending, metadata=metadata)
 
 
 def drawings_of(folder: Path, names: Iterable[str]) -> dict[str, bytes]:

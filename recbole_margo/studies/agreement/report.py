@@ -26,7 +26,7 @@ from recbole_margo.report import (
     json_text,
     shorten,
 )
-from recbole_margo.report.figures import legend_below, look, new_figure
+from recbole_margo.report.figures import legend_below, look, panel_grid
 from recbole_margo.studies.agreement.replay import COORDINATES
 from recbole_margo.studies.agreement.result import (
     AgreementResult,
@@ -83,8 +83,9 @@ ALTERNATIVE = (
 
 def agreement_figure(result: AgreementResult) -> matplotlib_figure.Figure:
     """Draw share of batches, cosine and share of triplets over epochs, a column per coordinates."""
-    figure = new_figure(7.4)
-    panels = figure.subplots(3, len(COORDINATES), sharex=True, sharey="row", squeeze=False)
+    count = len(COORDINATES)
+    figure, found = panel_grid(3 * count, count, 7.4 / 3, 0.0, sharex=True, sharey="row")
+    panels = np.array(found, dtype=object).reshape(3, count)
     for column, name in zip(panels.T, COORDINATES, strict=True):
         for index, entry in enumerate(result.labels):
             _draw_label(column, entry, name, index)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 
 import numpy as np
@@ -12,14 +13,7 @@ from numpy.typing import NDArray
 
 from recbole_margo.evaluation.bootstrap import is_constant
 from recbole_margo.report.document import clean
-from recbole_margo.report.figures import (
-    COLORS,
-    HATCHES,
-    legend_below,
-    new_figure,
-    panel_grid,
-    wrapped,
-)
+from recbole_margo.report.figures import COLORS, HATCHES, legend_below, panel_grid, wrapped
 from recbole_margo.studies.audit.catalogue import FloatArray
 from recbole_margo.studies.audit.result import LearnedAudit, WeightRelation
 
@@ -44,9 +38,6 @@ def weights_figure(result: LearnedAudit) -> Figure | None:
 
     The weights of all seeds of a model are drawn together.
 
-    Returns:
-        The figure, None if no model has a weight to learn.
-
     Source: MARGO (arXiv 2504.16524), Fig. 5, of any number of modalities.
     """
     modalities = result.catalogue.modalities
@@ -62,17 +53,17 @@ def weights_figure(result: LearnedAudit) -> Figure | None:
             drawn.append((f"{wrapped(label, 18)}\n% of {rows}", values))
     if not drawn:
         return None
-    figure = new_figure(0.9 + 1.55 * len(drawn))
-    panels = figure.subplots(len(drawn), len(modalities), sharex=True, sharey=True, squeeze=False)
-    for row, (name, values) in zip(panels, drawn, strict=True):
-        for index, (panel, of_modality) in enumerate(zip(row, values, strict=True)):
-            _draw_distribution(panel, of_modality, index)
-        row[0].set_ylabel(name)
-    for panel, modality in zip(panels[0], modalities, strict=True):
+    count = len(modalities)
+    figure, panels = panel_grid(len(drawn) * count, count, 1.55, 0.9, sharex=True, sharey=True)
+    for row, (name, values) in enumerate(drawn):
+        for index, of_modality in enumerate(values):
+            _draw_distribution(panels[row * count + index], of_modality, index)
+        panels[row * count].set_ylabel(name)
+    for panel, modality in zip(panels, modalities, strict=False):
         panel.annotate(
             clean(modality), (0.5, 1), (0, 16), "axes fraction", "offset points", ha="center"
         )
-    for panel in panels[-1]:
+    for panel in panels[-count:]:
         panel.set_xlabel("weight (share of 1)")
         panel.set_xlim(0.0, 1.0)
     figure.suptitle(f"Learned modality weights on {result.dataset}")
@@ -99,11 +90,7 @@ def _draw_distribution(panel: Axes, values: FloatArray, index: int) -> None:
 
 
 def relations_figure(result: LearnedAudit) -> Figure | None:
-    """Draw weights against other values of the items: a row per modality, a column per value.
-
-    Returns:
-        The figure, None if every value is the same for all items.
-    """
+    """Draw weights against other values that differ by item: a row per modality, a column each."""
     relations = {
         (one.modality, one.other): one
         for one in result.relations
@@ -113,17 +100,17 @@ def relations_figure(result: LearnedAudit) -> Figure | None:
         return None
     modalities = [name for name in result.catalogue.modalities if name in {m for m, _ in relations}]
     others = [name for name in AXES if name in {other for _, other in relations}]
-    figure = new_figure(0.5 + 2.4 * len(modalities))
-    panels = figure.subplots(len(modalities), len(others), sharey="row", squeeze=False)
-    for row, modality in zip(panels, modalities, strict=True):
-        for panel, other in zip(row, others, strict=True):
-            if (modality, other) in relations:
-                _draw_relation(panel, relations[modality, other])
-            else:
-                text = f"the same for all items:\n{AXES[other]}"
-                panel.text(0.5, 0.5, text, ha="center", transform=panel.transAxes, color="0.35")
-                panel.set_xticks([])
-        row[0].set_ylabel(f"weight of {clean(modality)} (share of 1)")
+    places = list(itertools.product(modalities, others))
+    figure, panels = panel_grid(len(places), len(others), 2.4, 0.5, sharey="row")
+    for panel, (modality, other) in zip(panels, places, strict=True):
+        if (modality, other) in relations:
+            _draw_relation(panel, relations[modality, other])
+        else:
+            text = f"the same for all items:\n{AXES[other]}"
+            panel.text(0.5, 0.5, text, ha="center", transform=panel.transAxes, color="0.35")
+            panel.set_xticks([])
+        if other == others[0]:
+            panel.set_ylabel(f"weight of {clean(modality)} (share of 1)")
     figure.suptitle(f"What the weights of {result.label} on {result.dataset} go along with")
     return figure
 
@@ -145,16 +132,9 @@ def _draw_relation(panel: Axes, one: WeightRelation) -> None:
 
 
 def binned_means(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return the median x and the mean y of bins of about as many items each.
+    """Return the median of x [N] and the mean of y [N] of bins of about as many items each.
 
-    Items with equal x stay together.
-
-    Args:
-        x: [N].
-        y: [N].
-
-    Returns:
-        One number per bin, at most `MOST_BINS`.
+    Items with equal x stay together; there are at most `MOST_BINS`.
     """
     bins = max(1, min(MOST_BINS, len(x) // ITEMS_A_BIN))
     edges = np.unique(np.quantile(x, np.linspace(0, 1, bins + 1)[1:-1]))
@@ -167,11 +147,7 @@ def binned_means(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def evidence_figure(result: LearnedAudit) -> Figure | None:
-    """Draw each item's reliability against its number of training pairs, a panel per modality.
-
-    Returns:
-        The figure, None if there is no evidence at all.
-    """
+    """Draw each item's reliability against its training pairs, a panel per modality if any."""
     audit = result.catalogue
     indices = range(len(audit.modalities))
     known = {

@@ -9,23 +9,26 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from recbole_margo.report import clean, shorten
-from recbole_margo.report.figures import COLORS, legend_below, look, new_figure, panel_grid, wrapped
+from recbole_margo.report.figures import (
+    COLORS,
+    few_ticks,
+    legend_below,
+    look,
+    name_rows,
+    panel_grid,
+    wrapped,
+)
 from recbole_margo.studies.comparison.result import ALPHA, ComparedModel, Comparison, Slice
-from recbole_margo.studies.wording import is_smaller_better, metric_name
+from recbole_margo.studies.wording import axis_name, is_smaller_better, metric_name
 
 PANELS_A_ROW = 2
 LABEL_WIDTH, LABEL_LINES = 24, 2
 
 
 def metrics_figure(compared: Comparison) -> Figure | None:
-    """Draw a panel per metric: a row per model with its seeds, mean and deviation.
-
-    Returns:
-        The figure, None if no model has results.
-    """
+    """Draw a panel per metric: a row per model with its seeds, mean and deviation; None of none."""
     models = [entry for entry in compared.models if entry.has_results]
     metrics = [
         metric
@@ -40,12 +43,10 @@ def metrics_figure(compared: Comparison) -> Figure | None:
     for panel, metric in zip(panels, metrics, strict=True):
         for place, entry in enumerate(models):
             _draw_model(panel, place, entry, metric, entry.label == compared.reference)
-        better = " (smaller is better)" if is_smaller_better(metric) else ""
-        panel.set(xlabel=f"{metric_name(metric)} on test{better}")
+        panel.set_xlabel(axis_name(metric))
         _finish(panel)
         _start_at_zero(panel)
-    panels[0].set_yticks(range(len(models)), labels)
-    panels[0].set_ylim(len(models) - 0.5, -0.5)
+    name_rows(panels[0], labels)
     _legend_of_metrics(figure, panels[0], [entry.label for entry in models], compared)
     seeds = len(compared.seeds)
     counted = f"{seeds} seeds" if seeds > 1 else "one seed, no deviation"
@@ -100,26 +101,20 @@ def _legend_of_metrics(
 
 
 def differences_figure(compared: Comparison) -> Figure | None:
-    """Draw each model's difference to the reference on the metric of selection.
-
-    Returns:
-        The figure, None without tests.
-    """
+    """Draw each model's difference to the reference on the metric of selection, if tested."""
     metric = compared.selection_metric
     tests = compared.tests.get(metric or "", ())
     if not tests:
         return None
     labels = _labels([test.label for test in tests])
-    figure = new_figure(1.9 + _row_height(labels) * len(tests))
-    panel = figure.subplots()
+    figure, (panel,) = panel_grid(1, 1, 1.9 + _row_height(labels) * len(tests), 0.0)
     for place, test in enumerate(tests):
         middle = test.difference
         panel.plot([test.low, test.high], [place, place], "-|", color=COLORS[0], lw=1.8)
         face = COLORS[0] if test.is_significant else "white"
         panel.plot(middle, place, "o", color=COLORS[0], markerfacecolor=face, markersize=8)
     panel.axvline(0.0, color="black", linestyle="--", linewidth=1.2)
-    panel.set_yticks(range(len(tests)), labels)
-    panel.set_ylim(len(tests) - 0.5, -0.5)
+    name_rows(panel, labels)
     reference = shorten(compared.reference, LABEL_WIDTH)
     better = ", smaller is better" if is_smaller_better(str(metric)) else ""
     panel.set_xlabel(
@@ -136,11 +131,7 @@ def differences_figure(compared: Comparison) -> Figure | None:
 
 
 def slices_figure(compared: Comparison) -> Figure | None:
-    """Draw a panel per kind of slice: a group per slice, a marker per model.
-
-    Returns:
-        The figure, None without slices.
-    """
+    """Draw a panel per kind of slice, if any: a group per slice, a marker per model."""
     kinds = compared.slices_by_kind()
     there = {label for parts in kinds.values() for part in parts for label in part.values}
     names = [entry.label for entry in compared.models if entry.label in there]
@@ -168,14 +159,12 @@ def slices_figure(compared: Comparison) -> Figure | None:
 def _draw_slices(panel: Axes, parts: Sequence[Slice], names: Sequence[str]) -> None:
     offsets = np.linspace(-0.36, 0.36, len(names) + 2)[1:-1]
     for index, (offset, name) in enumerate(zip(offsets, names, strict=True)):
-        values = [part.values.get(name) for part in parts]
-        numbers = [math.nan if value is None else value for value in values]
-        panel.plot(numbers, np.arange(len(parts)) + offset, **_look(index))
+        values = np.array([part.values.get(name) for part in parts], dtype=np.float64)
+        panel.plot(values, np.arange(len(parts)) + offset, **_look(index))
     for place in range(1, len(parts)):
         panel.axhline(place - 0.5, color="0.7", linewidth=0.8)
     texts = [f"{wrapped(part.name, LABEL_WIDTH, LABEL_LINES)}\n({part.size})" for part in parts]
-    panel.set_yticks(range(len(parts)), texts, fontsize=8)
-    panel.set_ylim(len(parts) - 0.5, -0.5)
+    name_rows(panel, texts, fontsize=8)
     panel.tick_params(axis="y", length=0)
     _finish(panel)
     _start_at_zero(panel)
@@ -192,7 +181,7 @@ def _finish(panel: Axes) -> None:
     """Keep points off the rim and the numbers of the ticks apart."""
     panel.margins(x=0.08)
     panel.grid(axis="x")
-    panel.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    few_ticks(panel.xaxis)
 
 
 def _look(index: int) -> dict[str, Any]:

@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.lines import Line2D
 
 from recbole_margo.report.document import clean
 from recbole_margo.report.figures import (
     COLORS,
     HATCHES,
+    few_ticks,
     legend_below,
     look,
-    new_figure,
+    name_rows,
     panel_grid,
     wrapped,
 )
@@ -26,7 +27,7 @@ from recbole_margo.studies.robustness.result import (
     WeightHistogram,
     shares_name,
 )
-from recbole_margo.studies.wording import is_smaller_better, metric_name
+from recbole_margo.studies.wording import axis_name
 
 PANELS_A_ROW = 2
 PANEL_WIDTH = 3.6
@@ -47,14 +48,13 @@ def quality_figure(result: RobustnessResult) -> Figure | None:
     if not metrics:
         return None
     figure, panels = panel_grid(len(metrics), PANELS_A_ROW, 3.1, 0.7)
-    lines: dict[str, Any] = {}
+    lines: dict[str, Line2D] = {}
     for panel, metric in zip(panels, metrics, strict=True):
         for index, model in enumerate(result.models):
             line = _draw_quality(panel, result, metric, index)
             if line is not None:
                 lines[model] = line
-        better = " (smaller is better)" if is_smaller_better(metric) else ""
-        panel.set_ylabel(f"{metric_name(metric)} on test{better}")
+        panel.set_ylabel(axis_name(metric))
         panel.set_xlabel(_share_label(result))
         panel.set_xticks([_share_of(result, step) for step in result.steps])
         panel.margins(x=0.06, y=0.12)
@@ -66,7 +66,7 @@ def quality_figure(result: RobustnessResult) -> Figure | None:
     return figure
 
 
-def _draw_quality(panel: Axes, result: RobustnessResult, metric: str, index: int) -> Any | None:
+def _draw_quality(panel: Axes, result: RobustnessResult, metric: str, index: int) -> Line2D | None:
     model = result.models[index]
     rows = [result.quality_of(model, step) for step in result.steps]
     rows = [row for row in rows if row.mean.get(metric) is not None]
@@ -109,18 +109,14 @@ def detection_figure(result: RobustnessResult) -> Figure | None:
     )
     figure.set_figwidth(max(figure.get_figwidth(), PANEL_WIDTH * len(modalities) + 1))
     areas, curves = panels[: len(modalities)], panels[len(modalities) :]
-    lines: dict[str, Any] = {}
+    lines: dict[str, Line2D] = {}
     for area, curve, modality in zip(areas, curves, modalities, strict=True):
         _draw_areas(area, result, modality, names)
         area.set_title(f"{clean(modality)} corrupted")
         lines.update(_draw_curves(curve, result, modality))
-    areas[0].set_yticks(range(len(names)), [clean(name) for name in names])
-    areas[0].set_ylim(len(names) - 0.5, -0.5)
+    name_rows(areas[0], [clean(name) for name in names])
     curves[0].set_ylabel("corrupted items found (share)")
-    for label, style in (
-        ("all items, 95 % interval", ALL_ITEMS),
-        ("popular half", POPULAR_ITEMS),
-    ):
+    for label, style in (("all items, 95 % interval", ALL_ITEMS), ("popular half", POPULAR_ITEMS)):
         (lines[label],) = areas[0].plot([], [], color="0.2", **style)
     legend_below(figure, 4, lines)
     figure.suptitle(f"{_about(result)}: do low weights mark the corrupted items?")
@@ -141,11 +137,11 @@ def _draw_areas(panel: Axes, result: RobustnessResult, modality: str, names: lis
     panel.axvline(0.5, color="black", linestyle=":", linewidth=1.2)
     panel.set_xlabel("ROC-AUC (0.5 = chance)")
     panel.margins(x=0.08)
-    panel.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    few_ticks(panel.xaxis)
     panel.grid(axis="x")
 
 
-def _draw_curves(panel: Axes, result: RobustnessResult, modality: str) -> dict[str, Any]:
+def _draw_curves(panel: Axes, result: RobustnessResult, modality: str) -> dict[str, Line2D]:
     lines = {}
     for curve in result.roc:
         if (curve.step, curve.modality) == (result.steps[-1], modality):
@@ -172,9 +168,8 @@ def weights_figure(result: RobustnessResult) -> Figure | None:
         return None
     model = result.reference if result.reference in models else models[0]
     histograms = [one for one in last if one.model == model]
-    figure = new_figure(3.6)
+    figure, panels = panel_grid(len(histograms), len(histograms), 3.6, 0.0, sharey=True)
     figure.set_figwidth(max(figure.get_figwidth(), PANEL_WIDTH * len(histograms)))
-    panels = figure.subplots(1, len(histograms), squeeze=False, sharey=True)[0]
     for panel, histogram in zip(panels, histograms, strict=True):
         _draw_weights(panel, histogram)
     panels[0].set_ylabel("items of the group (%)")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import NullLocator
 
 from recbole_margo.report import (
     Bullets,
@@ -25,7 +27,7 @@ from recbole_margo.report import (
     json_text,
     shorten,
 )
-from recbole_margo.report.figures import COLORS, legend_below, new_figure
+from recbole_margo.report.figures import COLORS, few_ticks, legend_below, panel_grid
 from recbole_margo.store.plain import as_plain
 from recbole_margo.studies.runs.study import StudyReport
 from recbole_margo.studies.sweep.result import Curve, Sweep
@@ -161,53 +163,44 @@ def panel_metrics(swept: Sweep) -> list[tuple[str, str]]:
 
 
 def sweep_figure(swept: Sweep) -> Drawing | None:
-    """Draw a row per hyper-parameter, a column per metric; a column shares its vertical axis.
-
-    Returns:
-        The figure, None if no run finished or was evaluated.
-    """
+    """Draw a row per hyper-parameter, a column per metric; None if no run finished."""
     curves = [
         curve for curve in swept.hyperparameters if any(point.seeds for point in curve.points)
     ]
     columns = panel_metrics(swept)
     if not curves or not columns:
         return None
-    figure = new_figure(ROW_HEIGHT * len(curves) + 0.9)
-    panels = figure.subplots(len(curves), len(columns), sharey="col", squeeze=False)
-    for row, curve in zip(panels, curves, strict=True):
-        for panel, (on, metric) in zip(row, columns, strict=True):
-            _draw_curve(panel, curve, on, metric)
-    for panel, (on, metric) in zip(panels[0], columns, strict=True):
+    drawn = list(itertools.product(curves, columns))
+    figure, panels = panel_grid(len(drawn), len(columns), ROW_HEIGHT, 0.9, sharey="col")
+    for panel, (curve, (on, metric)) in zip(panels, drawn, strict=True):
+        _draw_curve(panel, curve, on, metric)
+    for panel, (on, metric) in zip(panels, columns, strict=False):
         panel.set_title(axis_name(metric, "validation" if on == "valid" else "test"))
-    _legend(figure, panels[0, 0], swept)
+    _legend(figure, panels[0], swept)
     figure.suptitle(f"{clean(swept.model)} on {clean(swept.dataset)}")
     return figure
 
 
 def _draw_curve(panel: Axes, curve: Curve, on: str, metric: str) -> None:
     places = _places(curve)
-    drawn = []
-    for place, point in zip(places, curve.points, strict=True):
-        mean, deviation = point.mean_and_deviation(on, metric)
-        if mean is not None:
-            drawn.append((place, mean, deviation or 0.0, point))
-    across = [place for place, *_ in drawn]
-    means = [mean for _, mean, *_ in drawn]
-    deviations = [deviation for *_, deviation, _ in drawn]
+    found = [point.mean_and_deviation(on, metric) for point in curve.points]
+    there = [at for at, (mean, _) in enumerate(found) if mean is not None]
+    across = [places[at] for at in there]
+    means = np.array([found[at][0] for at in there])
+    deviations = np.array([found[at][1] or 0.0 for at in there])
     style: dict[str, Any] = {"color": LINE, "markersize": 4.5, "linewidth": 1.5}
     if _has_names(curve):
         # There is nothing between two names that a line could show.
-        bars = deviations if any(deviations) else None
+        bars = deviations if deviations.any() else None
         panel.errorbar(across, means, yerr=bars, fmt="o", capsize=3, **style)
     else:
-        if any(deviations):
-            low = [mean - deviation for mean, deviation in zip(means, deviations, strict=True)]
-            high = [mean + deviation for mean, deviation in zip(means, deviations, strict=True)]
-            panel.fill_between(across, low, high, color=LINE, alpha=0.2, linewidth=0)
+        if deviations.any():
+            ends = (means - deviations, means + deviations)
+            panel.fill_between(across, *ends, color=LINE, alpha=0.2, linewidth=0)
         panel.plot(across, means, "-o", **style)
-    for place, mean, _, point in drawn:
-        if point.own:
-            panel.plot(place, mean, "D", color=OWN, markersize=7, zorder=3)
+    for at, mean in zip(there, means, strict=True):
+        if curve.points[at].own:
+            panel.plot(places[at], mean, "D", color=OWN, markersize=7, zorder=3)
     _finish(panel, curve, places)
 
 
@@ -229,7 +222,7 @@ def _finish(panel: Axes, curve: Curve, places: Sequence[float]) -> None:
     panel.set_xlabel(clean(curve.name) + (", log scale" if curve.scale == "log" else ""))
     panel.margins(x=0.08, y=0.1)
     panel.grid(axis="both")
-    panel.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    few_ticks(panel.yaxis)
     panel.tick_params(labelleft=True)
     if curve.scale == "log":
         panel.set_xscale("log")
