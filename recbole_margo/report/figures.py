@@ -7,7 +7,7 @@ import textwrap
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import matplotlib
 from matplotlib.artist import Artist
@@ -107,7 +107,14 @@ def legend_below(figure: Figure, columns: int, handles: Mapping[str, Artist] | N
         )
 
 
-def look(index: int) -> dict[str, str]:
+class Look(TypedDict):
+    """The colour and marker of a model."""
+
+    color: str
+    marker: str
+
+
+def look(index: int) -> Look:
     """Return the colour and marker of a model, which are the same in every figure.
 
     Args:
@@ -140,27 +147,21 @@ def draw(path: Path, drawing: Callable[[], Figure | None]) -> bool:
         # A label in a script that the font lacks is drawn as boxes; the tables have it.
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         figure = drawing()
-        for ending, metadata in ENDINGS.items():
+        for ending in ENDINGS:
             # Not `with_suffix`: a name may hold a dot.
             file = path.with_name(f"{path.name}.{ending}")
             if figure is None:
                 file.unlink(missing_ok=True)
                 continue
             file.parent.mkdir(parents=True, exist_ok=True)
-            write_figure(file, figure, ending, metadata)
+            write_figure(file, figure, ending)
     return figure is not None
 
 
-def write_figure(
-    file: Path, figure: Figure, ending: str, metadata: Mapping[str, Any] | None = None
-) -> None:
-    """Write a figure, whole or not at all.
-
-    Args:
-        ending: what is written, such as `png`.
-    """
+def write_figure(file: Path, figure: Figure, ending: str) -> None:
+    """Write a figure as `png`, `svg` or `pdf`, whole or not at all."""
     with replacing(file) as temporary:
-        figure.savefig(temporary, dpi=150, format=ending, metadata=metadata)
+        figure.savefig(temporary, dpi=150, format=ending, metadata=ENDINGS.get(ending))
 
 
 def drawings_of(folder: Path, names: Iterable[str]) -> dict[str, bytes]:

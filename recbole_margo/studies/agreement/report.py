@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
 from matplotlib import figure as matplotlib_figure
-from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
@@ -117,8 +115,8 @@ def _scale_rows(panels: NDArray[Any]) -> None:
 
 
 def _draw_label(column: NDArray[Any], entry: LabelAgreement, name: str, index: int) -> None:
-    seeds = len(entry.seeds)
-    style = {
+    seeds, color = len(entry.seeds), look(index)["color"]
+    style: dict[str, Any] = {
         "label": f"{shorten(entry.label, LABEL_LENGTH)} ({seeds} seed{'s' if seeds > 1 else ''})",
         **look(index),
         "markersize": 4,
@@ -131,22 +129,15 @@ def _draw_label(column: NDArray[Any], entry: LabelAgreement, name: str, index: i
     agreeing = _ends([one.share_agreeing for one in found])
     in_conflict = _ends([one.share_in_conflict for one in found])
     for panel, values in zip(column, (agreeing, quartiles.T, in_conflict), strict=True):
-        _line(panel, epochs, values, style)
+        panel.plot(epochs, values[1], **style)
+        if len(epochs) == 1:
+            panel.vlines(epochs, values[0], values[2], color=color, linewidth=1.2)
+        panel.fill_between(epochs, values[0], values[2], color=color, alpha=0.2, linewidth=0)
 
 
 def _ends(shares: list[Share]) -> NDArray[np.float64]:
     ends: NDArray[np.float64] = np.array([[one.low, one.value, one.high] for one in shares]).T
     return ends
-
-
-def _line(
-    panel: Axes, epochs: list[int], values: NDArray[np.float64], style: Mapping[str, Any]
-) -> None:
-    """Draw a middle line [1] over epochs and a band between [0] and [2]."""
-    panel.plot(epochs, values[1], **style)
-    if len(epochs) == 1:
-        panel.vlines(epochs, values[0], values[2], color=style["color"], linewidth=1.2)
-    panel.fill_between(epochs, values[0], values[2], color=style["color"], alpha=0.2, linewidth=0)
 
 
 def agreement_report(result: AgreementResult) -> StudyReport:

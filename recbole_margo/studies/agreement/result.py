@@ -190,7 +190,7 @@ class AgreementResult:
     def as_plain(self) -> dict[str, Any]:
         """Return it as it stands in `agreement.json`."""
 
-        def plain(one: LabelAgreement | RunAgreement) -> dict[str, Any]:
+        def plain(one: LabelAgreement | RunAgreement) -> object:
             of_label = isinstance(one, LabelAgreement)
             epochs = [
                 {

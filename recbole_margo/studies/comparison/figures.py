@@ -148,7 +148,8 @@ def slices_figure(compared: Comparison) -> Figure | None:
         panel.set(title=kind, xlabel=f"{metric_name(metric)} on test, on the slice alone")
     labels = _labels(names)
     handles = {
-        label: panels[0].plot([], [], **_look(index))[0] for index, label in enumerate(labels)
+        label: panels[0].plot([], [], ls="", ms=5.5, **look(index))[0]
+        for index, label in enumerate(labels)
     }
     longest = max(len(line) for label in labels for line in label.split("\n"))
     legend_below(figure, min(6, 100 // (longest + 6)), handles)
@@ -160,7 +161,7 @@ def _draw_slices(panel: Axes, parts: Sequence[Slice], names: Sequence[str]) -> N
     offsets = np.linspace(-0.36, 0.36, len(names) + 2)[1:-1]
     for index, (offset, name) in enumerate(zip(offsets, names, strict=True)):
         values = np.array([part.values.get(name) for part in parts], dtype=np.float64)
-        panel.plot(values, np.arange(len(parts)) + offset, **_look(index))
+        panel.plot(values, np.arange(len(parts)) + offset, ls="", ms=5.5, **look(index))
     for place in range(1, len(parts)):
         panel.axhline(place - 0.5, color="0.7", linewidth=0.8)
     texts = [f"{wrapped(part.name, LABEL_WIDTH, LABEL_LINES)}\n({part.size})" for part in parts]
@@ -182,10 +183,6 @@ def _finish(panel: Axes) -> None:
     panel.margins(x=0.08)
     panel.grid(axis="x")
     few_ticks(panel.xaxis)
-
-
-def _look(index: int) -> dict[str, Any]:
-    return {**look(index), "linestyle": "", "markersize": 5.5}
 
 
 def _row_height(labels: Sequence[str]) -> float:

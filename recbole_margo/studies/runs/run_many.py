@@ -8,14 +8,13 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 from recbole_margo.command_line import one_line
-from recbole_margo.config import Config
+from recbole_margo.config import Config, Settings
 from recbole_margo.errors import ConfigError, DataError, RecBoleMargoError
 from recbole_margo.model.base import MultimodalRecommender
 from recbole_margo.run import continue_run, run_config
@@ -138,7 +137,7 @@ def run_many(
     return done
 
 
-def _run_elsewhere(job: tuple[str, Mapping[str, Any], Path]) -> RunOutcome:
+def _run_elsewhere(job: tuple[str, Settings, Path]) -> RunOutcome:
     """Run a job in a process of its own, without its epochs on the screen of all."""
     label, values, folder = job
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere:

@@ -43,7 +43,7 @@ class Dimension:
     choices: tuple[Any, ...] = ()
 
     @classmethod
-    def of(cls, key: str, search: Any, integer: bool = False) -> Dimension:
+    def of(cls, key: str, search: object, integer: bool = False) -> Dimension:
         """Read `[low, high, log]`, `[low, high, linear]` or a list of values.
 
         Raises:
@@ -158,7 +158,7 @@ def search_space(
     return [Dimension.of(key, known[key], _is_integer(config, key)) for key in keys]
 
 
-def _published_ranges(model_class: type[Any]) -> dict[str, Any]:
+def _published_ranges(model_class: type[Any]) -> dict[str, object]:
     """Return the published search range by hyper-parameter; RecBole's own models have none."""
     if not issubclass(model_class, MultimodalRecommender):
         return {}
@@ -176,7 +176,7 @@ def _is_integer(config: Config, key: str) -> bool:
     return type(config[key]) is int
 
 
-def _parse_own(texts: Sequence[str]) -> dict[str, Any]:
+def _parse_own(texts: Sequence[str]) -> dict[str, object]:
     ranges = {}
     for text in texts:
         key, equals, values = text.partition("=")
