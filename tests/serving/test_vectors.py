@@ -140,7 +140,7 @@ def test_the_command_writes_indices_and_their_recall(
     [
         (["--top", "0"], "from 1 to 12"),
         (["--nprobe", "3"], "with --index faiss-ivf"),
-        (["--index", "faiss-ivf", "--nprobe", "0"], "whole number from 1"),
+        (["--index", "faiss-ivf", "--nprobe", "0"], "a whole number, 1 or more"),
         (["--index", "annoy"], "annoy"),
         (["--format", "csv"], "csv"),
     ],
