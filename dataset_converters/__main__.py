@@ -28,11 +28,7 @@ CONVERTERS: tuple[type[Converter], ...] = (
 def main(
     arguments: Sequence[str] | None = None, program: str = "python -m dataset_converters"
 ) -> int:
-    """Run one converter and print its report.
-
-    Returns:
-        The exit status: 0 when the dataset is in place, 2 when it cannot be put there.
-    """
+    """Run one converter, print its report and return the status: 0 when the dataset is in place."""
 
     def command() -> int:
         parsed = _parser(program).parse_args(arguments)

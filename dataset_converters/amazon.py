@@ -154,8 +154,7 @@ def extract_image_features(
     """Copy the vectors of wanted items from the file into a matrix on disk, record by record.
 
     Returns:
-        The matrix [rows, 4096], memory-mapped, and the item of every row. An item without an
-        image has no row.
+        The matrix [rows, 4096], memory-mapped, and the items of its rows, those with an image.
     """
     missing = set(items)
     found: list[str] = []

@@ -42,12 +42,7 @@ class AtomicVectors:
         return self.data_path / self.dataset / f"{self.dataset}.{self.suffix}"
 
     def read(self) -> tuple[NDArray[np.float32], list[str]]:
-        """Read the vectors.
-
-        Returns:
-            The matrix [rows, D] and the [rows] item tokens of the items that have a vector; an item
-            whose field is empty has none.
-        """
+        """Return the matrix [rows, D] and the tokens of the items whose field is not empty."""
         table = DelimitedTable(self.path, self.field_separator, header=True, quotes=False)
         item, vector = self._columns(table.columns)
         tokens: list[str] = []

@@ -172,11 +172,7 @@ class Converter(ABC):
 
     @abstractmethod
     def build(self, folder: Path) -> ConversionReport:
-        """Write all files of the dataset.
-
-        Args:
-            folder: an empty folder; it becomes the dataset's folder when this returns.
-        """
+        """Write all files of the dataset into a folder that is empty, and becomes the dataset's."""
 
     def run(self, output: Path, overwrite: bool = False) -> tuple[ConversionReport, bool]:
         """Convert, and put the result in place only when it is whole.

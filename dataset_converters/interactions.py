@@ -104,11 +104,7 @@ LARGEST_FLOAT = float(np.finfo(np.float32).max)
 
 
 def choose_columns(table: TableFile, given: Columns) -> tuple[Columns, list[str]]:
-    """Decide which column of a table holds which field.
-
-    Returns:
-        The columns, and a note on the guesses.
-    """
+    """Decide which column of a table holds which field; return them and a note on the guesses."""
     chosen = given.chosen
     guesses: list[str] = []
     for name, column in chosen.items():
@@ -290,8 +286,7 @@ def _refuse_dates(wrong: NDArray[np.bool_], values: pd.Series, table: TableFile)
 def to_seconds(values: pd.Series, table: TableFile, date_format: str | None = None) -> pd.Series:
     """Return times as numbers: as they are, or the seconds since 1970 of dates.
 
-    Args:
-        date_format: of the dates; None takes numbers, and dates in ISO 8601.
+    Without `date_format` times are numbers, or dates in ISO 8601.
     """
     table.check_scalars(values)
     missing = _missing(values)

@@ -125,8 +125,7 @@ class MMRecConverter(Converter):
 def read_interactions(path: Path) -> pd.DataFrame:
     """Read and check MMRec's `.inter` file; quotes have no meaning in it.
 
-    Returns:
-        Columns user_id, item_id, rating and timestamp if the file has them, x_label (0, 1, 2).
+    Columns are user_id, item_id, rating and timestamp if the file has them, x_label (0, 1, 2).
     """
     table = DelimitedTable(path, "\t", header=True, quotes=False)
     fields = {name: of for name, of in FIELDS.items() if name in table.columns or name in REQUIRED}

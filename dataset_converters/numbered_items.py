@@ -166,8 +166,7 @@ class ItemTables:
         """Write what the source says of its users and items, in the files of the dataset.
 
         Args:
-            users: the numbers that the interactions have.
-            items: likewise.
+            users: the numbers that the interactions have; items likewise.
 
         Returns:
             Notes: which file and column was taken for what.

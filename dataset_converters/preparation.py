@@ -186,11 +186,7 @@ class Preparation:
             raise DataError(f"--valid_ratio: expected between 0 and 1, found {self.valid_ratio}.")
 
     def apply(self, raw: RawInteractions, where: str) -> dict[str, pd.DataFrame]:
-        """Filter interactions in place, count what is dropped, and split the rest.
-
-        Returns:
-            Split -> its rows, in the order of the table.
-        """
+        """Filter interactions in place, count what is dropped, and return the rest by split."""
         if "split" in raw.table and self.split != "random":
             raise DataError(
                 f"--split {self.split}: expected none, because the split of the source is kept. "

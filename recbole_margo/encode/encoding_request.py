@@ -71,11 +71,7 @@ class EncodingRequest:
     overwrite: bool = option("replace a modality that was not made by this command", False)
 
     def __post_init__(self) -> None:
-        """Check what can be checked without reading anything.
-
-        Raises:
-            ConfigError: a value is not possible, or values contradict each other.
-        """
+        """Raise a `ConfigError` if values are impossible or contradict each other; read nothing."""
         if not MODALITY_NAME.fullmatch(self.modality):
             raise ConfigError(
                 "--modality: expected letters, digits, '_' and '-', the first a letter, found "
@@ -120,11 +116,7 @@ class EncodingRequest:
         return ItemColumns(self.item_id, contents, self.encoding)
 
     def chosen_kind(self) -> str:
-        """Return the kind of the raw content.
-
-        Raises:
-            ConfigError: it is not given and follows from nothing.
-        """
+        """Return the kind of the raw content; a `ConfigError` if it follows from nothing."""
         kind = self.kind or KIND_OF_ENCODER.get(self.encoder or "") or self.modality
         if kind not in KINDS:
             raise ConfigError(
@@ -134,11 +126,7 @@ class EncodingRequest:
         return kind
 
     def chosen_encoder(self) -> str:
-        """Return the name of the encoder.
-
-        Raises:
-            ConfigError: it is not given, and there is none that needs no download.
-        """
+        """Return the name of the encoder; a `ConfigError` if none works without a download."""
         kind = self.chosen_kind()
         encoder = self.encoder or DEFAULT_ENCODERS.get(kind)
         if encoder is None:

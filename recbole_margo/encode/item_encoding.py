@@ -56,14 +56,7 @@ class Encoder(ABC):
 
     @abstractmethod
     def encode(self, batch: Sequence[Any]) -> NDArray[np.float32]:
-        """Encode prepared items.
-
-        Args:
-            batch: [B] what `prepare` returned.
-
-        Returns:
-            [B, D].
-        """
+        """Return the vectors [B, D] of what `prepare` returned [B]."""
 
 
 class EncodingCache:

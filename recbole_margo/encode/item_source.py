@@ -145,11 +145,7 @@ def read_content(content: str | Path) -> bytes:
 
 
 def decode_text(content: bytes) -> str:
-    """Return the text of UTF-8 bytes without space around it.
-
-    Raises:
-        UnreadableContentError: it is not UTF-8, or there is nothing but space.
-    """
+    """Return the text of UTF-8 bytes, stripped; an `UnreadableContentError` if there is none."""
     try:
         text = content.decode("utf-8-sig").strip()
     except UnicodeDecodeError as error:

@@ -22,10 +22,7 @@ from recbole_margo.errors import ConfigError, import_optional
 
 
 def choose_device(name: str | None) -> torch.device:
-    """Return the device of this name, or the best that there is.
-
-    Args:
-        name: such as `cpu` or `cuda:1`; None takes a GPU where there is one.
+    """Return the device of a name such as `cuda:1`; None takes a GPU where there is one.
 
     Raises:
         ConfigError: there is no such device.
@@ -73,15 +70,7 @@ def short_name(name: str) -> str:
 
 @contextmanager
 def loading(name: str, purpose: str) -> Iterator[None]:
-    """Say what is wrong when a pretrained model cannot be loaded.
-
-    Args:
-        name: name or path of the model, as the user gave it.
-        purpose: what it should do, for the message.
-
-    Raises:
-        ConfigError: the block failed.
-    """
+    """Raise a `ConfigError` that says what was to be loaded when a pretrained model cannot be."""
     looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name
     if looks_local and not Path(name).expanduser().is_dir():
         raise ConfigError(
@@ -106,11 +95,7 @@ def loading(name: str, purpose: str) -> Iterator[None]:
 
 @contextmanager
 def enough_memory(batch_size: int) -> Iterator[None]:
-    """Name the remedy when the device has too little memory for a batch.
-
-    Raises:
-        ConfigError: the block ran out of memory.
-    """
+    """Raise a `ConfigError` with the remedy when the device has too little memory for a batch."""
     try:
         yield
     except torch.OutOfMemoryError as error:

@@ -70,9 +70,7 @@ def _without_diagonal(scaled: sp.csr_matrix, columns: NDArray[np.float32]) -> ND
 def unit_rows(rows: NDArray[np.float32], negligible: float = 0.0) -> NDArray[np.float32]:
     """Return rows [N, K] of length one; zeros for those that have no direction.
 
-    Args:
-        rows: [N, K].
-        negligible: length, in units of the median, up to which a row is what rounding leaves.
+    A row is what rounding leaves up to `negligible`, a length in units of the median.
     """
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     there = norms > negligible * max(float(np.median(norms)), np.finfo(np.float32).tiny)

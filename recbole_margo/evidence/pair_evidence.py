@@ -48,14 +48,10 @@ class PairEvidence:
 
     @classmethod
     def of_models(cls, models: Sequence[Any], negatives: int, seed: int) -> PairEvidence:
-        """Collect the evidence of trained MARGOs, each with the same negatives.
+        """Return sums over the triplets of all models, each with the same negatives per pair.
 
         Args:
             models: MARGOs on the same interactions and items, in their last stage.
-            negatives: sampled negatives per pair J.
-
-        Returns:
-            Sums over the triplets of all models.
         """
         interactions, mask = models[0].interactions, models[0].modality_mask.cpu().numpy()
         users, items = _pairs_by_item(interactions)

@@ -230,15 +230,12 @@ class Alignment:
 
 
 def knn_recall(graph: sp.csr_matrix, seen: sp.csr_matrix, wanted: sp.csr_matrix) -> float:
-    """Return Recall@20 of recommending the items whose neighbours a user has seen.
+    """Return the mean Recall@20 of recommending the items whose neighbours a user has seen.
 
     Args:
         graph: row i has the similarities of item i to its neighbours [I, I].
         seen: 1 for every training interaction [U, I].
         wanted: 1 for every validation interaction [U, I], no row empty.
-
-    Returns:
-        The mean over the users.
     """
     step = max(1, BLOCK_CELLS // graph.shape[0])
     recalls: list[NDArray[np.float64]] = []

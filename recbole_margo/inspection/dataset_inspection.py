@@ -48,11 +48,8 @@ class DatasetInspection:
     def of(cls, config: Any) -> DatasetInspection:
         """Inspect the dataset of a config, on the splits that training with it uses.
 
-        Args:
-            config: the config; a normalisation that it names is not applied.
-
-        Raises:
-            DataError: interactions or features are missing or damaged.
+        A normalisation that the config names is not applied. A `DataError` says what is missing or
+        damaged.
         """
         # As a run begins: the split of a dataset without benchmark files is drawn from this seed.
         init_seed(config["seed"], config["reproducibility"])

@@ -226,12 +226,9 @@ def row_norms(rows: Tensor) -> NDArray[np.float64]:
 
 
 def ranks(rows: Tensor) -> tuple[int, int]:
-    """Return the numerical rank, and how many principal components hold 90 % of the variance.
+    """Return the numerical rank of rows [n, D], and how many components hold 90 % of the variance.
 
     A singular value counts when it is above max(n, D) times float32's precision times the largest.
-
-    Args:
-        rows: [n, D].
     """
     matrix = rows.double()
     squared_tolerance = (max(matrix.shape) * torch.finfo(torch.float32).eps) ** 2

@@ -67,11 +67,7 @@ class StoredContent:
         return cls(*described, content.encoders)
 
     def with_tables(self, tables: Mapping[str, NDArray[Any]]) -> Content:
-        """Return the content that was stored.
-
-        Raises:
-            ValueError: this is none.
-        """
+        """Return the content that was stored; a `ValueError` if this is none."""
         sizes = {len(self.modalities), len(self.widths), len(self.normalizations)}
         if self.kind not in KINDS or len(sizes) > 1:
             raise ValueError("`content` is of no known kind, or its parts do not fit each other")
@@ -81,10 +77,7 @@ class StoredContent:
 
 
 def write_bundle(bundle: Bundle, folder: Path) -> None:
-    """Write a bundle into a folder, whole or not at all.
-
-    Args:
-        folder: a path at which there is nothing, or an empty folder.
+    """Write a bundle into a new or empty folder, whole or not at all.
 
     Raises:
         BundleError: there is something already.
@@ -109,9 +102,6 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
 
 def open_bundle(folder: str | Path) -> Bundle:
     """Open a bundle; its tables stay on disk and are read where they are asked for.
-
-    Args:
-        folder: what `write_bundle` wrote.
 
     Raises:
         BundleError: there is none, it is damaged, or a newer version made it.

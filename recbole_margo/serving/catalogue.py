@@ -98,11 +98,7 @@ class Catalogue:
         return np.bincount(self.bundle.seen_items, minlength=len(self.bundle.item_ids))
 
     def card(self, item: str) -> ItemCard:
-        """Return what is known of an item.
-
-        Raises:
-            UnknownIdError: the item is not known.
-        """
+        """Return what is known of an item; an `UnknownIdError` if nothing is."""
         return self._card(self.recommender.item_row(item))
 
     def thumbnail(self, row: int) -> bytes:

@@ -58,11 +58,7 @@ def fold_in_map(
 
 
 def fold_in_users(bundle: Bundle, histories: Sequence[NDArray[np.integer]]) -> NDArray[np.float32]:
-    """Return user rows [B, K] for users with these items, of each at least one.
-
-    Args:
-        histories: rows of items by user [B].
-    """
+    """Return user rows [B, K] for users with these rows of items [B], of each at least one."""
     means = np.stack([bundle.items[history].mean(axis=0) for history in histories])
     return means @ bundle.fold_in
 
@@ -105,7 +101,6 @@ def check_encoders(bundle: Bundle, found: Mapping[str, EncoderRecord | None], wh
 
     Args:
         found: what made the new features, by modality.
-        where: they lie, for messages.
 
     Raises:
         BundleError: the bundle has no contents.

@@ -174,10 +174,7 @@ def check_chart(path: Path) -> None:
 
 
 def write_chart(path: Path, explanations: Sequence[Explanation]) -> None:
-    """Draw the parts of scores as bars and write them, whole or not at all.
-
-    Args:
-        explanations: at least one; of each its contributions and its largest reasons.
+    """Draw the contributions and largest reasons of scores as bars, written whole or not at all.
 
     Raises:
         ConfigError: the name of the file ends otherwise.

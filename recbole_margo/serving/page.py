@@ -72,11 +72,7 @@ class UserView:
 
 
 def user_page(catalogue: Catalogue, user: str, n: int) -> tuple[str, int]:
-    """Return the page of a user, and its HTTP status.
-
-    Args:
-        user: raw id; empty: nobody yet.
-    """
+    """Return the page of a user, by raw id, empty for nobody yet; and its HTTP status."""
     bundle = catalogue.bundle
     view = _view(catalogue, user, n)
     page = _rendered(

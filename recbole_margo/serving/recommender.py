@@ -181,11 +181,7 @@ class Recommender:
         return self.bundle.seen_items[start:stop]
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
-        """Return the scores [B] of pairs of a user and an item, as raw ids.
-
-        Raises:
-            UnknownIdError: a user or an item is not known.
-        """
+        """Return the scores [B] of pairs of a user and an item; an `UnknownIdError` for others."""
         users = [user for user, _ in pairs]
         _refuse_unknown("user", users, self._user_rows)
         items = self.bundle.items[self._rows_of_items([item for _, item in pairs])]
@@ -228,12 +224,7 @@ class Recommender:
     def explain(self, user: str, item: str) -> Explanation:
         """Return the parts of a score, which add up to it, and how far each is to be trusted.
 
-        Args:
-            user: raw id.
-            item: raw id.
-
-        Raises:
-            UnknownIdError: the user or the item is not known.
+        An `UnknownIdError` names a user or an item, given by raw id, that is not known.
         """
         return explain_score(self.bundle, self.user_row(user), self.item_row(item))
 
@@ -263,30 +254,15 @@ class Recommender:
         return Recommender(with_new_items(self.bundle, features, titles))
 
     def save(self, folder: str | Path) -> None:
-        """Write the bundle into a folder, whole or not at all.
-
-        Args:
-            folder: a path at which there is nothing, or an empty folder.
-
-        Raises:
-            BundleError: there is something already.
-        """
+        """Write the bundle whole into a new or empty folder; a `BundleError` at another one."""
         write_bundle(self.bundle, Path(folder))
 
     def item_row(self, item: str) -> int:
-        """Return the row of an item.
-
-        Raises:
-            UnknownIdError: the item is not known.
-        """
+        """Return the row of an item; an `UnknownIdError` if it has none."""
         return int(self._rows_of_items([item])[0])
 
     def user_row(self, user: str) -> int:
-        """Return the row of a user.
-
-        Raises:
-            UnknownIdError: the user is not known.
-        """
+        """Return the row of a user; an `UnknownIdError` if there is none."""
         _refuse_unknown("user", [user], self._user_rows)
         return self._user_rows[user]
 

@@ -108,8 +108,7 @@ def built_index(items: NDArray[np.float32], search: NeighborSearch) -> Any:
 def measured(bundle: Bundle, search: NeighborSearch, n: int = 20) -> tuple[Any, SearchQuality]:
     """Build an index of a bundle's items and compare it with the exact lists of real users.
 
-    Raises:
-        ConfigError: if faiss is not installed, or there are fewer items than lists.
+    A `ConfigError` says that faiss is not installed, or that there are fewer items than lists.
     """
     recommender, count = Recommender(bundle), len(bundle.user_ids)
     sample = np.random.default_rng(0).permutation(count)[:SAMPLED_USERS]

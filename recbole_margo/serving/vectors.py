@@ -60,11 +60,7 @@ OPTION_OF = {"faiss-hnsw": "ef_search", "faiss-ivf": "nprobe"}
 def write_vectors(
     bundle: Bundle, folder: Path, form: str, searches: Sequence[NeighborSearch] = (), n: int = 20
 ) -> Document:
-    """Write vectors, and indices of those of the items with their recall on real users.
-
-    Args:
-        folder: a path at which there is nothing; it appears when everything is written.
-        n: length of the lists that are compared.
+    """Write vectors into a new folder, and indices with their recall of exact lists of n items.
 
     Raises:
         DataError: there is something already, it cannot be written, or pyarrow is not installed.

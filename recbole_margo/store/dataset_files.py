@@ -41,11 +41,7 @@ def write_splits(folder: Path, dataset_name: str, splits: Mapping[str, pd.DataFr
 
 
 def read_splits(folder: Path, dataset_name: str) -> dict[str, pd.DataFrame]:
-    """Read the user and item tokens of every `.inter` file that `write_splits` wrote.
-
-    Returns:
-        Each of `SPLITS` -> a table with the columns user_id and item_id, as text.
-    """
+    """Read the columns user_id and item_id of every `.inter` file, as text, by split."""
     columns = ["user_id:token", "item_id:token"]
     return {
         split: pd.read_csv(
@@ -67,14 +63,10 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".
 
 
 def files_by_name(folder: Path, suffixes: Collection[str]) -> tuple[dict[str, Path], int]:
-    """Find the files of items, in a folder and those in it.
+    """Find the files of items, in a folder and those in it; a `DataError` if there are none.
 
     Returns:
-        Name without its ending -> the first such file by path; and how many others have such a
-        name.
-
-    Raises:
-        DataError: there are none.
+        Name without its ending -> the first such file by path; and how many others have one.
     """
     found = [
         path
@@ -106,11 +98,7 @@ ADDRESS = re.compile(r"https?://\S+")
 
 
 def write_images(folder: Path, dataset_name: str, images: Mapping[str, Path | str]) -> None:
-    """Write `<name>.images.tsv`.
-
-    Args:
-        images: item token -> a file, or the address of an image that is still to be fetched.
-    """
+    """Write `<name>.images.tsv`: of each item a file, or an address that is still to be fetched."""
     places = {
         item: image if isinstance(image, str) else str(image.resolve())
         for item, image in images.items()

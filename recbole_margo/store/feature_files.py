@@ -177,10 +177,9 @@ def file_sha256(path: Path) -> str:
 
 
 def row_blocks(rows: int, columns: int, label: str | None = None) -> Iterator[slice]:
-    """Yield slices that cover `rows` rows, each of a few megabytes.
+    """Yield slices that cover `rows` rows of `columns` columns, each of a few megabytes.
 
     Args:
-        columns: number of columns, from which the height of a block follows.
         label: text of a progress bar on a terminal; none by default.
     """
     step = max(1, BLOCK_BYTES // (8 * max(1, columns)))
@@ -193,7 +192,6 @@ def equal_groups(rows: NDArray[np.floating], label: str | None = None) -> list[N
     """Return the places of rows [n, D] that equal each other bit for bit, two or more a group.
 
     Args:
-        rows: in memory or memory-mapped.
         label: text of a progress bar on a terminal; none by default.
     """
     places: dict[bytes, list[int]] = defaultdict(list)
@@ -282,11 +280,7 @@ def _rows_with_features(
 
 
 def read_stored_features(folder: Path, entry: FeatureEntry) -> tuple[NDArray[Any], list[str]]:
-    """Open the matrix of one modality and read its item tokens.
-
-    Returns:
-        The memory-mapped matrix [rows, D], float16 or float32, and the [rows] item tokens.
-    """
+    """Return the matrix [rows, D] of a modality, memory-mapped, and its item tokens [rows]."""
     path, tokens_path = folder / entry.file, folder / entry.tokens
     try:
         for one in (path, tokens_path):

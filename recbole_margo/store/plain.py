@@ -13,11 +13,7 @@ Record = TypeVar("Record")
 
 
 def as_plain(value: Any) -> Any:
-    """Return a record, or what holds records, as mappings, lists and scalars.
-
-    Args:
-        value: a dataclass, mapping, sequence or scalar.
-    """
+    """Return a record, or what holds records, as mappings, lists and scalars."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = (field.name for field in dataclasses.fields(value))
         return {name: as_plain(getattr(value, name)) for name in names}

@@ -156,8 +156,7 @@ def _refuse_other_formats(head: bytes, path: Path) -> None:
 def lines(stream: BinaryIO, path: Path, blank: bool = False) -> Iterator[tuple[int, bytes]]:
     """Yield the number (from 1) and the bytes of every line that is not blank.
 
-    Raises:
-        DataError: a line is longer than any text.
+    A line that is longer than any text is a `DataError`.
     """
     number = 0
     while line := stream.readline(LINE_BYTES):
@@ -172,11 +171,7 @@ def lines(stream: BinaryIO, path: Path, blank: bool = False) -> Iterator[tuple[i
 
 
 def text_of(line: bytes, path: Path, number: int) -> str:
-    """Decode a line as UTF-8.
-
-    Raises:
-        DataError: the line is not UTF-8.
-    """
+    """Decode a line as UTF-8; a `DataError` names the byte that is none, and what mends it."""
     try:
         return line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:

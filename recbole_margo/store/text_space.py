@@ -104,11 +104,7 @@ class TextSpace:
 
     @classmethod
     def read(cls, path: Path) -> TextSpace:
-        """Read a space.
-
-        Raises:
-            DataError: the file is missing, damaged or has another form.
-        """
+        """Read a space; a `DataError` if the file is missing, damaged or has another form."""
         arrays = read_archive(path, ARRAYS)
         terms, idf, components = (arrays[name] for name in ARRAYS)
         known = tuple(terms.tobytes().decode("utf-8", "replace").split("\n"))

@@ -36,11 +36,7 @@ _tidied: set[Path] = set()
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path` that takes its place when the block succeeds.
 
-    Args:
-        path: the file to be written or replaced; its folder must exist.
-
-    Returns:
-        The temporary path to write to. When the block raises it is removed and `path` is untouched.
+    When the block raises it is removed, and `path` is as it was. The folder must exist.
     """
     folder = path.parent.absolute()
     if folder not in _tidied:
@@ -56,10 +52,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_folder(folder: Path, refusal: type[Exception] = DataError) -> Iterator[Path]:
-    """Yield a temporary folder that becomes `folder` when the block succeeds.
+    """Yield a temporary folder that becomes `folder`, new or empty, when the block succeeds.
 
     Args:
-        folder: a path at which there is nothing, or an empty folder.
         refusal: what is raised where there is something.
 
     Raises:
@@ -162,11 +157,7 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 @contextmanager
 def disk_errors(path: Path, needed: int | None = None) -> Iterator[None]:
-    """Turn what the operating system says against the files of a block into a `DataError`.
-
-    Raises:
-        DataError: a file could not be read or written, or there is no space for it.
-    """
+    """Turn what the operating system says against the files of a block into a `DataError`."""
     try:
         yield
     except OSError as error:
@@ -197,12 +188,9 @@ def write_json(path: Path, value: Any) -> None:
 def write_npy(
     path: Path, dtype: DTypeLike, shape: tuple[int, ...], blocks: Iterable[NDArray[Any]]
 ) -> None:
-    """Write a `.npy` file block by block.
+    """Write a `.npy` file block by block; a `DataError` if there is no space.
 
     Not into a memory map: where the disk is full, writing to one kills the process.
-
-    Raises:
-        DataError: there is no space, or the file cannot be written.
     """
     kind = np.dtype(dtype)
     header = {

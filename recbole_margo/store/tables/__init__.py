@@ -22,10 +22,8 @@ def open_table(
 ) -> TableFile:
     """Open a csv, tsv, JSON lines or parquet file, recognised by content; gzip is read too.
 
-    Args:
-        separator: of a delimited table; None: recognised.
-        encoding: of a delimited table; None: UTF-8.
-        header: whether a delimited table has one; None: recognised.
+    Separator, encoding (else UTF-8) and whether there is a header are of a delimited table; what is
+    None is recognised.
     """
     with reading(path) as stream:
         head = stream.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")

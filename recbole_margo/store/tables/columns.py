@@ -99,11 +99,7 @@ def _plain(column: str) -> str:
 def choose_item_columns(
     table: TableFile, id_column: str | None, text_columns: Sequence[str] | None, preferred: str
 ) -> tuple[str, list[str], list[str]]:
-    """Decide which columns of a table of items hold the ids and the texts.
-
-    Args:
-        id_column: named by the user, or None.
-        text_columns: likewise.
+    """Decide which columns of a table of items hold the ids and the texts, if the user names none.
 
     Returns:
         The column of ids, those of texts, and a note on the guesses.
@@ -137,11 +133,7 @@ def choose_item_columns(
 def choose_title_column(
     table: TableFile, given: str | None, id_column: str, text_columns: Sequence[str] | None
 ) -> tuple[str | None, str]:
-    """Decide which column of a table of items holds the titles.
-
-    Args:
-        given: named by the user, or None.
-        text_columns: those that the user named, or None.
+    """Decide which column of a table of items holds the titles, if the user names none.
 
     Returns:
         The column, None if there is none, and a note on the choice.

@@ -54,9 +54,6 @@ class TokenCodes:
 def clean_ids(tokens: list[str], where: str) -> list[str]:
     """Undo what spreadsheets and data frames do to ids: 12 that became 12.0.
 
-    Args:
-        where: file and column, for the message.
-
     Returns:
         The ids in the same order; whole numbers without a fraction if all ids are whole numbers.
     """
@@ -134,11 +131,7 @@ class TableFile(ABC):
         return []
 
     def read_whole(self, columns: Sequence[str], label: str) -> pd.DataFrame:
-        """Read all rows at once.
-
-        Raises:
-            DataError: there are none, or a report would have something to say of them.
-        """
+        """Return all rows; a `DataError` if there are none, or a report would tell of some."""
         rows: pd.DataFrame = pd.concat(self.read(columns, label))
         if rows.empty:
             raise DataError(f"{self.path}: expected rows, found a header only.")

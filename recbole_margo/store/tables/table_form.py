@@ -71,10 +71,7 @@ def preamble_of(text: str, separator: str | None, is_whole: bool) -> tuple[int, 
     """Return how many characters before the table are none of it, and the separator they name.
 
     A comment is left out only where it cannot be a header or a row: where it has another number of
-    fields than what follows.
-
-    Args:
-        separator: what the user named, or None.
+    fields than what follows. A separator that the user names holds.
     """
     named = SEPARATOR_LINE.match(text)
     if named:
