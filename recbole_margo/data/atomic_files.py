@@ -18,9 +18,13 @@ def atomic_files(config: Any, source: str) -> list[Path]:
 
 
 def columns_of(config: Any, source: str) -> list[str] | None:
-    """Return the columns that all files of a source have, in order; none: a file is not there.
+    """Return the names of the columns that all files of a source have, in their order.
 
-    A `ConfigError` says if a first line is not one of names and types.
+    Returns:
+        The names; none where a file is not there.
+
+    Raises:
+        ConfigError: if a first line is not one of names and types.
     """
     common: list[str] | None = None
     for path in atomic_files(config, source):

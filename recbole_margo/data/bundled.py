@@ -53,9 +53,12 @@ Documents = dict[str, list[str]]
 
 
 def ensure_bundled_features(folder: Path) -> None:
-    """Make the features of ml-100k in a folder, which is made too, unless they are there.
+    """Make the features of ml-100k in `folder` unless they are there.
 
     Two processes may do this at once: one makes them and the other waits.
+
+    Args:
+        folder: where the manifest belongs; it is made when it does not exist.
 
     Raises:
         FeatureError: the folder cannot be written, or RecBole's files are not found.

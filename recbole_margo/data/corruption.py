@@ -79,13 +79,17 @@ class FeatureCorruption:
     def choose(
         self, item_tokens: Sequence[str], mask: Tensor, modalities: Sequence[str]
     ) -> NDArray[np.bool_]:
-        """Choose the items [I, M], different ones for each modality as long as there are any left.
+        """Choose the items, different ones for each modality as long as there are any left.
 
         The choice depends on tokens, not on internal ids, and not on the split.
 
         Args:
             item_tokens: tokens [I], PAD first.
             mask: which items have which modality [I, M].
+            modalities: names of the modalities [M].
+
+        Returns:
+            Which items are corrupted in which modality [I, M].
         """
         random = np.random.default_rng(self.seed)
         by_token = np.argsort(np.asarray(item_tokens, dtype=np.str_), kind="stable")
@@ -109,10 +113,13 @@ class FeatureCorruption:
         modalities: Sequence[str],
         item_tokens: Sequence[str],
     ) -> Tensor:
-        """Corrupt matrices and presence mask [I, M] in place, before any normalisation.
+        """Corrupt matrices and presence mask in place, before any normalisation.
 
         Args:
             matrices: per modality [I, D_m], zero where the item misses the modality.
+            mask: [I, M] bool.
+            modalities: names of the modalities [M].
+            item_tokens: tokens [I], PAD first.
 
         Returns:
             Which items were corrupted in which modality [I, M], bool.

@@ -42,10 +42,15 @@ NORMALIZATIONS = ("none", "l2", "standard")
 
 
 def normalize_features(matrix: Tensor, present: Tensor, normalization: str) -> None:
-    """Normalise a feature matrix [I, D] in place; rows of missing items are zero and stay so.
+    """Normalise a feature matrix in place; rows of missing items stay zero.
 
     `l2`: x_i / ||x_i||. `standard`: (x_i - mean) / std per column, over the items that have the
     modality (population standard deviation); a column that is constant over them becomes zero.
+
+    Args:
+        matrix: [I, D] float32, zero where the item misses the modality.
+        present: [I] bool, the items that have it.
+        normalization: one of `NORMALIZATIONS`.
     """
     if normalization == "l2":
         RowNorms.of(matrix).divide_(matrix)
@@ -57,9 +62,14 @@ def normalize_features(matrix: Tensor, present: Tensor, normalization: str) -> N
 
 
 def column_statistics(matrix: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and deviation [D] of each column over the items that have a row; else it is zero.
+    """Return the mean and the deviation of each column over the items that have a row.
 
-    The deviation of a constant column is 1.
+    Args:
+        matrix: [I, D] float32, zero where the item misses the modality.
+        present: [I] bool.
+
+    Returns:
+        Two vectors [D] float32; 1 for the deviation of a constant column.
     """
     # Missing rows are zero, so that sums over all rows are sums over the items that have it.
     # Sums are in float64, a block at a time: the whole matrix in float64 would be the largest

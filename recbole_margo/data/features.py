@@ -153,7 +153,10 @@ def read_manifest(folder: Path, dataset_name: str) -> FeatureManifest:
 
 
 def read_modality(folder: Path, entry: FeatureEntry) -> tuple[NDArray[Any], list[str]]:
-    """Open the memory-mapped matrix [rows, D] of one modality and read its item tokens [rows].
+    """Open the matrix of one modality and read its item tokens.
+
+    Returns:
+        The memory-mapped matrix [rows, D], float16 or float32, and the [rows] item tokens.
 
     Raises:
         FeatureError: a file is missing, is not of this form, or disagrees with the manifest.
@@ -167,10 +170,17 @@ def read_modality(folder: Path, entry: FeatureEntry) -> tuple[NDArray[Any], list
 def raw_features(
     config: Any, modalities: Sequence[str], tokens: Sequence[str]
 ) -> tuple[list[NDArray[np.float32]], NDArray[np.bool_]]:
-    """Return features as they are stored, of items by token [B] that a dataset need not have.
+    """Return features as they are stored, of items that a dataset need not have.
+
+    Args:
+        modalities: whose features [M].
+        tokens: raw ids of items [B].
 
     Returns:
         A matrix [B, D_m] per modality, zeros where an item misses it, and who has which [B, M].
+
+    Raises:
+        FeatureError: the files do not exist, are damaged, or are of other modalities.
     """
     folder, manifest = _manifest(config)
     matrices = []
@@ -185,7 +195,12 @@ def raw_features(
 
 
 def check_features(config: Any) -> None:
-    """Check that the files that a config names are there; errors as of `load_item_features`."""
+    """Look whether the feature files are there that a configuration names; reads none of them.
+
+    Raises:
+        FeatureError: the files do not exist, are damaged, or are of other modalities.
+        ConfigError: as `load_item_features` does.
+    """
     folder, manifest = _manifest(config)
     modalities = _chosen_modalities(config["modalities"], manifest, folder)
     _normalizations(config["feature_normalization"], modalities, manifest)
@@ -220,7 +235,11 @@ def _corrupt(
 
 
 def modality_names(config: Any) -> tuple[str, ...]:
-    """Return the modalities that a configuration uses, without loading their features."""
+    """Return the modalities that a configuration uses, without loading their features.
+
+    Raises:
+        FeatureError: the files do not exist, or lack a modality that is named.
+    """
     folder, manifest = _manifest(config)
     return _chosen_modalities(config["modalities"], manifest, folder)
 

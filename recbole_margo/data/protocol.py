@@ -72,12 +72,16 @@ class ColdItems:
 
 
 def keep_items_cold(config: Any, dataset: Any, seed: int) -> None:
-    """Take a share of the items out of a dataset that is not yet split, where `cold_items` is set.
+    """Take a share of the items out of a dataset; does nothing where `cold_items` is not set.
 
     The items leave the id map, the interactions and the table of items, so that neither graphs nor
     negatives nor normalisation see them, whatever the model. Their interactions, of whichever part
     of a fixed split, are kept in the attribute `cold_items` of the dataset. What filters left out
     before is not among them.
+
+    Args:
+        config: the config with `cold_items`, a share, or none.
+        dataset: RecBole's `Dataset`, not yet split.
 
     Raises:
         ConfigError: the model's data hold items elsewhere too.
@@ -183,7 +187,12 @@ def check_dataset(config: Any) -> None:
 
 
 def load_dataset(config: Any) -> Any:
-    """Load a dataset with RecBole after `check_dataset`; a `DatasetError` if it cannot be read."""
+    """Load a dataset with RecBole.
+
+    Raises:
+        DatasetNotFoundError: as `check_dataset` does.
+        DatasetError: if RecBole cannot read the files.
+    """
     check_dataset(config)
     with _errors_of_recbole(config, "read", LOOK_AT_FILES):
         return create_dataset(config)
@@ -294,7 +303,8 @@ def refuse_impossible_negatives(*loaders: Any) -> None:
 def split_fingerprint(*loaders: Any) -> str:
     """Return a hash of which interactions are in which part, to show that models share a split.
 
-    It is 16 hexadecimal digits of a SHA-256 over user and item tokens, by part.
+    Returns:
+        The first 16 hexadecimal digits of a SHA-256 over user and item tokens, by part.
     """
     digest = hashlib.sha256()
     for loader in loaders:

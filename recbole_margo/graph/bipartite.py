@@ -94,9 +94,11 @@ def normalized_interactions(interactions: sp.csr_matrix) -> sp.csr_matrix:
 
 
 def scaled_on_both_sides(matrix: sp.spmatrix, total: NDArray[np.floating]) -> sp.csr_matrix:
-    """Return :math:`D^{-1/2} M D^{-1/2}` [N, N], float32, of M and the diagonal of D [N].
+    r"""Return :math:`D^{-1/2} M D^{-1/2}`, float32, with the row sums on both sides.
 
-    Where the diagonal is not positive, row and column become empty.
+    Args:
+        matrix: M [N, N].
+        total: the diagonal of D [N]; where it is not positive, row and column become empty.
     """
     scale = np.zeros_like(total, dtype=np.float64)
     np.power(total, -0.5, where=total > 0, out=scale)
@@ -143,13 +145,16 @@ def sample_interactions(
 
 
 class InteractionGraph(nn.Module):
-    r"""The symmetrically normalised adjacency of R [U, I], applied to users and items side by side.
+    r"""The symmetrically normalised bipartite adjacency, applied to users and items side by side.
 
     .. math:: \hat A = \begin{pmatrix} 0 & \hat R \\ \hat R^\top & 0 \end{pmatrix}, \qquad
         \hat R_{ui} = \frac{R_{ui}}{\sqrt{|N_u| |N_i|}}
 
     The same products as those with `normalized_adjacency`. Users and items stay the tables that
     they are, where joining and taking them apart would copy both in each direction.
+
+    Args:
+        interactions: R [U, I].
 
     Source: LightGCN (He et al., SIGIR 2020), Eq. 7-8.
     """
@@ -159,9 +164,14 @@ class InteractionGraph(nn.Module):
         self.interactions = SparseMatrix(normalized_interactions(interactions))
 
     def sum_of_layers(self, users: Tensor, items: Tensor, layers: int) -> tuple[Tensor, Tensor]:
-        r"""Return the users [U, d] and items [I, d] of :math:`\sum_{l=0}^{L} \hat A^l [X_u ; X_i]`.
+        r"""Return the users and items of :math:`\sum_{l=0}^{L} \hat A^l [X_u ; X_i]`.
 
-        The result is float32, also of half precision.
+        Args:
+            users: X_u [U, d]; half precision is computed in float32.
+            items: X_i [I, d], likewise.
+
+        Returns:
+            [U, d] and [I, d], float32.
         """
         users, items = users.float(), items.float()
         if layers == 0:

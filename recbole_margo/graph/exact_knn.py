@@ -17,8 +17,12 @@ from recbole_margo.data.row_norms import RowNorms
 class ItemDirections:
     r"""The rows :math:`x_i / \lVert x_i \rVert` of the items that have one.
 
-    Only the features [I, D] as they were given are held, as a constant, whatever the size of the
-    catalogue: a block of directions is made when it is asked for.
+    Only the features as they were given are held, whatever the size of the catalogue: a block of
+    directions is made when it is asked for.
+
+    Args:
+        features: the feature matrix [I, D]; taken as a constant.
+        present: which items have the modality [I], bool.
     """
 
     def __init__(self, features: Tensor, present: Tensor) -> None:
@@ -51,10 +55,13 @@ PROGRESS_DELAY = 3.0
 def exact_neighbors(
     directions: ItemDirections, k: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Return the k <= N nearest of N items, each its own first; among equals the lower position.
+    """Return the k nearest of N items, each its own first; among equals the lower position.
 
     Cosines are symmetric, so only blocks on and above the diagonal are computed, and each serves
     its rows and its columns.
+
+    Args:
+        k: number of neighbours, at most N.
 
     Returns:
         Their positions [N, k], ascending in each row, and their cosines [N, k].

@@ -78,9 +78,11 @@ class GraphCache:
 
     @classmethod
     def from_settings(cls, setting: Any, gigabytes: Any) -> GraphCache | None:
-        """Return the cache of the values of `graph_cache` and `graph_cache_gigabytes`, if any.
+        """Return the cache of the values of `graph_cache` and `graph_cache_gigabytes`.
 
-        The first is auto (or None), false, or a folder.
+        Args:
+            setting: auto, false for none, or a folder; None: auto.
+            gigabytes: the limit; None: the default.
         """
         folder = default_folder() if setting in (None, True, "auto") else setting
         if not folder:

@@ -190,10 +190,15 @@ def _found_neighbors(
 def binary_knn_graph(
     features: Tensor, present: Tensor, k: int, search: NeighborSearch = EXACT
 ) -> sp.csr_matrix:
-    """Return the kNN graph [I, I] whose edges all weigh 1/k, as FREEDOM and DRAGON use it.
+    """Return the kNN graph whose edges all weigh 1/k, as FREEDOM and DRAGON use it.
 
-    Every row sums to 1, or to 0 for an item without the modality. Arguments as in
-    `nearest_neighbors`.
+    Args:
+        features: the feature matrix [I, D].
+        present: which items have the modality [I], bool.
+        k: number of neighbours, the item itself among them.
+
+    Returns:
+        The graph [I, I]; every row sums to 1, or to 0 for an item without the modality.
 
     Source: FREEDOM (Zhou and Shen, MM 2023), Eq. 3-5; equal row counts make D^-1/2 S D^-1/2
     the constant 1/k.
@@ -207,12 +212,20 @@ def binary_knn_graph(
 def similarity_knn_graph(
     features: Tensor, present: Tensor, k: int, search: NeighborSearch = EXACT
 ) -> sp.csr_matrix:
-    r"""Return the kNN graph [I, I] of cosines, normalised by row sums on both sides; not symmetric.
+    r"""Return the kNN graph that keeps the cosines, normalised by row sums on both sides.
 
     .. math:: D^{-1/2} S D^{-1/2}, \qquad D = \mathrm{diag}(S 1)
 
     A row whose cosines do not sum to something positive has no normalisation: it gets no weight,
-    as row and as column. Arguments as in `nearest_neighbors`.
+    as row and as column.
+
+    Args:
+        features: the feature matrix [I, D].
+        present: which items have the modality [I], bool.
+        k: number of neighbours, the item itself among them.
+
+    Returns:
+        The graph [I, I], float32; not symmetric.
 
     Source: LATTICE (Zhang et al., MM 2021), whose item graph MICRO and MGCN share.
     """
@@ -251,6 +264,7 @@ def modality_shares(weights: Mapping[str, float], modalities: Sequence[str]) -> 
 
     Args:
         weights: weight by modality name; `other` stands for every modality not named.
+        modalities: the modalities of the dataset, in order.
 
     Raises:
         ValueError: if a weight is missing or negative, or if all are zero.

@@ -58,6 +58,10 @@ class NeighborSearch:
 
         Args:
             setting: a method, or a mapping with `method` and some of its parameters; None: exact.
+
+        Raises:
+            ConfigError: if the method does not exist, has no such parameter, or the value of a
+                parameter is not a whole number from 1.
         """
         if setting is None:
             return EXACT

@@ -141,12 +141,17 @@ class SparseMatrix(nn.Module):
         return _product(dense, *self.both(), layers) if layers > 0 else dense.float()
 
     def chosen(self, rows: Tensor) -> Callable[[Tensor], Tensor]:
-        """Return the product X [C, d] -> A[rows] X [B, d], which costs what these rows cost.
+        """Return the product with some rows of A, which costs what these rows cost.
 
-        Rows come in any order and as often as wanted. Every row is filled up to the longest one, so
-        A should have rows of about equal length, as the graphs of k nearest neighbours have. On a
-        GPU all rows are multiplied where they are not many times as many: that takes less time than
-        to sort the chosen ones for the gradient.
+        Every row is filled up to the longest one, so A should have rows of about equal length, as
+        the graphs of k nearest neighbours have. On a GPU all rows are multiplied where they are not
+        many times as many: that takes less time than to sort the chosen ones for the gradient.
+
+        Args:
+            rows: which rows, in any order and as often as wanted [B].
+
+        Returns:
+            The product X [C, d] -> A[rows] X [B, d] in float32.
         """
         row_pointer, column, value = self._parts("")
         if rows.device.type != "cpu" and len(value) <= WORTH_ALL * len(rows) * self.longest_row:

@@ -88,10 +88,14 @@ class SparsePattern(nn.Module):
         return values
 
     def softmax(self, logits: Tensor, usable: Tensor | None = None) -> Tensor:
-        """Return the softmax [E] over the edges of each row, of logits [E].
+        """Return the softmax over the edges of each row.
 
-        Edges that are not usable take no part and have 0. A row sums to 1, or to 0 if none of its
-        edges takes part.
+        Args:
+            logits: [E].
+            usable: which edges take part [E], bool; none: all.
+
+        Returns:
+            [E]; 0 for edges that take no part. A row sums to 1, or to 0 if none of its edges does.
         """
         logits = logits.float()
         if usable is not None:

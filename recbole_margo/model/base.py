@@ -178,6 +178,7 @@ class MultimodalRecommender(GeneralRecommender):  # type: ignore[misc]
         """Return the pairwise ranking loss of a batch and the penalty on its embeddings.
 
         Args:
+            interaction: with user ids [B], item ids [B] and negative item ids [B].
             users: all users [U, K].
             items: all items [I, K].
             penalty: one of `recbole_margo.nn.losses.PENALTIES`.

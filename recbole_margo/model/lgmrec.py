@@ -192,9 +192,13 @@ class LGMRec(MultimodalRecommender):
         )
 
     def _contrast(self, one: Tensor, other: Tensor, have_both: Tensor, interaction: Any) -> Tensor:
-        """Return the contrast of nodes [U + I, d] in two modalities, summed over the batch.
+        """Return the contrast of two modalities, summed over the batch, a scalar.
 
-        The first are the anchors; items [I] that have not both modalities do not count.
+        Args:
+            one: nodes [U + I, d] in one modality, the anchors.
+            other: nodes [U + I, d] in the other.
+            have_both: which items have both modalities [I], bool.
+            interaction: with user ids [B] and item ids [B].
         """
         users_but_pad = torch.arange(self.n_users, device=one.device) > 0
         ids = (interaction[self.USER_ID], interaction[self.ITEM_ID])

@@ -63,11 +63,16 @@ class MixedItemGraph:
 def neighbor_similarities(
     features: Tensor, present: Tensor, k: int
 ) -> tuple[SparsePattern, Tensor]:
-    """Return who an item's k nearest neighbours are, itself included, and how near.
+    """Return who an item's k nearest neighbours are, and how near, with a gradient.
+
+    Args:
+        features: trained features [I, d].
+        present: which items have them [I], bool.
+        k: number of neighbours, the item itself among them.
 
     Returns:
         The pattern of the neighbours [I, I], found without a gradient, and the cosines [E], through
-        which the gradient reaches the features [I, d].
+        which the gradient reaches the features.
 
     Source: LATTICE (Zhang et al., MM 2021), structure learning on projected features.
     """

@@ -157,14 +157,20 @@ def modality_scores(users: Tensor, items: Tensor) -> Tensor:
 
 
 def log_modality_weights(logits: Tensor, mask: Tensor) -> Tensor:
-    r"""Return the logarithm of the items' modality weights [B, M], float32, of logits W [B, M].
+    r"""Return the logarithm of the items' modality weights.
 
     .. math:: \log w_i = \log \mathrm{softmax}_m(W_i), \qquad w_i^m = 0
         \text{ where item i misses m}
 
-    It is minus infinity at modalities that the mask [B, M] says are missing, and finite elsewhere,
-    however large the logits. An item that misses every modality has uniform weights, which nothing
-    trains.
+    An item that misses every modality has uniform weights, which nothing trains.
+
+    Args:
+        logits: W [B, M].
+        mask: presence mask [B, M], bool.
+
+    Returns:
+        Log-weights [B, M] in float32, minus infinity at missing modalities. Finite for present
+        ones, however large the logits.
 
     Source: MARGO (arXiv 2504.16524), Eq. 3.
     """
@@ -174,12 +180,19 @@ def log_modality_weights(logits: Tensor, mask: Tensor) -> Tensor:
 
 
 def spread_of_differences(users: Tensor, items: Tensor, mask: Tensor) -> Tensor:
-    r"""Return how much the scores of two items differ in each modality, sigma [M].
+    r"""Return how much the scores of two items differ in each modality.
 
     .. math:: \sigma_m^2 = \mathrm{mean}_{u, i, j} (r_{ui}^m - r_{uj}^m)^2
 
-    over random users of [U, M, d] and pairs of items of [I, M, d] that both have the modality by
-    the mask [I, M], always the same ones, PAD left out; 1 where no pair differs.
+    over random users and pairs of items that both have the modality, always the same ones.
+
+    Args:
+        users: user embeddings [U, M, d]; row 0 is PAD.
+        items: item embeddings [I, M, d]; row 0 is PAD.
+        mask: presence mask [I, M], bool.
+
+    Returns:
+        sigma [M]; 1 where no pair differs.
     """
     random = torch.Generator().manual_seed(0)
     user = torch.randint(1, len(users), (TRIPLETS,), generator=random).to(users.device)

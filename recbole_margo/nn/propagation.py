@@ -23,7 +23,10 @@ USERS_AT_ONCE = 4096
 def sum_of_layers(adjacency: Callable[[Tensor], Tensor], nodes: Tensor, layers: int) -> Tensor:
     r"""Return :math:`\sum_{l=0}^{L} \hat A^l X` [N, d].
 
-    The adjacency is the product with it, [N, d] -> [N, d].
+    Args:
+        adjacency: the product with the adjacency, [N, d] -> [N, d].
+        nodes: X [N, d].
+        layers: L.
     """
     if isinstance(adjacency, SparseMatrix):
         return adjacency.sum_of_powers(nodes, layers)

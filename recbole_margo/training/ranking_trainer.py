@@ -79,14 +79,17 @@ class FullRanking:
     def top_items(
         self, model: Any, k: int, show_progress: bool = False, rows: slice = slice(None)
     ) -> Tensor:
-        """Return the items [N, k] with the largest scores of each user, without PAD and history.
+        """Return the items with the k largest scores of each user, without PAD and the history.
 
-        The largest score is first. Where fewer are left, the rest of the row is filled with those
-        that are left out. Equal scores come in the order of `torch.topk`, as in RecBole's
-        evaluation.
+        Where fewer are left, the rest of the row is filled with those that are left out. Equal
+        scores come in the order of `torch.topk`, as in RecBole's evaluation.
 
         Args:
+            model: the model, which scores with its `full_sort_predict`.
             rows: which N of the loader's users to rank for; default: all.
+
+        Returns:
+            Item ids [N, k], the largest score first.
 
         Raises:
             ConfigError: if there are not as many items.
@@ -236,7 +239,11 @@ class RankingTrainer(Trainer):  # type: ignore[misc]
     def evaluate_unrounded(
         self, eval_data: Any, model_file: str | None = None, show_progress: bool = False
     ) -> dict[str, float]:
-        """Load a checkpoint if one is given, evaluate, and return the metrics as they are."""
+        """Evaluate and return the metrics as they are.
+
+        Args:
+            model_file: a checkpoint to load first; none: the model as it is.
+        """
         if model_file is not None:
             stored = load_checkpoint(model_file, self.device)
             parameters, others = stored.get("state_dict"), stored.get("other_parameter")
@@ -260,8 +267,9 @@ class RankingTrainer(Trainer):  # type: ignore[misc]
     def full_ranking(self, eval_data: Any) -> FullRanking | None:
         """Return what ranks all items for the users of a loader, the same at every call.
 
-        None where RecBole's own evaluation is called for: the loader does not rank all items, or a
-        metric needs more than the items ranked first.
+        Returns:
+            None where RecBole's own evaluation is called for: the loader does not rank all items,
+            or a metric needs more than the items ranked first.
         """
         if not needs_rankings_only(eval_data, self.eval_collector, self.evaluator):
             return None
