@@ -83,16 +83,12 @@ def _required(extra: str = "") -> list[Requirement]:
         listed = importlib.metadata.requires(DISTRIBUTION) or []
     except importlib.metadata.PackageNotFoundError:
         return []
-    requirements = [Requirement(text) for text in listed]
-    if not extra:
-        return [one for one in requirements if not one.marker or one.marker.evaluate({"extra": ""})]
-    return [
-        one
-        for one in requirements
-        if one.marker
-        and one.marker.evaluate({"extra": extra})
-        and not one.marker.evaluate({"extra": ""})
-    ]
+
+    def applies(one: Requirement, with_extra: str) -> bool:
+        return not one.marker or one.marker.evaluate({"extra": with_extra})
+
+    required = [one for one in map(Requirement, listed) if applies(one, extra)]
+    return [one for one in required if not (extra and applies(one, ""))]
 
 
 def _lacking(requirements: Sequence[Requirement]) -> list[str]:

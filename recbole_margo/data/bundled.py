@@ -27,19 +27,8 @@ from recbole_margo.store.writing import locked
 
 BUNDLED_DATASET = "ml-100k"
 DIMENSIONS = 64
-CREDIT_RELATIONS = frozenset(
-    f"film.film.{relation}"
-    for relation in (
-        "actor",
-        "directed_by",
-        "written_by",
-        "produced_by",
-        "cinematography",
-        "production_companies",
-    )
-)
-# The knowledge graph names some of these facts a second time from the other end; a relation that is
-# not listed in this direction is listed in the other.
+# Relations of credits, from either end: the knowledge graph names a fact from the one, the other or
+# both.
 INVERSE_RELATIONS = {
     "film.actor.film": "film.film.actor",
     "film.director.film": "film.film.directed_by",
@@ -48,6 +37,7 @@ INVERSE_RELATIONS = {
     "film.cinematographer.film": "film.film.cinematography",
     "film.production_company.films": "film.film.production_companies",
 }
+CREDIT_RELATIONS = frozenset(INVERSE_RELATIONS.values())
 
 Documents = dict[str, list[str]]
 

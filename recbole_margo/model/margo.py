@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from recbole_margo.errors import CheckpointError, ConfigError
+from recbole_margo.errors import CheckpointError
 from recbole_margo.evidence.item_reliability import ItemReliability
 from recbole_margo.model.backbone import BACKBONES, LateFusionRecommender
 from recbole_margo.model.base import FROZEN_EPOCHS, StepCapture
@@ -130,11 +130,6 @@ class MARGO(LateFusionRecommender):
         self._statistics = ReliabilityStatistics()
         # Sees every batch of stage 2: item ids [B], negative item ids [B] and their scores [B, M].
         self.on_triplets: Callable[[Tensor, Tensor, Tensor, Tensor], None] | None = None
-        learning_rate = parameters.weight_learning_rate
-        if learning_rate is not None and learning_rate <= 0:
-            raise ConfigError(
-                f"`weight_learning_rate` must be positive or null, found {learning_rate}"
-            )
 
     @classmethod
     def stages_of(cls, parameters: MARGOParameters) -> tuple[str, ...]:

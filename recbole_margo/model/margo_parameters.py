@@ -35,7 +35,7 @@ class MARGOParameters(DRAGONParameters):
     )
     beta: float = hyperparameter("weight of the mean square of the weight logits", low=0.0)
     weight_learning_rate: float | None = hyperparameter(
-        "learning rate of the weight logits; none: the global one", low=0.0, search=[1e-3, 1e-2]
+        "learning rate of the weight logits; none: the global one", low=1e-12, search=[1e-3, 1e-2]
     )
     weight_init_std: float = hyperparameter(
         "standard deviation of the initial weight logits", low=0.0

@@ -353,7 +353,7 @@ def test_the_logits_may_have_their_own_learning_rate(tmp_path):
         ({"alpha": -1.0}, "`alpha` must lie in"),
         ({"alpha": float("nan")}, "`alpha` must lie in"),
         ({"backbone": "FREEDOM"}, "`backbone` must be one of"),
-        ({"weight_learning_rate": 0.0}, "`weight_learning_rate` must be positive"),
+        ({"weight_learning_rate": 0.0}, "`weight_learning_rate` must lie in"),
         ({"two_stage": "yes"}, "`two_stage` must be"),
     ],
 )
