@@ -137,7 +137,6 @@ class Converter(ABC):
     """One kind of source that becomes a dataset folder; its options are its fields.
 
     Attributes:
-        summary: one line for `--help`.
         source_is_file: whether the source is one file; else it is a folder.
     """
 

@@ -24,7 +24,6 @@ class ItemColumns:
     """How a table of raw content is read; None: guessed, and UTF-8.
 
     Attributes:
-        item_id: the column of item ids.
         contents: columns of text, or the one of file names.
     """
 

@@ -38,8 +38,6 @@ class InteractionStatistics:
         density: interactions of all splits by users times items.
         user_degrees: distribution of the training interactions of a user: quantiles and mean.
         item_degrees: likewise of an item.
-        cold_users: users without a training interaction.
-        cold_items: items without a training interaction.
         repeated: validation and test interactions whose user and item occur in training too.
     """
 
@@ -154,7 +152,6 @@ class ModalityStatistics:
     """Numbers of one modality, without any normalisation.
 
     Attributes:
-        items: items that have it.
         coverage: share of the items that have it.
         interaction_coverage: share of the training interactions whose item has it.
         constant_columns: columns that are the same for all items.
@@ -162,7 +159,6 @@ class ModalityStatistics:
         rank: numerical rank of the rows that were sampled for it.
         rank_rows: how many these were.
         principal_dimension: principal components that hold 90 % of their variance.
-        duplicates: items that others equal.
         alignment: whether rows and items belong together; None without validation interactions.
     """
 

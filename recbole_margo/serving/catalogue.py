@@ -21,7 +21,6 @@ class ModalityOfItem:
     """One modality of an item.
 
     Attributes:
-        weight: the item's weight of it.
         q_value: of the held-out test that the row belongs to the item, if the item can be judged.
         score: the held-out score, about 0 for a row that has nothing to do with its item.
     """
@@ -46,7 +45,6 @@ class ItemCard:
         title: its title, empty if it has none.
         users: how many users know it.
         modalities: one each, none where the model does not weigh them.
-        thumbnail: whether there is a small image of it.
     """
 
     item: str
@@ -62,7 +60,6 @@ class ModalityAudit:
 
     Attributes:
         items: how many items have it.
-        mean_weight: their mean weight.
         judged: how many of them have enough users to be judged.
         doubtful: how many of these show no sign that the row belongs to the item, each by itself;
             `fitting` estimates how many there are.

@@ -24,7 +24,6 @@ class Contribution:
 
     Attributes:
         name: a modality, `id`, or `score` where the model's score has no parts.
-        value: what it adds to the score.
         share: its part of the sum of all absolute values, in [0, 1].
         weight: the item's weight of the modality, if the model has one.
         q_value: of the held-out test that the row belongs to the item, if it could be judged.
@@ -52,10 +51,8 @@ class Reason:
     """One part of a score by where it comes from, of backbones that are linear in a history.
 
     Attributes:
-        name: as of `Contribution`.
         source: `history`, of one item of the user's; `taste`, of the user's own embedding; or
             `users alike`, of what these know and the user does not.
-        value: what it adds to the score.
         share: its part of the sum of all absolute values of reasons.
         item: raw id of the item of the history.
     """
@@ -82,8 +79,6 @@ class Explanation:
     Attributes:
         title: the item's title, empty if it has none.
         score: the score, the sum of the contributions.
-        seen: whether the user knows the item.
-        contributions: one per part.
         reasons: the same sum by item of the history and part, the largest first; empty where the
             model is not linear in a history.
     """

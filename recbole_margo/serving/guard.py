@@ -73,7 +73,6 @@ class ServiceLimits:
     """The most that one request may ask for.
 
     Attributes:
-        n: longest list.
         users: users of one request.
         history: items of a history, and ids of `allow` and of `deny`.
         body_bytes: length of a body.

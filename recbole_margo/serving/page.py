@@ -55,10 +55,8 @@ class UserView:
     Attributes:
         user: raw id; empty: nobody yet.
         n: length of the list that was asked for.
-        known: whether the model knows the user.
         found: users whose id holds that of a user who is not known.
         history: items that the user knows, the first of them.
-        more_history: how many more there are.
         cards: what is recommended.
     """
 

@@ -32,7 +32,6 @@ class RankedItem:
     """An item in a list of recommendations.
 
     Attributes:
-        item: its raw id.
         score: its score; of similar items the cosine.
         title: its title, empty if it has none.
     """

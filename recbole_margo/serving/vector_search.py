@@ -77,10 +77,8 @@ class SearchQuality:
     """How an index compares with computing all scores.
 
     Attributes:
-        n: length of the lists.
         users: real users whose lists were compared.
         recall: mean share of an exact list that was found; an item as good as the last one counts.
-        build_seconds: time to build the index.
         milliseconds: time of a user's list through the index, asked for many users at once.
         exact_milliseconds: the same with all scores.
         bytes: size of the index in a file.

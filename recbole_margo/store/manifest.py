@@ -46,10 +46,6 @@ class FeatureEntry:
         file: name of the `.npy` file, in the folder of the manifest.
         tokens: name of the file with one item token a line, in the row order of the matrix.
         rows: number of items that have the modality.
-        dim: number of columns.
-        dtype: `float16` or `float32`.
-        sha256: checksum of the `.npy` file.
-        tokens_sha256: checksum of the tokens file.
         source: where the matrix came from, for people.
         encoder: what made it, if that is known.
     """
