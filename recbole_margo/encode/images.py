@@ -187,16 +187,10 @@ class ColorTextureEncoder(Encoder):
 
 
 def binary_patterns(gray: NDArray[np.int16]) -> NDArray[np.uint8]:
-    """Return the rotation-invariant uniform local binary pattern of every inner pixel.
+    """Return rotation-invariant uniform local binary patterns [H - 2, W - 2] of brightness [H, W].
 
     A neighbour counts when it is not darker than the pixel. Patterns that change at most twice
     once around are numbered by how many neighbours count, all others share the last number.
-
-    Args:
-        gray: brightness [H, W].
-
-    Returns:
-        Numbers below `PATTERNS` [H - 2, W - 2].
     """
     height, width = gray.shape
     center = gray[1:-1, 1:-1]

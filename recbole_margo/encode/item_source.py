@@ -74,7 +74,6 @@ class ItemSource:
             given: a folder of files named by item, or a table; None takes the converter's table
                 `<name>.texts.tsv` or `<name>.images.tsv`, or for texts RecBole's `<name>.item`.
             folders: of the dataset's features and of its interactions.
-            columns: of a table.
 
         Raises:
             DataError: there is no source, it is damaged, or it knows none of the items.

@@ -45,7 +45,6 @@ def thumbnails_of(
     so a file elsewhere on this machine is left out, also behind a link.
 
     Args:
-        images: item -> file.
         item_ids: raw ids of items in the order of their rows [I].
         folders: where images may lie.
     """

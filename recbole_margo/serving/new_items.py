@@ -68,9 +68,6 @@ def read_new_features(
 ) -> tuple[dict[str, dict[str, NDArray[Any]]], dict[str, EncoderRecord | None]]:
     """Read the features of items from a folder in the project's feature format.
 
-    Args:
-        folder: with one `<name>.features.json` and the files that it names.
-
     Returns:
         Rows by item token and modality; and what made them by modality, None where it is not known.
 
@@ -146,7 +143,6 @@ def with_new_items(
     .. math:: w_{new}^m = \mathrm{mean}_{i : M_i = M_{new}} w_i^m
 
     Args:
-        bundle: the bundle, which stays as it is.
         features: raw features by item token and modality.
 
     Raises:

@@ -47,7 +47,6 @@ def lists_by_block(
     """Yield the lists of users in their order, block by block.
 
     Args:
-        recommender: answers in this process.
         bundle: the folder that the processes of a pool open.
         workers: processes, as of `Pool`.
         cluster: address of a Ray cluster whose machines have the bundle at the same path.

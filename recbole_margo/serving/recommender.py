@@ -238,7 +238,6 @@ class Recommender:
         Args:
             features: raw features by item and modality, `{"b7": {"image": row}}`; or a folder in
                 the project's feature format.
-            titles: titles by item.
 
         Raises:
             BundleError: the contents do not enter the model's scores, or the bundle is too old.

@@ -53,14 +53,12 @@ def write_features(
 
     Args:
         folder: the dataset's folder; it is made when it does not exist.
-        dataset_name: name of the dataset.
         modality: name of the modality; an entry of this name is replaced.
         matrix: [rows, D] of any float type, in memory or memory-mapped. float16 is kept, every
             other type becomes float32. A row of zeros says that the item misses the modality: it
             is left out.
         tokens: [rows] the item token of every row.
         source: where the matrix came from, for people.
-        encoder: what made it, if that is known.
 
     Raises:
         DataError: the name, the matrix or the tokens are not so, a value is not finite, or the disk

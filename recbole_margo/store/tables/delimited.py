@@ -38,7 +38,6 @@ def record_blocks(
     """Yield UTF-8 blocks of whole records, each of `BLOCK_BYTES` or one record.
 
     Args:
-        path: the file, for messages.
         skip: characters at the beginning that are no records.
         quotes: whether a field that begins with a quote ends with one, and may span lines.
 
