@@ -141,7 +141,6 @@ def _run_group(
 def _run_in_process(
     values: dict[str, Any], model_class: type[Any], folder: Path, resume: Path | None
 ) -> None:
-    """Do one process's part of a run; what `launch` starts."""
     _run_joined(Config.from_plain(values, model_class), folder, resume)
 
 

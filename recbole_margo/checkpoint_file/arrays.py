@@ -308,7 +308,6 @@ def lil_matrix(record: Call, limit: int) -> Any:
 
 
 def _lists(record: Any, count: int) -> list[list[Any]]:
-    """Return the lists in an array of lists [count]."""
     shape, dtype, _, content = _state_of_array(record, count)
     expect(dtype_code(dtype).endswith(OBJECT) and shape == (count,), "an unusual sparse matrix")
     lists = isinstance(content, list) and all(type(row) is list for row in content)

@@ -78,7 +78,6 @@ def _version(package: str) -> str | None:
 
 
 def _required(extra: str = "") -> list[Requirement]:
-    """Return what the installation needs here, or what an extra adds to it."""
     try:
         listed = importlib.metadata.requires(DISTRIBUTION) or []
     except importlib.metadata.PackageNotFoundError:

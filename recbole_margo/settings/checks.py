@@ -83,16 +83,17 @@ def _needed(config: Any) -> Iterator[tuple[str, str]]:
             yield name, f"`val_interval.{name}`"
     for name in config["threshold"] or {}:
         yield name, f"`threshold.{name}`"
-    if not config["threshold"] and reads_labels(config):
+    trains_on_labels = config["MODEL_TYPE"] in LABELED_TYPES and _has_no_negatives(config)
+    if not config["threshold"] and (trains_on_labels or _is_tested_on_labels(config)):
         yield config["LABEL_FIELD"], f"{config['model']}, which learns from or is tested on labels,"
 
 
-def reads_labels(config: Any) -> bool:
-    """Return whether labels of interactions are trained on or compared with scores."""
-    if "labeled" in config["eval_args"]["mode"].values():
-        return True
-    no_negatives = config["train_neg_sample_args"]["distribution"] == "none"
-    return bool(no_negatives and config["MODEL_TYPE"] in LABELED_TYPES)
+def _is_tested_on_labels(config: Any) -> bool:
+    return "labeled" in config["eval_args"]["mode"].values()
+
+
+def _has_no_negatives(config: Any) -> bool:
+    return bool(config["train_neg_sample_args"]["distribution"] == "none")
 
 
 def _remedy(config: Any, name: str) -> str:
@@ -173,10 +174,8 @@ def _check_threshold(config: Any) -> None:
     named = config["threshold"]
     if len(named) != 1:
         raise ConfigError(f"`threshold` must name one column, found {', '.join(named) or 'none'}")
-    in_evaluation = "labeled" in config["eval_args"]["mode"].values()
-    no_negatives = config["train_neg_sample_args"]["distribution"] == "none"
-    in_training = config["MODEL_INPUT_TYPE"] == InputType.POINTWISE and no_negatives
-    if in_evaluation or in_training:
+    is_pointwise = config["MODEL_INPUT_TYPE"] == InputType.POINTWISE
+    if _is_tested_on_labels(config) or (is_pointwise and _has_no_negatives(config)):
         return
     name, least = next(iter(named.items()))
     raise ConfigError(
