@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from recbole_margo.evaluation.cold_items import (
 )
 from recbole_margo.report import Table, cells, clean
 from recbole_margo.run import load_split
-from recbole_margo.run_folder import RunOutcome, RunResult, finished_runs
+from recbole_margo.run_folder import RunOutcome, finished_runs
 from recbole_margo.store.plain import from_plain
 from recbole_margo.studies.wording import best_number, mean_cell, metric_name
 
@@ -75,19 +75,13 @@ def compare_cold_items(
     config = Config.from_plain(dict(first.config))
     baselines = cold_baselines(config, load_split(config))
     metrics = tuple(next(iter(baselines.values())).among_cold)
-    rows = [_row(label, found, metrics) for label, found in done.items()]
-    rows += [
-        ColdRow(
-            label=label,
-            scored_by=found.scored_by,
-            warm=found.warm,
-            among_cold=found.among_cold,
-            among_all=found.among_all,
-            is_baseline=True,
-        )
-        for label, found in baselines.items()
-    ]
-    cold = _cold_of(first)
+    rows = []
+    for label, runs in done.items():
+        of_runs = [from_plain(ColdResult, run.cold) for run in runs]
+        rows.append(_row(label, of_runs, [run.test for run in runs], metrics))
+    for label, one in baselines.items():
+        rows.append(replace(_row(label, [one], [one.warm], metrics), is_baseline=True))
+    cold = from_plain(ColdResult, first.cold)
     return ColdComparison(
         items=cold.items,
         users=cold.users,
@@ -97,11 +91,9 @@ def compare_cold_items(
     )
 
 
-def _cold_of(run: RunResult) -> ColdResult:
-    return from_plain(ColdResult, run.cold)
-
-
-def _row(label: str, runs: Sequence[RunResult], metrics: Sequence[str]) -> ColdRow:
+def _row(
+    label: str, found: Sequence[ColdResult], warm: Sequence[Values], metrics: Sequence[str]
+) -> ColdRow:
     def mean(part: Sequence[Values]) -> dict[str, float]:
         return {
             name: float(np.mean([values[name] for values in part]))
@@ -111,10 +103,10 @@ def _row(label: str, runs: Sequence[RunResult], metrics: Sequence[str]) -> ColdR
 
     return ColdRow(
         label=label,
-        scored_by=_cold_of(runs[0]).scored_by,
-        warm=mean([run.test for run in runs]),
-        among_cold=mean([_cold_of(run).among_cold for run in runs]),
-        among_all=mean([_cold_of(run).among_all for run in runs]),
+        scored_by=found[0].scored_by,
+        warm=mean(warm),
+        among_cold=mean([one.among_cold for one in found]),
+        among_all=mean([one.among_all for one in found]),
     )
 
 

@@ -38,23 +38,14 @@ class Memory:
 
 
 def pool_that_fits(configs: Sequence[Config], pool: Pool) -> Pool:
-    """Return a pool with no more runs at a time than fit into this machine's memory."""
-    if pool.cluster is not None or pool.workers is None:
-        return pool
-    return replace(pool, workers=workers_that_fit(configs, pool.workers))
-
-
-def workers_that_fit(configs: Sequence[Config], workers: int) -> int:
-    """Return how many of some runs fit into memory at a time, as many as asked for at most.
-
-    Args:
-        workers: how many are asked for; what one takes is looked at if there are more.
+    """Return a pool with no more runs at a time than fit into this machine's memory.
 
     Raises:
-        ConfigError: if not even one fits.
+        ConfigError: if several are asked for and not even one fits.
     """
-    if workers < 2 or not configs:
-        return workers
+    workers = pool.workers or 1
+    if pool.cluster is not None or workers < 2 or not configs:
+        return pool
     needs = [memory_of(config) for config in configs]
     needed = Memory(max(each.host for each in needs), max(each.gpu for each in needs))
     free = free_memory(configs[0]["device"])
@@ -70,7 +61,7 @@ def workers_that_fit(configs: Sequence[Config], workers: int) -> int:
         )
     if fitting < workers:
         logging.getLogger().warning("%d runs at a time in place of %d: %s", fitting, workers, words)
-    return int(fitting)
+    return replace(pool, workers=int(fitting))
 
 
 def memory_of(config: Config) -> Memory:

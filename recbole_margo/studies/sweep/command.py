@@ -25,23 +25,10 @@ from recbole_margo.studies.sweep.result import Sweep, hyperparameter_of, value_t
 
 PUBLISHED_POINTS = 5
 # What decides on which data and by which metric a model is judged is no hyper-parameter of it.
-JUDGING_KEYS = frozenset(
-    {
-        "model",
-        "dataset",
-        "data_path",
-        "seed",
-        "split_seed",
-        "eval_args",
-        "eval_protocol",
-        "eval_step",
-        "metrics",
-        "topk",
-        "valid_metric",
-        "valid_metric_bigger",
-        "repeatable",
-    }
-)
+JUDGING_KEYS = {
+    *("model", "dataset", "data_path", "seed", "split_seed", "eval_args", "eval_protocol"),
+    *("eval_step", "metrics", "topk", "valid_metric", "valid_metric_bigger", "repeatable"),
+}
 EXAMPLES = """\
 examples:
   recbole-margo sweep --over alpha tau                          the published ranges

@@ -1,12 +1,17 @@
-"""The report of a search: tables, one page, and the trials as CSV."""
+"""The report of a search: tables, figures, one page, and the trials as CSV."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Drawing
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from recbole_margo.report import (
     Bullets,
@@ -23,11 +28,12 @@ from recbole_margo.report import (
     failure_section,
     json_text,
 )
+from recbole_margo.report.figures import COLORS, legend_below, panel_grid
 from recbole_margo.store.plain import as_plain
 from recbole_margo.studies.runs.study import StudyReport
-from recbole_margo.studies.tuning.figures import draw_history, draw_slices, title_of, value_text
 from recbole_margo.studies.tuning.result import FinalResult, SearchedKey, TrialResult, Tuning
 from recbole_margo.studies.wording import (
+    axis_name,
     metric_name,
     number,
     protocol_text,
@@ -37,8 +43,16 @@ from recbole_margo.studies.wording import (
 
 BEST = "best.yaml"
 BEST_SHOWN = 10
+PANELS_A_ROW = 3
+LONGEST_TICK = 12
+COMPLETE: dict[str, Any] = {"marker": "o", "color": COLORS[0], "markersize": 5}
+PRUNED: dict[str, Any] = {"marker": "x", "color": "0.45", "markersize": 5}
+WINNER: dict[str, Any] = {"marker": "*", "color": COLORS[1], "markersize": 13, "zorder": 4}
+OWN: dict[str, Any] = {"marker": "D", "color": COLORS[2], "markersize": 6.5, "zorder": 3}
 # With fewer complete trials an importance is a rough guess.
 ENOUGH_FOR_IMPORTANCES = 30
+
+Place = Callable[[TrialResult], Any]
 
 
 def tuning_report(found: Tuning) -> StudyReport:
@@ -76,7 +90,7 @@ def tuning_document(found: Tuning) -> Document:
     )
     direction = "largest" if found.bigger_is_better else "smallest"
     return Document(
-        title_of(found),
+        _title(found),
         (
             ("Model", clean(found.model)),
             ("Dataset", clean(found.dataset)),
@@ -159,7 +173,7 @@ def _trials_table(
         cells(
             f"{trial.number} (own)" if trial.own else trial.number,
             score(trial),
-            *(value_text(trial.values.get(key, "")) for key in keys),
+            *(_text(trial.values.get(key, "")) for key in keys),
             trial.validations,
             number(trial.seconds, ".1f"),
         )
@@ -170,11 +184,11 @@ def _trials_table(
 
 
 def _space_table(found: Tuning) -> Table:
-    best = {key: value_text(value) for key, value in (found.best_values or {}).items()}
+    best = {key: _text(value) for key, value in (found.best_values or {}).items()}
     columns: Columns[SearchedKey] = {
         "hyper-parameter": lambda one: clean(one.key),
         "searched": lambda one: clean(one.text),
-        "own value": lambda one: value_text(one.own),
+        "own value": lambda one: _text(one.own),
         "best trial": lambda one: best.get(one.key, ""),
     }
     return Table.of("Search space", found.space, columns, texts=tuple(columns))
@@ -237,3 +251,116 @@ def _failures(found: Tuning) -> list[str]:
         f"The best values failed, seed {seed}: {clean(error)}" for seed, error in errors.items()
     ]
     return lines
+
+
+def _title(found: Tuning) -> str:
+    return f"Search for hyper-parameters of {clean(found.model)} on {clean(found.dataset)}"
+
+
+def _text(value: Any) -> str:
+    """Return a value of a hyper-parameter as it is shown: four digits of a number."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return clean(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+
+
+def draw_history(found: Tuning) -> Drawing | None:
+    """Draw the score of each trial and the best so far; None if no trial is complete."""
+    complete = [(trial.number, trial.value) for trial in found.trials if trial.value is not None]
+    if not complete:
+        return None
+    figure, (panel,) = panel_grid(1, 1, 3.4, 0.0)
+    best_of = np.maximum if found.bigger_is_better else np.minimum
+    so_far = best_of.accumulate([value for _, value in complete])
+    panel.step(
+        [*(number for number, _ in complete), found.trials[-1].number],
+        [*so_far, so_far[-1]],
+        where="post",
+        color=COLORS[1],
+        linewidth=1.5,
+        label="best so far",
+    )
+    _draw_trials(panel, found, found.trials, lambda trial: trial.number)
+    panel.set(xlabel="trial", ylabel=_score_label(found))
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _finish(figure, [panel], found)
+    return figure
+
+
+def draw_slices(found: Tuning) -> Drawing | None:
+    """Draw the score of each trial against its value, a panel each; None if none is complete."""
+    if not found.ranked():
+        return None
+    count = len(found.space)
+    figure, panels = panel_grid(count, PANELS_A_ROW, 2.4, 0.9, sharey=True)
+    for panel, searched in zip(panels, found.space, strict=True):
+        _draw_slice(panel, found, searched)
+    for panel in panels[::PANELS_A_ROW]:
+        panel.set_ylabel(_score_label(found))
+    _finish(figure, panels, found)
+    for panel, searched in zip(panels, found.space, strict=True):
+        if searched.low is not None and searched.high is not None:
+            # The whole range, also where nothing was drawn.
+            best = found.ranked()[0][0]
+            panel.update_datalim([(searched.low, best), (searched.high, best)])
+            panel.autoscale_view()
+    return figure
+
+
+def _draw_slice(panel: Axes, found: Tuning, searched: SearchedKey) -> None:
+    key = searched.key
+    trials = [trial for trial in found.trials if key in trial.values]
+    panel.set_xlabel(clean(key) + (", log scale" if searched.scale == "log" else ""))
+    if searched.scale != "choice":
+        _draw_trials(panel, found, trials, lambda trial: trial.values[key])
+        if searched.scale == "log":
+            panel.set_xscale("log")
+            # The default writes powers as mathematics.
+            panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            panel.xaxis.set_minor_formatter(NullFormatter())
+        return
+    values = sorted((trial.values[key] for trial in trials), key=_by_size)
+    choices = list(dict.fromkeys(map(_text, values)))
+    _draw_trials(panel, found, trials, lambda trial: choices.index(_text(trial.values[key])))
+    short = [text[:LONGEST_TICK] for text in choices]
+    panel.set_xticks(range(len(choices)), short if len(set(short)) == len(short) else choices)
+    panel.set_xlim(-0.5, len(choices) - 0.5)
+
+
+def _by_size(value: Any) -> tuple[bool, Any]:
+    """Order numbers by size and after them what is no number by its text."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return (False, value) if is_number else (True, _text(value))
+
+
+def _draw_trials(panel: Axes, found: Tuning, trials: Sequence[TrialResult], place: Place) -> None:
+    best = found.ranked()[0][1]
+    complete = [(place(each), each.value) for each in trials if each.state == "complete"]
+    pruned = [
+        (place(each), each.last_score)
+        for each in trials
+        if each.state == "pruned" and each.last_score is not None
+    ]
+    own = [(place(each), each.value) for each in trials if each.own and each.state == "complete"]
+    looks = (
+        (pruned, PRUNED, "pruned, its last score"),
+        (complete, COMPLETE, "complete trial"),
+        (own, OWN, "own values of the model"),
+        ([(place(best), best.value)], WINNER, "best trial"),
+    )
+    for points, style, label in looks:
+        if points:
+            panel.plot(*zip(*points, strict=True), linestyle="", **style, label=label)
+
+
+def _score_label(found: Tuning) -> str:
+    return axis_name(found.valid_metric, "validation").replace(" (", "\n(")
+
+
+def _finish(figure: Drawing, panels: list[Axes], found: Tuning) -> None:
+    for panel in panels:
+        panel.grid(axis="both")
+        panel.margins(x=0.05, y=0.1)
+        panel.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    legend_below(figure, 5)
+    figure.suptitle(_title(found))

@@ -12,7 +12,7 @@ from recbole_margo.errors import ConfigError
 from recbole_margo.store.dataset_files import write_splits
 from recbole_margo.store.feature_files import write_features
 from recbole_margo.studies.runs import memory
-from recbole_margo.studies.runs.memory import GIB, MIB, Memory, memory_of, workers_that_fit
+from recbole_margo.studies.runs.memory import GIB, MIB, Memory, memory_of, pool_that_fits
 from recbole_margo.studies.runs.pool import Pool
 from recbole_margo.studies.runs.run_many import Job, run_many
 from recbole_margo.testing import make_config, random_world
@@ -29,14 +29,14 @@ def let_be_free(monkeypatch, host, gpu=0):
 
 def test_as_many_as_asked_for_start_where_they_fit(config, monkeypatch, caplog):
     let_be_free(monkeypatch, 64 * GIB)
-    assert workers_that_fit([config], 3) == 3
+    assert pool_that_fits([config], Pool(3)).workers == 3
     assert not caplog.records
 
 
 def test_fewer_start_where_they_do_not_fit_and_a_line_says_so(config, monkeypatch, caplog):
     let_be_free(monkeypatch, int(2.5 * memory_of(config).host))
     with caplog.at_level(logging.WARNING):
-        assert workers_that_fit([config], 4) == 2
+        assert pool_that_fits([config], Pool(4)).workers == 2
     assert "2 runs at a time in place of 4: a run takes some" in caplog.text
 
 
@@ -45,7 +45,7 @@ def test_the_memory_of_the_gpu_counts_where_there_is_one(config, monkeypatch, ca
     needed = memory_of(config)
     assert needed.gpu > 500 * MIB
     let_be_free(monkeypatch, 64 * GIB, 3 * needed.gpu + MIB)
-    assert workers_that_fit([config], 8) == 3
+    assert pool_that_fits([config], Pool(8)).workers == 3
     assert "of the GPU's" in caplog.text
 
 
@@ -54,15 +54,15 @@ def test_not_one_fits(config, monkeypatch):
     with pytest.raises(
         ConfigError, match=r"--workers=2: a run takes .* free: .* without --workers"
     ):
-        workers_that_fit([config], 2)
-    assert workers_that_fit([config], 1) == 1, "one run is tried in any case"
+        pool_that_fits([config], Pool(2))
+    assert pool_that_fits([config], Pool(1)).workers == 1, "one run is tried in any case"
 
 
 def test_the_largest_run_decides(config, tmp_path, monkeypatch):
     large = make_config(random_world().write(tmp_path / "other"), "MARGO", embedding_size=4096)
     assert memory_of(large).host > memory_of(config).host
     let_be_free(monkeypatch, int(2.1 * memory_of(large).host))
-    assert workers_that_fit([config, large], 3) == 2
+    assert pool_that_fits([config, large], Pool(3)).workers == 2
 
 
 def test_what_a_run_takes_grows_with_the_sizes_on_disk(tmp_path):
