@@ -223,7 +223,7 @@ def _tested(
         hyperparameters=_hyperparameters(config, model),
         config=config.as_plain(),
         feature_checksums=getattr(model, "feature_checksums", {}),
-        parameters=sum(p.numel() for p in getattr(model, "parameters", list)() if p.requires_grad),
+        parameters=_trained_parameters(model),
         seconds=sum(stage.seconds for stage in stages),
         peak_memory_bytes=peak_memory(),
         versions=versions(),
@@ -309,6 +309,11 @@ def _tell_end(config: Config, stage: StageResult) -> None:
             config["valid_metric"].lower(),
             stage.best_score,
         )
+
+
+def _trained_parameters(model: Any) -> int:
+    found = model.parameters() if hasattr(model, "parameters") else ()  # trees have none
+    return sum(parameter.numel() for parameter in found if parameter.requires_grad)
 
 
 def _last_is_best(config: Config, stages: Sequence[StageResult]) -> bool | None:

@@ -9,7 +9,7 @@ import pytest
 
 from recbole_margo.errors import ConfigError
 from recbole_margo.registry import ModelEntry, find_model
-from recbole_margo.run import _fit, _parameters
+from recbole_margo.run import _fit, _trained_parameters
 
 
 class TreeTrainer:
@@ -32,7 +32,7 @@ def test_a_trainer_that_takes_no_callback_is_used():
     config: Any = {"show_progress": False}
     fitted = _fit(config, TreeTrainer(), ("train", "valid", "test"))
     assert fitted.valid_result == {"auc": 0.5} and fitted.validations == []
-    assert _parameters(TreeTrainer()) == []
+    assert _trained_parameters(TreeTrainer()) == 0
 
 
 @pytest.mark.parametrize("model", ["LightGBM", "XGBoost"])

@@ -45,9 +45,6 @@ class RecordedEpochs(EpochLog):
     def __init__(self) -> None:
         self.epochs: list[dict[str, Any]] = []
 
-    def set_verbose(self, verbose: bool) -> None:
-        pass
-
     def trained(self, stage: Any, losses: Any, *_: Any) -> None:
         self.epochs.append({"stage": stage.name, "losses": dict(losses)})
 
