@@ -86,7 +86,7 @@ def read_reviews(path: Path) -> ReviewInteractions:
     user_ids: list[NDArray[np.bytes_]] = []
     hashes: list[NDArray[np.uint64]] = []
     pieces: list[pd.DataFrame] = []
-    for chunk in table.read(columns, "reading reviews"):
+    for chunk in table.read_strictly(columns, "reading reviews"):
         rows_read += len(chunk)
         for column in columns:
             table.check_scalars(chunk[column])
@@ -110,8 +110,6 @@ def read_reviews(path: Path) -> ReviewInteractions:
             "timestamp": seconds.to_numpy(dtype=np.int64),
         }
         pieces.append(pd.DataFrame(of_rows))
-    if notes := table.notes():
-        raise DataError(f"{path}: expected whole rows, found: {'; '.join(notes)}.")
     together = pd.concat(pieces, ignore_index=True) if pieces else pd.DataFrame()
     if together.empty:
         raise DataError(f"{path}: expected interactions, found {rows_read} incomplete rows.")

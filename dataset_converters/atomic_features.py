@@ -47,14 +47,12 @@ class AtomicVectors:
         item, vector = self._columns(table.columns)
         tokens: list[str] = []
         rows: list[NDArray[np.float32]] = []
-        for chunk in table.read([item, vector], f"reading {self.field}"):
+        for chunk in table.read_strictly([item, vector], f"reading {self.field}"):
             given = chunk[chunk[vector].str.strip() != ""]
             tokens += given[item].tolist()
             for row, text in given[vector].items():
                 where = f"{self.path}, {table.location(row)}"
                 rows.append(self._numbers(text, where, len(rows[0]) if rows else None))
-        if notes := table.notes():
-            raise DataError(f"{self.path}: expected whole rows, found: {'; '.join(notes)}.")
         if not rows:
             raise DataError(f"{self.path}: expected vectors in {self.field!r}, found none.")
         return np.stack(rows), tokens

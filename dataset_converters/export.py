@@ -194,7 +194,8 @@ def _read_interactions(folder: Path, name: str) -> pd.DataFrame:
                 f"and {wanted[3]} in all splits or none; found {file.columns}."
             )
         file.check(found, "Rename or remove one of them.")
-        table = file.read_whole(found, f"reading {split}").assign(x_label=label)
+        pieces = file.read_strictly(found, f"reading {split}")
+        table = pd.concat(pieces).assign(x_label=label)
         for column in wanted[:2]:
             file.refuse((table[column] == "").to_numpy(), table[column], "an id")
         tables.append(table)

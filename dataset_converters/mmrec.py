@@ -38,6 +38,8 @@ FIELDS = {
 }
 # More digits do not fit into 64 bits.
 WHOLE_NUMBER = "[0-9]{1,18}"
+IDENTIFIER = (WHOLE_NUMBER, "a whole number from 0")
+LABEL = ("[012]", "0 (train), 1 (validation) or 2 (test)")
 
 
 @dataclass
@@ -130,23 +132,24 @@ def read_interactions(path: Path) -> pd.DataFrame:
     table = DelimitedTable(path, "\t", header=True, quotes=False)
     fields = {name: of for name, of in FIELDS.items() if name in table.columns or name in REQUIRED}
     table.check(list(fields), "x_label 0, 1, 2 marks training, validation and test.")
-    rows = table.read_whole(list(fields), f"reading {path.name}")
-    found = {}
-    for column, field in fields.items():
-        texts = rows[column].str.strip()
-        if column in REQUIRED:
-            wrong = ~texts.str.fullmatch(WHOLE_NUMBER).to_numpy(dtype=bool)
-            table.refuse(wrong, rows[column], "a whole number from 0")
-        else:
-            wrong = to_numbers(rows[column], table).isna().to_numpy()
-            table.refuse(wrong, rows[column], "a number")
-        # Of a text, a float is read to the last digit.
-        is_whole = texts.str.fullmatch(f"-?{WHOLE_NUMBER}").all()
-        found[field] = texts.astype(np.int64 if is_whole else float)
-    checked: pd.DataFrame = pd.DataFrame(found)
-    wrong = (checked["x_label"] >= len(SPLITS)).to_numpy()
-    table.refuse(wrong, rows["x_label"], "0 (train), 1 (validation) or 2 (test)")
-    return checked
+    pieces = [
+        pd.DataFrame({field: _numbers(rows[column], table) for column, field in fields.items()})
+        for rows in table.read_strictly(list(fields), f"reading {path.name}")
+    ]
+    together: pd.DataFrame = pd.concat(pieces, ignore_index=True)
+    return together
+
+
+def _numbers(values: pd.Series, table: DelimitedTable) -> pd.Series:
+    texts = values.str.strip()
+    if values.name in REQUIRED:
+        pattern, expected = LABEL if values.name == "x_label" else IDENTIFIER
+        table.refuse(~texts.str.fullmatch(pattern).to_numpy(dtype=bool), values, expected)
+    else:
+        table.refuse(to_numbers(values, table).isna().to_numpy(), values, "a number")
+    # Of a text, a float is read to the last digit.
+    is_whole = texts.str.fullmatch(f"-?{WHOLE_NUMBER}").all()
+    return texts.astype(np.int64 if is_whole else float)
 
 
 def _interactions_file(source: Path, name: str) -> Path:

@@ -130,14 +130,16 @@ class TableFile(ABC):
         """Return what a report should say of the rows that were read last."""
         return []
 
-    def read_whole(self, columns: Sequence[str], label: str) -> pd.DataFrame:
-        """Return all rows; a `DataError` if there are none, or a report would tell of some."""
-        rows: pd.DataFrame = pd.concat(self.read(columns, label))
-        if rows.empty:
+    def read_strictly(self, columns: Sequence[str], label: str) -> Iterator[pd.DataFrame]:
+        """Yield pieces as `read`; a `DataError` if there are no rows, or a report tells of some."""
+        rows = 0
+        for piece in self.read(columns, label):
+            rows += len(piece)
+            yield piece
+        if not rows:
             raise DataError(f"{self.path}: expected rows, found a header only.")
         if notes := self.notes():
             raise DataError(f"{self.path}: expected whole rows, found: {'; '.join(notes)}.")
-        return rows
 
     def check(self, columns: Sequence[str], remedy: str) -> None:
         """Check that columns exist and are told apart by their names."""
