@@ -131,7 +131,7 @@ def test_the_source_may_have_another_name(source: Path) -> None:
         ("userID\titemID\tx_label\n0\t1\t0\n0\t-1\t0\n", r"itemID', line 3: .*0, found '-1'"),
         ("userID\titemID\tx_label\n0\t1\t0\n0\t1\t3\n", r"x_label', line 3: .*found '3', and"),
         ("userID\titemID\tx_label\n0\t1\t0\t7\n", r"expected 3 fields in every line"),
-        ("userID\titemID\tx_label\n0\t1\n1\t1\t0\n", r"expected whole rows, found: 1 rows"),
+        ("userID\titemID\tx_label\n0\t1\n1\t1\t0\n", r"x_label', line 2: .*found ''"),
         ("userID\titemID\trating\tx_label\n0\t1\tgood\t0\n", r"rating', line 2: .*found 'good'"),
         (
             "userID\titemID\tx_label\n0\t1\t0\n0\t4\t1\n1\t4\t0\n",
