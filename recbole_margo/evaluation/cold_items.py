@@ -51,7 +51,7 @@ class ColdResult:
 
 @dataclass(frozen=True)
 class ColdTest:
-    """What is ranked and what counts; items are the trained ones without PAD, then the cold ones.
+    """The candidates and hits of a cold test; items are the trained ones without PAD, then the cold.
 
     Attributes:
         trained: training interactions [U, I].

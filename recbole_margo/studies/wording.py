@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from recbole.evaluator.register import metrics_dict, smaller_metrics
@@ -145,6 +145,32 @@ def over_seeds(seeds: Sequence[int], aside: str = "") -> str:
 def best_note(seeds: Sequence[int]) -> str:
     """Return the sentence that says what is bold."""
     return f"Best {'value' if len(seeds) == 1 else 'mean'} in bold."
+
+
+def failed_line(label: str, seed: object, error: str) -> str:
+    """Return the line that says which run failed, and why."""
+    return f"{clean(label)} failed, seed {seed}: {clean(error)}"
+
+
+def value_rows(
+    metrics: Iterable[str],
+    seeds: Sequence[int],
+    values: Mapping[str, Sequence[float | None]],
+    statistics: Mapping[str, Mapping[str, float | None]],
+) -> Iterator[dict[str, object]]:
+    """Yield the rows of a CSV by metric: the value of each seed, then what is known over seeds.
+
+    Args:
+        values: values [S] by metric.
+        statistics: values by metric, by name of the statistic.
+    """
+    for metric in metrics:
+        about = {"metric": clean(metric)}
+        for seed, value in zip(seeds, values.get(metric, ()), strict=False):
+            yield {**about, "statistic": "value", "seed": seed, "value": value}
+        for statistic, of_metric in statistics.items():
+            if of_metric.get(metric) is not None:
+                yield {**about, "statistic": statistic, "value": of_metric[metric]}
 
 
 def p_value(value: float | None) -> str:

@@ -179,7 +179,7 @@ def _cosine(one: Tensor, other: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Replay:
-    """What was measured in the replay of a run's second stage, E epochs of N batches.
+    """The measurements of the replay of a run's second stage, E epochs of N batches.
 
     Args:
         cosine: cosine of each batch by `COORDINATES` [E, N, 3]; NaN where a gradient is 0.

@@ -168,7 +168,7 @@ class RunAgreement:
 
 @dataclass(frozen=True)
 class AgreementResult:
-    """What the replays found."""
+    """The findings of all replays."""
 
     dataset: str
     labels: tuple[LabelAgreement, ...]

@@ -107,7 +107,7 @@ class RowAudit:
 
 @dataclass(frozen=True)
 class AuditResult:
-    """What an audit found.
+    """The findings of an audit.
 
     Attributes:
         rows: the evidence of all rows, of no trained model.

@@ -135,7 +135,7 @@ class CatalogueAudit:
 
     @property
     def ranked_by(self) -> str:
-        """What the items are ranked by: `evidence`, or with one modality `contradicted`."""
+        """The number that ranks the items: `evidence`, or with one modality `contradicted`."""
         return "evidence" if len(self.modalities) > 1 else "contradicted"
 
     def reliability(self, modality: int) -> tuple[FloatArray, FloatArray, FloatArray]:

@@ -1,4 +1,4 @@
-"""What trained models say: weights, lists of items, what the weights go along with."""
+"""The word of trained models: weights, lists of items, correlations of the weights."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class WeightRelation:
 
 @dataclass(frozen=True)
 class LearnedAudit:
-    """What trained models say of a catalogue.
+    """The word of trained models on a catalogue.
 
     Args:
         label: which model is audited.
@@ -203,7 +203,7 @@ class LearnedAudit:
 
     @cached_property
     def relations(self) -> tuple[WeightRelation, ...]:
-        """What the weights of each modality go along with, with intervals over items."""
+        """The correlations of the weights of each modality, with intervals over items."""
         audit = self.catalogue
         rows = []
         for index, modality in enumerate(audit.modalities):

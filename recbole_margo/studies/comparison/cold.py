@@ -26,7 +26,7 @@ Values = Mapping[str, float]
 
 @dataclass(frozen=True, kw_only=True)
 class ColdRow:
-    """What one model or baseline reaches, means over seeds.
+    """The metrics of one model or baseline, means over seeds.
 
     Attributes:
         scored_by: what its scores of cold items come from.

@@ -1,4 +1,4 @@
-"""What a comparison trains: entries and seeds on one split; MARGO's ablations among them."""
+"""The plan of a comparison: entries and seeds on one split; MARGO's ablations; labels of runs."""
 
 from __future__ import annotations
 

@@ -46,6 +46,7 @@ from recbole_margo.studies.wording import (
     over_seeds,
     p_value,
     shown_settings,
+    value_rows,
 )
 
 CSV_COLUMNS = ("label", "model", "status", "on", "metric", "statistic", "seed", "value")
@@ -320,21 +321,10 @@ def _csv_rows(compared: Comparison) -> Iterator[dict[str, object]]:
     for entry in compared.models:
         about = {"label": clean(entry.label), "model": clean(entry.model)}
         about["status"] = clean(entry.status)
-        for row in _csv_values(compared, entry):
-            yield {**about, **row}
-
-
-def _csv_values(compared: Comparison, entry: ComparedModel) -> Iterator[dict[str, object]]:
-    seeds = compared.finished_seeds(entry)
-    of_valid = {"on": "valid", "metric": str(compared.valid_metric).lower(), "statistic": "value"}
-    for seed, value in zip(seeds, entry.valid, strict=False):
-        if value is not None:
-            yield {**of_valid, "seed": seed, "value": value}
-    for metric in compared.metrics:
-        of_test = {"on": "test", "metric": clean(metric)}
-        for seed, value in zip(seeds, entry.values.get(metric, ()), strict=False):
-            yield {**of_test, "statistic": "value", "seed": seed, "value": value}
-        for statistic, of_metric in (("mean", entry.mean), ("std", entry.std)):
-            value = of_metric.get(metric)
-            if value is not None:
-                yield {**of_test, "statistic": statistic, "value": value}
+        seeds, metric = compared.finished_seeds(entry), str(compared.valid_metric).lower()
+        for row in value_rows([metric], seeds, {metric: entry.valid}, {}):
+            if row["value"] is not None:
+                yield {**about, "on": "valid", **row}
+        statistics = {"mean": entry.mean, "std": entry.std}
+        for row in value_rows(compared.metrics, seeds, entry.values, statistics):
+            yield {**about, "on": "test", **row}

@@ -1,4 +1,4 @@
-"""What came out of a comparison: values over seeds, tests over users, slices."""
+"""The result of a comparison: values over seeds, tests over users, slices."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from recbole_margo.config import Settings
 from recbole_margo.errors import RecBoleMargoError
 from recbole_margo.report import clean
 from recbole_margo.studies.comparison.cold import ColdComparison
-from recbole_margo.studies.wording import EvaluatedParts, how_evaluated
+from recbole_margo.studies.wording import EvaluatedParts, failed_line, how_evaluated
 
 ALPHA = 0.05
 
@@ -107,7 +107,7 @@ class Comparison:
 
     @property
     def parts(self) -> EvaluatedParts:
-        """What the runs were evaluated on."""
+        """The parts that the runs were evaluated on."""
         return EvaluatedParts.of_absent(self.absent_parts)
 
     @property
@@ -150,13 +150,9 @@ class Comparison:
         """Return one line per run that failed, with the reason."""
         lines = []
         for entry in self.models:
-            label = clean(entry.label)
-            lines += [
-                f"{label} failed, seed {seed}: {clean(error)}"
-                for seed, error in entry.errors.items()
-            ]
+            lines += [failed_line(entry.label, *one) for one in entry.errors.items()]
             if entry.status == "failed" and not entry.errors:
-                lines.append(f"{label} failed.")
+                lines.append(f"{clean(entry.label)} failed.")
         return lines
 
     def conditions(self) -> list[tuple[str, str]]:

@@ -1,1 +1,1 @@
-"""What planted corruption costs, and whether the weights tell."""
+"""The cost of planted corruption, and whether the weights tell."""

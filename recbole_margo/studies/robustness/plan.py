@@ -1,4 +1,4 @@
-"""What a robustness study trains: which models, corrupted how far, with which seeds."""
+"""The plan of a robustness study: which models, corrupted how far, with which seeds."""
 
 from __future__ import annotations
 

@@ -43,12 +43,14 @@ from recbole_margo.studies.runs.study import StudyReport
 from recbole_margo.studies.wording import (
     best_note,
     best_number,
+    failed_line,
     how_evaluated,
     mean_cell,
     metric_name,
     number,
     over_seeds,
     spread,
+    value_rows,
 )
 
 KINDS = {
@@ -90,8 +92,7 @@ def robustness_report(result: RobustnessResult) -> StudyReport:
     """
     numbers = csv_text(CSV_COLUMNS, [*_quality_rows(result), *_detection_rows(result)])
     failures = failure_section(
-        f"{clean(run.model)} ({result.step_name(run.step)}) failed, seed {run.seed}: "
-        f"{clean(run.error)}"
+        failed_line(f"{run.model} ({result.step_name(run.step)})", run.seed, run.error)
         for run in result.errors
     )
     quality = Figure(
@@ -259,13 +260,9 @@ def _difference(estimate: Estimate | None) -> str:
 def _quality_rows(result: RobustnessResult) -> Iterator[dict[str, object]]:
     for row in result.quality:
         about = {"about": "quality", "name": clean(row.model), "step": row.step}
-        for metric in result.metrics:
-            on = {**about, "metric": metric}
-            for seed, value in zip(row.seeds, row.values.get(metric, ()), strict=True):
-                yield {**on, "statistic": "value", "seed": seed, "value": value}
-            for statistic, values in (("mean", row.mean), ("std", row.std)):
-                if values.get(metric) is not None:
-                    yield {**on, "statistic": statistic, "value": values[metric]}
+        statistics = {"mean": row.mean, "std": row.std}
+        for found in value_rows(result.metrics, row.seeds, row.values, statistics):
+            yield {**about, **found}
 
 
 def _detection_rows(result: RobustnessResult) -> Iterator[dict[str, object]]:

@@ -1,4 +1,4 @@
-"""What a robustness study measured: quality, detection and weights, as one typed record."""
+"""The measurements of a robustness study: quality, detection and weights, as one typed record."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ class RobustnessResult:
 
     @property
     def parts(self) -> EvaluatedParts:
-        """What the runs were evaluated on."""
+        """The parts that the runs were evaluated on."""
         return EvaluatedParts.of_absent(self.absent_parts)
 
     @property

@@ -1,4 +1,4 @@
-"""What one row of a comparison trains, and what its data must hold."""
+"""An entry of a comparison: a model with settings, and the parts its data must have."""
 
 from __future__ import annotations
 

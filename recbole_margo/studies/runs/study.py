@@ -1,4 +1,4 @@
-"""What all studies of many runs have in common: a plan in a folder, begun, continued, finished."""
+"""The one course of every study of many runs: a plan in a folder, begun, continued, reported."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from recbole_margo.studies.runs.pool import HERE, Pool
 
 
 class StudyPlan(Protocol):
-    """What a study is to do: a dataclass whose plain form is a file in the study's folder."""
+    """The plan of a study: a dataclass whose plain form is a file in the study's folder."""
 
     @property
     def dataset(self) -> str:

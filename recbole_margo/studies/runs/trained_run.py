@@ -43,7 +43,7 @@ class TrainedRun:
 
     @property
     def label(self) -> str:
-        """What the run is called: its folder's name, which is the model's, or an ablation's."""
+        """The name of the run: its folder's name, which is the model's, or an ablation's."""
         return self.folder.name
 
     @property

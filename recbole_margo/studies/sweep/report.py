@@ -34,6 +34,7 @@ from recbole_margo.studies.sweep.result import Curve, Sweep
 from recbole_margo.studies.wording import (
     axis_name,
     best_number,
+    failed_line,
     how_evaluated,
     mean_cell,
     metric_name,
@@ -126,7 +127,7 @@ def _notes(swept: Sweep) -> tuple[str, ...]:
 
 def _failures(swept: Sweep) -> tuple[str, ...]:
     lines = (
-        f"{clean(point.label)} failed, seed {seed}: {clean(error)}"
+        failed_line(point.label, seed, error)
         for curve in swept.hyperparameters
         for point in curve.points
         for seed, error in point.errors.items()

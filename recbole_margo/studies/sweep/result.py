@@ -1,4 +1,4 @@
-"""What a sweep found: a curve per hyper-parameter, of a point per value."""
+"""The findings of a sweep: a curve per hyper-parameter, of a point per value."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class Sweep:
 
     @property
     def parts(self) -> EvaluatedParts:
-        """What the runs were evaluated on."""
+        """The parts that the runs were evaluated on."""
         return EvaluatedParts.of_absent(self.absent_parts)
 
     @property

@@ -1,4 +1,4 @@
-"""What a search is to do: what it may choose from, and the plan that a resumed one reads again."""
+"""The plan of a search: its space, and all that a resumed one reads again."""
 
 from __future__ import annotations
 

@@ -34,6 +34,7 @@ from recbole_margo.studies.runs.study import StudyReport
 from recbole_margo.studies.tuning.result import FinalResult, SearchedKey, TrialResult, Tuning
 from recbole_margo.studies.wording import (
     axis_name,
+    failed_line,
     metric_name,
     number,
     protocol_text,
@@ -247,10 +248,7 @@ def _failures(found: Tuning) -> list[str]:
         if trial.state == "failed"
     ]
     errors = {} if found.final is None else found.final.errors
-    lines += [
-        f"The best values failed, seed {seed}: {clean(error)}" for seed, error in errors.items()
-    ]
-    return lines
+    return lines + [failed_line("The best values", *one) for one in errors.items()]
 
 
 def _title(found: Tuning) -> str:

@@ -1,4 +1,4 @@
-"""What a search found, as records whose plain form is `tuning.json`."""
+"""The findings of a search, as records whose plain form is `tuning.json`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class SearchedKey:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What came out of one trial.
+    """The result of one trial.
 
     Attributes:
         state: `complete`, `pruned` or `failed`.
@@ -125,7 +125,7 @@ class FinalResult:
 
     @property
     def parts(self) -> EvaluatedParts:
-        """What the trainings were evaluated on."""
+        """The parts that the trainings were evaluated on."""
         return EvaluatedParts.of_absent(self.absent_parts)
 
 
