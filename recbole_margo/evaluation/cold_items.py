@@ -51,7 +51,7 @@ class ColdResult:
 
 @dataclass(frozen=True)
 class ColdTest:
-    """The candidates and hits of a cold test; items are the trained ones without PAD, then the cold.
+    """The candidates and hits of a cold test; items are the trained ones, then the cold ones.
 
     Attributes:
         trained: training interactions [U, I].
