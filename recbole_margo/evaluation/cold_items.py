@@ -54,7 +54,7 @@ class ColdTest:
     """The candidates and hits of a cold test; items are the trained ones, then the cold ones.
 
     Attributes:
-        trained: training interactions [U, I].
+        trained: training interactions, PAD left out [U, I].
         known: interactions of any part [U, I].
         tested: interactions of the usual test, and what is masked there, both [U, I].
         wanted: interactions with cold items [U, C].
