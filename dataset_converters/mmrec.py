@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,10 +37,9 @@ FIELDS = {
     "timestamp": "timestamp",
     "x_label": "x_label",
 }
-# More digits do not fit into 64 bits.
-WHOLE_NUMBER = "[0-9]{1,18}"
-IDENTIFIER = (WHOLE_NUMBER, "a whole number from 0")
-LABEL = ("[012]", "0 (train), 1 (validation) or 2 (test)")
+# Pattern, largest value and name; more digits do not fit into 64 bits.
+IDENTIFIER = ("[0-9]{1,18}", np.iinfo(np.int64).max, "a whole number from 0")
+LABEL = ("[012]", 2, "0 (train), 1 (validation) or 2 (test)")
 
 
 @dataclass
@@ -141,15 +141,28 @@ def read_interactions(path: Path) -> pd.DataFrame:
 
 
 def _numbers(values: pd.Series, table: DelimitedTable) -> pd.Series:
-    texts = values.str.strip()
+    numbers = _parsed(values)
     if values.name in REQUIRED:
-        pattern, expected = LABEL if values.name == "x_label" else IDENTIFIER
-        table.refuse(~texts.str.fullmatch(pattern).to_numpy(dtype=bool), values, expected)
-    else:
+        pattern, most, expected = LABEL if values.name == "x_label" else IDENTIFIER
+        if numbers is not None and numbers.dtype == np.int64:
+            wrong = ~numbers.between(0, most)
+        else:
+            wrong = ~values.str.strip().str.fullmatch(pattern)
+        table.refuse(wrong.to_numpy(dtype=bool), values, expected)
+    elif numbers is None or numbers.dtype == float:
         table.refuse(to_numbers(values, table).isna().to_numpy(), values, "a number")
-    # Of a text, a float is read to the last digit.
-    is_whole = texts.str.fullmatch(f"-?{WHOLE_NUMBER}").all()
-    return texts.astype(np.int64 if is_whole else float)
+    return values.str.strip().astype(float) if numbers is None else numbers
+
+
+def _parsed(values: pd.Series) -> pd.Series | None:
+    """Return numbers, floats to their last digit; None if a text is none or looks like none."""
+    together = "".join(values)
+    # Python takes 1_000 and foreign digits for numbers.
+    if "_" not in together and together.isascii():
+        for kind in (np.int64, float):
+            with suppress(ValueError, OverflowError):
+                return values.astype(kind)
+    return None
 
 
 def _interactions_file(source: Path, name: str) -> Path:

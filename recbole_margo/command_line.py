@@ -219,8 +219,12 @@ def option(meaning: str, default: Any = MISSING, **details: Any) -> Any:
 
 
 def columns_option(meaning: str, metavar: str = "COLUMN,COLUMN", **details: Any) -> Any:
-    """Return a field for names of columns, between commas; blanks belong to the names."""
-    return option(meaning, None, metavar=metavar, parse=lambda text: text.split(","), **details)
+    """Return a field for names of columns, between commas, each once; blanks belong to them."""
+
+    def parse(text: str) -> list[str]:
+        return list(dict.fromkeys(text.split(",")))
+
+    return option(meaning, None, metavar=metavar, parse=parse, **details)
 
 
 def group(default: Any, title: str, **other_flags: str) -> Any:

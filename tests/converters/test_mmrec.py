@@ -251,3 +251,29 @@ def test_public_data_keeps_its_split_and_rows(
         np.testing.assert_array_equal(
             written, expected[np.array(tokens, int)].astype(written.dtype)
         )
+
+
+def test_times_in_nanoseconds_are_kept_to_the_last_digit(source: Path) -> None:
+    rows = [(*row[:3], 1_700_000_000_123_456_789 + row[3], row[4]) for row in ROWS]
+    write_inter(source, rows)
+    folder, _ = convert(source)
+    written = [line.split("\t")[3] for line in read_inter(folder, "toy", "train")[1:]]
+    assert written == [str(row[3]) for row in rows if row[4] == 0]
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        (b"0\t1\t5\t7\t0\n" * 2 + b"0\t1\t5\t7\t0\t9\n", "in line 4, saw 6. Repair the line"),
+        (b"\xff\t1\t5\t7\t0\n", "iconv -f LATIN1 -t UTF-8 toy.inter"),
+        (b"0\t\x001\t5\t7\t0\n", "iconv -f UTF-16LE -t UTF-8 toy.inter"),
+    ],
+)
+def test_a_damaged_line_is_answered_with_what_the_converter_has(
+    source: Path, line: bytes, found: str
+) -> None:
+    (source / "toy.inter").write_bytes(b"userID\titemID\trating\ttimestamp\tx_label\n" + line)
+    with pytest.raises(DataError) as refused:
+        convert(source)
+    assert found in str(refused.value)
+    assert "--" not in str(refused.value)

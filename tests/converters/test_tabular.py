@@ -676,3 +676,13 @@ def test_a_german_shop_needs_no_column_named(tmp_path: Path) -> None:
     raw = TabularConverter(source=tmp_path / "o.csv", name="shop").read_interactions()
     guessed = "--user Kundennummer --item Artikelnummer --rating Bewertung --timestamp Bestelldatum"
     assert f"guessed {guessed}" in raw.notes
+
+
+def test_a_column_of_texts_that_is_named_twice_counts_once(tmp_path: Path) -> None:
+    clicks().to_csv(tmp_path / "o.csv", index=False)
+    products().to_csv(tmp_path / "p.csv", index=False)
+    command = f"tabular --source {tmp_path}/o.csv --items {tmp_path}/p.csv --output_dir {tmp_path}"
+    for name, columns in (("once", "title"), ("twice", "title,title")):
+        assert main([*command.split(), "--name", name, "--text_columns", columns]) == 0
+    once, twice = (read_item_lines(tmp_path / name, name, "texts") for name in ("once", "twice"))
+    assert once == twice

@@ -58,8 +58,8 @@ def record_blocks(
             before = held + content.partition("\0")[0].encode("utf-8")
             raise DataError(
                 f"{path}, line {line + _line_ends(before) + 1}: expected text, found a "
-                "character of value 0. Is it in UTF-16? Give --encoding utf-16-le; else remove "
-                f"them: tr -d '\\000' < {path.name} > clean.csv"
+                "character of value 0. Is it in UTF-16? Convert it: iconv -f UTF-16LE -t UTF-8 "
+                f"{path.name}; else remove them: tr -d '\\000' < {path.name} > clean.csv"
             )
         held += content.encode("utf-8")
         end = _last_end(held, opening)
@@ -137,6 +137,8 @@ class DelimitedTable(TableFile):
         self.path = path
         self._comments, self._short, self._first_short = 0, 0, ""
         self._misread, self._meant = 0, ""
+        # A table whose form is prescribed: commands have no options that change how it is read.
+        self._is_fixed = separator is not None and header is not None
         self._quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
         with reading(path) as stream:
             head = stream.read(HEAD_BYTES)
@@ -180,15 +182,19 @@ class DelimitedTable(TableFile):
         with reading(self.path, label) as stream:
             for piece in self._pieces(stream):
                 lacking = piece.iloc[:, -1].isna()
-                texts = piece.fillna("")
-                short = lacking & (texts != "").any(axis=1)
-                comment = short & texts[0].str.startswith("#")
+                texts = piece.fillna("") if lacking.any() else piece
+                filled = texts[0] != ""
+                # Most rows have a first field; only of others are all fields looked at.
+                if not filled.all():
+                    filled = (texts != "").any(axis=1)
+                short = lacking & filled
+                comment = short & texts[0].str.startswith("#") if short.any() else short
                 self._comments += int(comment.sum())
                 rows = short.index[short & ~comment]
                 if len(rows):
                     self._first_short = self._first_short or self.location(rows[0])
                     self._short += len(rows)
-                kept = texts[(texts != "").any(axis=1) & ~comment]
+                kept = texts[filled & ~comment]
                 yield kept[positions].set_axis(list(columns), axis=1)
 
     def notes(self) -> list[str]:
@@ -259,10 +265,11 @@ class DelimitedTable(TableFile):
             return nothing
         except (pd.errors.ParserError, pd.errors.ParserWarning, csv.Error) as error:
             found = LINE_NUMBER.sub(lambda match: f"{match[1]}{int(match[2]) + line}", str(error))
+            options = ", or give the form with --separator, --encoding or --no_header"
             raise DataError(
                 f"{self.path}: expected {len(self.columns)} fields in every line "
-                f"({self.description}), found: {found.strip()}. Repair the line, or give the "
-                "form with --separator, --encoding or --no_header."
+                f"({self.description}), found: {found.strip()}. Repair the line"
+                f"{'' if self._is_fixed else options}."
             ) from error
 
     def _mark_short(self, table: pd.DataFrame, block: bytes, has_header: bool) -> None:
@@ -305,11 +312,13 @@ class DelimitedTable(TableFile):
 
     def _undecodable(self, error: UnicodeError) -> DataError:
         remedy = "Give its encoding, for example --encoding latin-1."
+        if self._is_fixed:
+            remedy = "Convert the file to UTF-8."
         if self.encoding == "utf-8-sig":
             try:
                 with reading(self.path) as stream:
                     for number, line in lines(stream, self.path):
                         text_of(line, self.path, number)
             except DataError as found:
-                return DataError(f"{found} Or: {remedy}")
+                return found if self._is_fixed else DataError(f"{found} Or: {remedy}")
         return DataError(f"{self.path}: expected {self.encoding}, found {error}. {remedy}")
