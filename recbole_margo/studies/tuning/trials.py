@@ -6,10 +6,12 @@ import gc
 import logging
 import tempfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock
 from recbole.utils import init_seed
 
 from recbole_margo.config import Config
@@ -183,6 +185,17 @@ def ask_trial(study: Study, seed: int, parallel: bool = False) -> Trial:
     return trial
 
 
+def _asking_alone(url: str) -> AbstractContextManager[Any]:
+    """Return a lock on a SQLite file; other databases lock the row of a trial themselves.
+
+    SQLite does not: two processes that ask at the same moment both get the trial that waits.
+    """
+    from sqlalchemy.engine import make_url
+
+    database = make_url(url).database if url.startswith("sqlite") else None
+    return FileLock(f"{database}.lock") if database else nullcontext()
+
+
 def run_trial(plan: TuningPlan, url: str, parallel: bool = False) -> int:
     """Run one trial of a search and write its result into the study; in any process.
 
@@ -190,7 +203,8 @@ def run_trial(plan: TuningPlan, url: str, parallel: bool = False) -> int:
     """
     optuna = import_optuna()
     study = open_study(plan, url)
-    trial = ask_trial(study, plan.seed, parallel)
+    with _asking_alone(url):
+        trial = ask_trial(study, plan.seed, parallel)
     values = {dimension.key: dimension.suggest(trial) for dimension in plan.space}
     score, error, state = None, None, None
     started = perf_counter()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from filelock import FileLock
 
 from recbole_margo.cli import main
 from recbole_margo.config import Config
@@ -237,6 +239,23 @@ def test_two_processes_run_exactly_the_trials_that_were_asked_for(settings, unre
     assert [trial.state for trial in found.trials] == ["complete"] * 3
     taus = {trial.values["tau"] for trial in found.trials}
     assert len(taus) == 3
+
+
+def test_the_trial_that_waits_is_asked_for_by_one_process_at_a_time(settings, unreported, tmp_path):
+    # SQLite gives it to two that ask at the same moment, and the later one fails at its end.
+    plan = plan_of(settings, trials=2)
+    url = study_url(tmp_path)
+    study = open_study(plan, url)
+    prepare_study(plan, study)
+    waits = study.get_trials(deepcopy=False)[0].state
+    with FileLock(f"{tmp_path / trials.STUDY_FILE}.lock"):
+        other = threading.Thread(target=trials.run_trial, args=(plan, url))
+        other.start()
+        other.join(timeout=2)
+        assert other.is_alive()
+        assert [trial.state for trial in study.get_trials(deepcopy=False)] == [waits]
+    other.join(timeout=120)
+    assert [trial.state.name for trial in study.get_trials(deepcopy=False)] == ["COMPLETE"]
 
 
 def test_the_steps_of_a_stage_are_the_same_in_every_trial(settings):
