@@ -204,7 +204,7 @@ def _manifest(root: Path) -> dict[str, Any]:
             raise ValueError(f"it has more than {MANIFEST_BYTES:,} bytes")
         manifest = json.loads(path.read_text(encoding="utf-8"))
         version = manifest.pop("format")
-    except (OSError, ValueError, LookupError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
         raise BundleError(f"{path} is damaged ({error}): {REBUILD}") from error
     if version not in FORMATS:
         raise BundleError(

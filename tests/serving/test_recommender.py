@@ -250,9 +250,10 @@ def test_a_damaged_or_foreign_bundle_is_refused(root: Path, tmp_path: Path) -> N
         (folder / MANIFEST).write_text(json.dumps({**manifest, **changed}))
         with pytest.raises(BundleError, match=message):
             open_bundle(folder)
-    (folder / MANIFEST).write_text("[" * 100_000)
-    with pytest.raises(BundleError, match="damaged"):
-        open_bundle(folder)
+    for foreign in ("[" * 100_000, "[]", '"format"'):
+        (folder / MANIFEST).write_text(foreign)
+        with pytest.raises(BundleError, match="damaged"):
+            open_bundle(folder)
     (folder / MANIFEST).write_text(json.dumps(manifest))
     table = folder / "items.npy"
     content = table.read_bytes()
