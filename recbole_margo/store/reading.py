@@ -108,7 +108,7 @@ def reading(path: Path, label: str | None = None) -> Iterator[BinaryIO]:
     require_regular_file(path)
     size = path.stat().st_size
     if not size:
-        raise DataError(f"{path}: expected data, found an empty file. Fetch it again.")
+        raise DataError(f"{path}: expected data, found an empty file. Write or fetch it again.")
     hidden: bool | None = label is None or None  # None: tqdm shows the bar on a terminal only
     with (
         path.open("rb", buffering=0) as raw,
