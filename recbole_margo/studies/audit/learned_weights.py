@@ -117,6 +117,18 @@ class LearnedWeights:
         several: NDArray[np.bool_] = self.present.sum(axis=1) > 1
         return several
 
+    @property
+    def of_full_rows(self) -> NDArray[np.float64]:
+        r"""The weights on the scale of a row that has every modality, w |M_i| / M [N, M].
+
+        The weights of an item sum to one over the modalities that it has, so they are the larger
+        the fewer there are, which says nothing about the content. Scaled, equal trust is 1/M in
+        every row; where nothing is missing, they are as they were.
+        """
+        scale = self.present.sum(axis=1, keepdims=True) / self.present.shape[1]
+        scaled: NDArray[np.float64] = self.weights * scale
+        return scaled
+
     def of_modality(self, index: int) -> NDArray[np.float64]:
         """Return the weights of a modality where there is a choice and it is present."""
         values: NDArray[np.float64] = self.weights[self.choice & self.present[:, index], index]

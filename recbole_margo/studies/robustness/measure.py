@@ -88,7 +88,7 @@ class CorruptedItems:
         items = first.dataset.field2id_token[first.dataset.iid_field][1:].astype(str)
         trust = {}
         for name, run in runs.items():
-            weights = _weights_of(run, features.modalities, present[1:])
+            weights = _weights_of(run, len(items), features.modalities)
             if weights is not None:
                 trust[name] = weights
         targets = item_targets(interactions)
@@ -163,36 +163,13 @@ def user_shares_of_items(
     return mean
 
 
-def weights_of_full_items(
-    weights: NDArray[np.floating], present: NDArray[np.bool_]
-) -> NDArray[np.float64]:
-    r"""Return item weights on the scale of an item that has every modality.
-
-    .. math:: \tilde w_i^m = w_i^m \, |M_i| / M
-
-    The weights of an item sum to one over the modalities that it has, so they are the larger the
-    fewer there are, which says nothing about the content. Scaled, equal trust is 1/M everywhere.
-
-    Args:
-        weights: w, rows sum to one over `present` [I, M].
-        present: which items have which modality [I, M].
-
-    Returns:
-        The weights [I, M], as they were where nothing is missing.
-    """
-    scale = present.sum(axis=1, keepdims=True) / present.shape[1]
-    scaled: NDArray[np.float64] = weights * scale
-    return scaled
-
-
 def _weights_of(
-    run: TrainedRun, modalities: tuple[str, ...], present: NDArray[np.bool_]
+    run: TrainedRun, items: int, modalities: tuple[str, ...]
 ) -> NDArray[np.float64] | None:
-    items = len(present)
     learned = LearnedWeights.of_run(run, run.label)
     if learned is None:
         return None
-    weights = learned.weights
+    weights = learned.of_full_rows
     if learned.rows == "users":
         # Row and column 0 are PAD's.
         interactions = interaction_matrix(run.dataset)[1:, 1:]
@@ -203,7 +180,7 @@ def _weights_of(
             f"{', '.join(modalities)}, found {len(weights)} items and "
             f"{', '.join(learned.modalities)}: train the model again"
         )
-    return weights if learned.rows == "users" else weights_of_full_items(weights, present)
+    return weights
 
 
 # Step -> seed -> which items were corrupted, and what the detectors say.

@@ -147,3 +147,28 @@ def test_seeds_that_agree_and_seeds_that_do_not() -> None:
     (image, text) = weight_stability([one, one, reverse])
     assert image.smallest == pytest.approx(-1)
     assert image.mean == text.mean == pytest.approx((1 - 1 - 1) / 3)
+
+
+def of_full_rows(weights: np.ndarray, present: np.ndarray) -> np.ndarray:
+    return LearnedWeights("MARGO", 1, "items", ("a", "b", "c"), weights, present).of_full_rows
+
+
+def test_weights_of_items_with_fewer_modalities_are_put_on_the_scale_of_the_others() -> None:
+    random = np.random.default_rng(4)
+    present = np.array([[1, 1, 1], [1, 1, 0], [0, 1, 1], [0, 1, 0]], dtype=bool)[
+        random.integers(0, 4, 200)
+    ]
+    logits = random.normal(0, 0.1, (200, 3))
+    parts = np.exp(logits) * present
+    weights = parts / parts.sum(axis=1, keepdims=True)
+    scaled = of_full_rows(weights, present)
+    complete = present.all(axis=1)
+    assert np.array_equal(scaled[complete], weights[complete])
+    for item in range(200):
+        mean = np.exp(logits[item])[present[item]].mean()
+        for m in range(3):
+            own = np.exp(logits[item, m]) if present[item, m] else 0.0
+            assert scaled[item, m] == pytest.approx(own / mean / 3, rel=1e-12)
+    # Equal trust is the same number, however many modalities share it.
+    equal = of_full_rows(present / present.sum(axis=1, keepdims=True), present)
+    assert equal[present] == pytest.approx(np.full(present.sum(), 1 / 3), rel=1e-12)

@@ -17,7 +17,6 @@ from recbole_margo.studies.robustness.measure import (
     CorruptedItems,
     measure,
     user_shares_of_items,
-    weights_of_full_items,
 )
 from recbole_margo.studies.robustness.plan import RobustnessPlan
 from recbole_margo.studies.robustness.result import (
@@ -48,27 +47,6 @@ def test_an_item_s_weight_in_dragon_is_the_mean_over_its_users() -> None:
             parts = [abs(W[user, m]) / sum(abs(W[user])) for user in users]
             expected = sum(parts) / len(parts) if parts else 0
             assert found[item, m] == pytest.approx(expected, abs=1e-12)
-
-
-def test_weights_of_items_with_fewer_modalities_are_put_on_the_scale_of_the_others() -> None:
-    random = np.random.default_rng(4)
-    present = np.array([[1, 1, 1], [1, 1, 0], [0, 1, 1], [0, 1, 0]], dtype=bool)[
-        random.integers(0, 4, 200)
-    ]
-    logits = random.normal(0, 0.1, (200, 3))
-    parts = np.exp(logits) * present
-    weights = parts / parts.sum(axis=1, keepdims=True)
-    scaled = weights_of_full_items(weights, present)
-    complete = present.all(axis=1)
-    assert np.array_equal(scaled[complete], weights[complete])
-    for item in range(200):
-        mean = np.exp(logits[item])[present[item]].mean()
-        for m in range(3):
-            own = np.exp(logits[item, m]) if present[item, m] else 0.0
-            assert scaled[item, m] == pytest.approx(own / mean / 3, rel=1e-12)
-    # Equal trust is the same number, however many modalities share it.
-    equal = weights_of_full_items(present / present.sum(axis=1, keepdims=True), present)
-    assert equal[present] == pytest.approx(np.full(present.sum(), 1 / 3), rel=1e-12)
 
 
 def planted(weights: dict[str, np.ndarray], seed: int = 1) -> CorruptedItems:
